@@ -1,0 +1,59 @@
+"""
+Circuits for the tools of async agents, on asyncio and trio.
+
+``ToolOrchestrator`` runs the tools of a ``Registry`` by name. It stops calling those
+that are down, lets one call find out when they are back, and always has an answer that
+a model can act on.
+"""
+
+from __future__ import annotations
+
+from ._breaker import CircuitState
+from ._calls import ToolCall, ToolContext, ToolResult
+from ._errors import (
+    CircuitOpenError,
+    DuplicateToolError,
+    InvalidArgumentsError,
+    LimitExceededError,
+    OrchestratorError,
+    ToolCancelledError,
+    ToolTimeoutError,
+    UnknownToolError,
+)
+from ._events import CallFinished, CallRejected, CircuitChanged, Observer
+from ._orchestrator import ToolOrchestrator, orchestrator
+from ._outcome import Outcome, Verdict, any_error, exceptions_only
+from ._policy import BreakerPolicy, ToolPolicy
+from ._registry import Registry, Tool, registry
+from ._stats import ToolStats
+
+__all__ = [
+    "BreakerPolicy",
+    "CallFinished",
+    "CallRejected",
+    "CircuitChanged",
+    "CircuitOpenError",
+    "CircuitState",
+    "DuplicateToolError",
+    "InvalidArgumentsError",
+    "LimitExceededError",
+    "Observer",
+    "OrchestratorError",
+    "Outcome",
+    "Registry",
+    "Tool",
+    "ToolCall",
+    "ToolCancelledError",
+    "ToolContext",
+    "ToolOrchestrator",
+    "ToolPolicy",
+    "ToolResult",
+    "ToolStats",
+    "ToolTimeoutError",
+    "UnknownToolError",
+    "Verdict",
+    "any_error",
+    "exceptions_only",
+    "orchestrator",
+    "registry",
+]

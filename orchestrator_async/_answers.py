@@ -1,0 +1,225 @@
+"""
+What a caller is told where there is no value to hand over.
+
+Each answer that turns a call away is counted and told to the observers here. None of it
+awaits: who asked for the answer passes a checkpoint after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ._breaker import CircuitState, Refusal
+from ._calls import Request, ToolResult
+from ._entry import Entry
+from ._errors import (
+    InvalidArgumentsError,
+    LimitExceededError,
+    OrchestratorError,
+    UnknownToolError,
+)
+from ._events import Observers, log_with_traceback, rejected
+from ._outcome import Verdict, error_text
+from ._registry import Tool
+from ._settle import End
+from ._text import describe_error, quote_name
+
+
+class Answers:
+    """
+    Makes the answers of one orchestrator.
+
+    Args:
+        clean: What foreign text passes through.
+        observers: Those who are told.
+    """
+
+    def __init__(self, clean: Callable[[str], str], observers: Observers) -> None:
+        self._clean = clean
+        self._observers = observers
+        self._complained: set[str] = set()
+
+    # To a call that was turned away
+
+    def refused(self, entry: Entry, refusal: Refusal, request: Request) -> ToolResult:
+        """
+        By its circuit.
+        """
+        self.count_refusal(entry, refusal, request.args, request.call_id, request.context)
+        return ToolResult(
+            name=entry.name,
+            call_id=request.call_id,
+            content=entry.refusal_text(refusal),
+            error=entry.refusal_error(refusal),
+            state=refusal.state,
+            source=entry.name,
+            retry_after=refusal.retry_after,
+        )
+
+    def count_refusal(
+        self,
+        entry: Entry,
+        refusal: Refusal,
+        args: Any,
+        call_id: str | None,
+        context: Mapping[str, Any],
+    ) -> None:
+        """
+        By its circuit, for those who need no more than the entry's text.
+        """
+        entry.figures.rejected += 1
+        if self._observers.listening:
+            state, wait = refusal
+            self._observers.tell(
+                rejected(entry.name, call_id, args, context, "circuit", wait, state)
+            )
+
+    def limited(self, entry: Entry, request: Request) -> ToolResult:
+        """
+        By the number of worker threads that the tool may have.
+        """
+        entry.figures.rejected += 1
+        wait = max(1.0, entry.figures.average)
+        error = LimitExceededError(tool_name=entry.name, limit="threads", retry_after=wait)
+        more = {"limit": error.limit, "retry_after": math.ceil(wait)}
+        text = error_text(str(error), entry.name, **more)
+        return self._turn_away(entry.name, error, "limit", text, request, entry)
+
+    def invalid(
+        self, entry: Entry, error: InvalidArgumentsError, request: Request
+    ) -> ToolResult:
+        """
+        Because of its arguments.
+        """
+        entry.figures.invalid += 1
+        text = self._invalid_text(error, entry.name)
+        reason = "invalid_arguments"
+        return self._turn_away(entry.name, error, reason, text, request, entry)
+
+    def malformed(self, error: InvalidArgumentsError, request: Request) -> ToolResult:
+        """
+        Because it cannot be read as a tool call at all.
+        """
+        text = self._invalid_text(error, "")
+        return self._turn_away("", error, "invalid_arguments", text, request)
+
+    def unknown(self, error: UnknownToolError, request: Request) -> ToolResult:
+        """
+        Because no tool has that name.
+        """
+        name = quote_name(request.name)
+        more = {"unknown_tool": True, "did_you_mean": list(error.did_you_mean)}
+        text = error_text(str(error), name, **more)
+        return self._turn_away(name, error, "unknown_tool", text, request)
+
+    def unusable(self, tool: Tool, error: Exception, request: Request) -> ToolResult:
+        """
+        Because the tool, or its circuit, cannot be used; logged once a tool.
+        """
+        if tool.name not in self._complained:
+            self._complained.add(tool.name)
+            log_with_traceback(f"{tool.name} cannot be called", error, self._clean)
+        if not isinstance(error, OrchestratorError):
+            message = (
+                f"{tool.name} cannot be called: {self._clean(str(error))}. It was not "
+                "run; use another tool."
+            )
+            cause = error
+            error = OrchestratorError(message, tool_name=tool.name)
+            error.__cause__ = cause
+        kind = type(error).__name__
+        text = error_text(str(error), tool.name, error_type=kind)
+        return self._turn_away(tool.name, error, "unusable", text, request)
+
+    # To a call that has ended
+
+    def why(self, end: End) -> str:
+        """
+        What the circuit is told of a failure; empty where there is none.
+        """
+        if end.error is not None:
+            return describe_error(end.error, self._clean)
+        if end.timed_out:
+            return "it ran over its timeout"
+        if end.verdict is not Verdict.FAILURE:
+            return ""
+        return f"it returned an error: {self._clean(end.text or '')[:200]}"
+
+    def text(self, entry: Entry, end: End, why: str, duration: float) -> str:
+        """
+        What the model reads of a call that has ended.
+        """
+        error = end.error
+        if error is None:
+            return end.text or ""
+        if end.not_run and isinstance(error, InvalidArgumentsError):
+            return self._invalid_text(error, entry.name)
+        more: dict[str, Any] = {"execution_time": round(duration, 3)}
+        if end.timed_out:
+            return error_text(str(error), entry.name, timeout=True, **more)
+        more = {"error_type": type(error).__name__, **more}
+        if isinstance(error, OrchestratorError) and error.tool_name == entry.name:
+            return error_text(self._clean(str(error)), entry.name, **more)
+        text = (
+            f"{entry.name} failed: {why.rstrip('.')}. Do not repeat the same call "
+            "unchanged more than once; change it, or use another tool."
+        )
+        return error_text(text, entry.name, **more)
+
+    def log(self, entry: Entry, end: End, why: str) -> None:
+        """
+        Log a failure. Its traceback goes here, and nowhere else.
+        """
+        message = f"{entry.name} failed: {why}"
+        log_with_traceback(message, end.error, self._clean, logging.INFO)
+
+    def tell(
+        self,
+        name: str,
+        reason: str,
+        request: Request,
+        retry_after: float | None,
+        state: CircuitState | None,
+    ) -> None:
+        """
+        Tell the observers of a call that did not run its tool.
+        """
+        if self._observers.listening:
+            args, call_id, context = request.args, request.call_id, request.context
+            self._observers.tell(
+                rejected(name, call_id, args, context, reason, retry_after, state)
+            )
+
+    # Beneath
+
+    def _turn_away(
+        self,
+        name: str,
+        error: OrchestratorError,
+        reason: str,
+        text: str,
+        request: Request,
+        entry: Entry | None = None,
+    ) -> ToolResult:
+        state = None if entry is None else entry.circuit.state
+        retry_after: float | None = getattr(error, "retry_after", None)
+        self.tell(name, reason, request, retry_after, state)
+        return ToolResult(
+            name=name,
+            call_id=request.call_id,
+            content=text,
+            error=error,
+            state=state,
+            source=name,
+            retry_after=retry_after,
+        )
+
+    def _invalid_text(self, error: InvalidArgumentsError, name: str) -> str:
+        entries = [
+            {key: self._clean(text) for key, text in entry.items()}
+            for entry in error.errors
+        ]
+        return error_text(self._clean(str(error)), name, invalid_arguments=entries)

@@ -1,0 +1,321 @@
+"""
+The state machine of a circuit, without I/O: no await, no lock, no clock, no log.
+
+Every method is one synchronous, whole change of state; ``now`` is an argument, in
+seconds of one monotonic clock. So every interleaving can be enumerated in a test.
+Above it stands ``_circuit``, which puts it into the async world.
+
+The ideas it is made of: generation numbers against late results are gobreaker's, a
+synchronous owner of state that says what is to be done is httpcore's.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from ._policy import BreakerSettings
+
+
+class CircuitState(enum.StrEnum):
+    """
+    The states of a circuit.
+    """
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    ISOLATED = "isolated"
+    DISABLED = "disabled"
+
+
+class Permit:
+    """
+    The right of an admitted call to give a verdict, as long as its generation lasts.
+
+    Calls of a closed circuit share one. A probe has its own, and its identity is the
+    token: who holds another one is not the probe.
+    """
+
+    __slots__ = ("generation",)
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+
+
+class Refusal(NamedTuple):
+    """
+    Why a call may not run now, and for how many seconds (``None``: nobody knows).
+    """
+
+    state: CircuitState
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """
+    A change of state that has happened, for those who watch.
+    """
+
+    old: CircuitState
+    new: CircuitState
+    reason: str
+
+
+class Ruling(NamedTuple):
+    """
+    What came of a verdict: whether it was too late to count, and what it changed.
+    """
+
+    late: bool
+    transition: Transition | None
+
+
+_COUNTED: Final = Ruling(late=False, transition=None)
+_LATE: Final = Ruling(late=True, transition=None)
+
+
+class Breaker:
+    """
+    One circuit's state.
+
+    Attributes:
+        settings: Thresholds and times.
+        closed_permit: The permit of every call while the circuit lets all calls run
+            (closed or disabled, and not isolated), else ``None``. Admission on that
+            path is this one comparison.
+        failures: Failures in a row, now.
+        generation: Grows with every transition (rule C3).
+        probe: The permit of the probe that is under way, or ``None``.
+    """
+
+    __slots__ = (
+        "_base",
+        "_isolations",
+        "_lease",
+        "_lease_until",
+        "_reopen_at",
+        "_seen",
+        "closed_permit",
+        "failures",
+        "generation",
+        "probe",
+        "settings",
+    )
+
+    def __init__(self, settings: BreakerSettings) -> None:
+        self.settings = settings
+        self.failures = 0
+        self.generation = 0
+        self.closed_permit: Permit | None = Permit(0)
+        self._base = CircuitState.CLOSED
+        self._isolations = 0
+        self.probe: Permit | None = None
+        self._lease = self._lease_until = 0.0
+        self._reopen_at = 0.0
+        self._seen = -math.inf
+
+    @property
+    def state(self) -> CircuitState:
+        """
+        The state as others see it: an isolation covers what lies beneath.
+        """
+        return CircuitState.ISOLATED if self._isolations else self._base
+
+    # Admission
+
+    def refusal(self, now: float, average: float = 0.0) -> Refusal | None:
+        """
+        Why a call may not run, or ``None`` if it may. Claims nothing.
+
+        Args:
+            now: Seconds on the circuit's clock.
+            average: Seconds that the tool usually takes, for how long to wait for a
+                probe that is under way.
+        """
+        if self._isolations:
+            return Refusal(CircuitState.ISOLATED, None)
+        if self.closed_permit is not None:
+            return None
+        now = self._tick(now)
+        if self._base is CircuitState.OPEN:
+            rest = self._reopen_at - now
+            return Refusal(CircuitState.OPEN, rest) if rest > 0 else None
+        if self.probe is None:
+            return None
+        rest = self._lease_until - now
+        if rest <= 0:
+            return None
+        return Refusal(CircuitState.HALF_OPEN, min(rest, max(1.0, 2 * average)))
+
+    def admit(
+        self, now: float, lease: float, average: float = 0.0
+    ) -> tuple[Permit | Refusal, Transition | None]:
+        """
+        A permit, or why not. An open circuit whose time has come gives the probe's.
+
+        Args:
+            now: Seconds on the circuit's clock.
+            lease: Seconds that a probe by this caller may take.
+            average: As for ``refusal``.
+        """
+        refusal = self.refusal(now, average)
+        if refusal is not None:
+            return refusal, None
+        if self.closed_permit is not None:
+            return self.closed_permit, None
+        transition = None
+        if self._base is CircuitState.OPEN:
+            transition = self._move(CircuitState.HALF_OPEN, "a caller probes")
+        self.probe = Permit(self.generation)
+        self._lease = lease
+        self._lease_until = self._seen + lease
+        return self.probe, transition
+
+    # Verdicts: each gives the permit back
+
+    def succeeded(self, permit: Permit) -> Ruling:
+        """
+        The call succeeded. So did an expired probe's, if nothing has changed since:
+        else a healthy tool that is slower than its lease would never be let in again.
+        """
+        if permit is self.closed_permit:
+            self.failures = 0
+            return _COUNTED
+        if permit.generation != self.generation or self._base is not CircuitState.HALF_OPEN:
+            return _LATE
+        self.failures = 0
+        return Ruling(False, self._move(CircuitState.CLOSED, "the probe succeeded"))
+
+    def failed(self, permit: Permit, now: float) -> Ruling:
+        """
+        The call failed, which may open the circuit.
+        """
+        if permit is self.closed_permit:
+            self.failures += 1
+            return Ruling(False, self._trip(now)) if self._must_trip() else _COUNTED
+        if not self._give_back(permit, now):
+            return _LATE
+        self.failures += 1
+        return Ruling(False, self._open(now, "the probe failed"))
+
+    def ignored(self, permit: Permit, now: float) -> Ruling:
+        """
+        The call gives no verdict. If it was the probe, the next caller probes.
+        """
+        if permit is self.closed_permit:
+            return _COUNTED
+        return _COUNTED if self._give_back(permit, now) else _LATE
+
+    # By hand: needs no clock, so it works outside an event loop
+
+    def isolate(self) -> Transition | None:
+        """
+        Refuse every call until as many ``release`` as ``isolate`` were called.
+        """
+        old = self.state
+        self._isolations += 1
+        if self._isolations > 1:
+            return None
+        if self._base is CircuitState.HALF_OPEN:
+            self._base, self._reopen_at = CircuitState.OPEN, self._seen
+        return self._begin(old, "isolated by hand")
+
+    def release(self) -> Transition | None:
+        """
+        Take one isolation back. The last one uncovers the state beneath.
+        """
+        if not self._isolations:
+            return None
+        self._isolations -= 1
+        if self._isolations:
+            return None
+        return self._begin(CircuitState.ISOLATED, "released by hand")
+
+    def disable(self) -> Transition:
+        """
+        Admit every call, and go on counting, until ``reset``.
+        """
+        return self._move(CircuitState.DISABLED, "disabled by hand")
+
+    def reset(self) -> Transition:
+        """
+        Close the circuit and forget its failures. Does not lift an isolation.
+        """
+        self.failures = 0
+        return self._move(CircuitState.CLOSED, "reset by hand")
+
+    def rebase(self, now: float) -> None:
+        """
+        Go on with another clock that says ``now``; what was left of a time is left.
+        """
+        shift = now - self._seen
+        if math.isfinite(shift):
+            self._reopen_at += shift
+            self._lease_until += shift
+        self._seen = now
+        self._cap()
+
+    # Beneath
+
+    def _tick(self, now: float) -> float:
+        """
+        Take note of the time. Where the clock went back, what was left is kept.
+        """
+        if self._seen <= now < math.inf:
+            self._seen = now
+        elif now < self._seen and now != -math.inf:
+            self.rebase(now)
+        return self._seen
+
+    def _cap(self) -> None:
+        """
+        Let no wait be longer than it was set to be.
+        """
+        self._reopen_at = min(self._reopen_at, self._seen + self.settings.reset_timeout)
+        self._lease_until = min(self._lease_until, self._seen + self._lease)
+
+    def _must_trip(self) -> bool:
+        return (
+            self._base is CircuitState.CLOSED
+            and self.failures >= self.settings.failure_threshold
+        )
+
+    def _trip(self, now: float) -> Transition:
+        runs = "1 failure" if self.failures == 1 else f"{self.failures} failures in a row"
+        return self._open(now, runs)
+
+    def _open(self, now: float, reason: str) -> Transition:
+        now = self._tick(now)
+        self._reopen_at = now + self.settings.reset_timeout
+        return self._move(CircuitState.OPEN, reason)
+
+    def _give_back(self, permit: Permit, now: float) -> bool:
+        """
+        Free the probe's place if this permit holds it; whether it held it in time.
+        """
+        if permit is not self.probe:
+            return False
+        self.probe = None
+        return self._tick(now) < self._lease_until
+
+    def _move(self, new: CircuitState, reason: str) -> Transition:
+        old = self.state
+        self._base = new
+        return self._begin(old, reason)
+
+    def _begin(self, old: CircuitState, reason: str) -> Transition:
+        """
+        Start a generation: what was admitted before decides nothing from here on.
+        """
+        self.generation += 1
+        self.probe = None
+        lets_all_run = not self._isolations and self._base in _LETTING
+        self.closed_permit = Permit(self.generation) if lets_all_run else None
+        return Transition(old, self.state, reason)
+
+
+_LETTING: Final = (CircuitState.CLOSED, CircuitState.DISABLED)

@@ -1,0 +1,195 @@
+"""
+The records of a call: what was asked for, what the tool is told, what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._breaker import CircuitState
+from ._errors import InvalidArgumentsError
+from ._outcome import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """
+    A tool call as a model asks for it.
+
+    Attributes:
+        name: Name of the tool.
+        args: The arguments: a mapping, JSON text, or ``None``.
+        id: The model's id of the call, given back with its result.
+    """
+
+    name: str
+    args: Any = field(default=None, repr=False)
+    id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolContext:
+    """
+    What a tool is told beside its arguments, in a parameter annotated with this class.
+
+    Attributes:
+        tool_name: The name that it was called by.
+        call_id: The caller's id of the call, or ``None``.
+        attempt: 1 for the first execution of the call.
+        deadline: When the call will be cancelled, on the loop's clock
+            (``anyio.current_time()``); infinite where nothing limits it.
+        idempotency_key: A key that is new for every call, and the same in each of its
+            attempts.
+        data: The keyword arguments of ``dispatch``.
+    """
+
+    tool_name: str
+    call_id: str | None = None
+    attempt: int = 1
+    deadline: float = float("inf")
+    idempotency_key: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolResult:
+    """
+    Everything that came of a call.
+
+    Attributes:
+        name: Name of the tool.
+        call_id: The caller's id of the call, or ``None``.
+        content: What the model reads.
+        value: What the tool returned, as it was.
+        error: What it raised, or why it was not run; ``None`` if it returned.
+        ok: Whether the tool did what it was asked. A tool that returns an error has
+            ``ok=False``, ``error=None`` and its value.
+        verdict: What the circuit was told.
+        late: Whether that came after the circuit had moved on.
+        state: The circuit's state afterwards; ``None`` where there is no circuit.
+        source: Name of what answered: the tool.
+        duration: Seconds that the tool ran.
+        attempts: Executions; 0 where the tool was not run.
+        retry_after: Seconds after which a refused call may be tried again.
+    """
+
+    name: str
+    call_id: str | None = None
+    content: str = field(default="", repr=False)
+    value: Any = field(default=None, repr=False)
+    error: BaseException | None = field(default=None, repr=False)
+    ok: bool = False
+    verdict: Verdict = Verdict.IGNORE
+    late: bool = False
+    state: CircuitState | None = None
+    source: str = ""
+    duration: float = 0.0
+    attempts: int = 0
+    retry_after: float | None = None
+
+    def message(self, format: str = "openai") -> dict[str, Any]:
+        """
+        The message that hands the result to the model.
+
+        Args:
+            format: ``"openai"`` (chat completions), ``"openai-responses"``,
+                ``"anthropic"`` (a content block of a user message) or ``"mcp"`` (a
+                ``CallToolResult``).
+
+        Raises:
+            ValueError: There is no such format.
+        """
+        match format:
+            case "openai":
+                return {
+                    "role": "tool",
+                    "tool_call_id": self.call_id,
+                    "content": self.content,
+                }
+            case "openai-responses":
+                return {
+                    "type": "function_call_output",
+                    "call_id": self.call_id,
+                    "output": self.content,
+                }
+            case "anthropic":
+                block = {
+                    "type": "tool_result",
+                    "tool_use_id": self.call_id,
+                    "content": self.content,
+                }
+                return block if self.ok else {**block, "is_error": True}
+            case "mcp":
+                content = [{"type": "text", "text": self.content}]
+                return {"content": content, "isError": not self.ok}
+        raise ValueError(
+            f"format={format!r}: expected 'openai', 'openai-responses', 'anthropic' "
+            "or 'mcp'"
+        )
+
+
+class Request:
+    """
+    What a caller asked for, as it was asked.
+    """
+
+    __slots__ = ("args", "call_id", "context", "name")
+
+    def __init__(
+        self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
+    ) -> None:
+        self.name = name
+        self.args = args
+        self.call_id = call_id
+        self.context = context
+
+
+def read_call(entry: object) -> ToolCall:
+    """
+    A tool call from our own record or from what a model's API hands over, as a dict.
+
+    Raises:
+        InvalidArgumentsError: It is none of those; the message says what is missing.
+    """
+    if isinstance(entry, ToolCall):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise _malformed(f"a {type(entry).__name__}")
+    if isinstance(function := entry.get("function"), Mapping):
+        return _checked(function.get("name"), function.get("arguments"), entry.get("id"))
+    if entry.get("type") == "tool_use":
+        return _checked(entry.get("name"), entry.get("input"), entry.get("id"))
+    if entry.get("type") == "function_call":
+        return _checked(entry.get("name"), entry.get("arguments"), entry.get("call_id"))
+    raise _malformed(f"a mapping with the keys {', '.join(map(str, entry))[:200]}")
+
+
+def _checked(name: object, args: object, call_id: object) -> ToolCall:
+    if not isinstance(name, str):
+        raise _malformed("a tool call without a name")
+    return ToolCall(name, args, call_id if isinstance(call_id, str) else None)
+
+
+def call_id_of(entry: object) -> str | None:
+    """
+    The id of a call, if it can be made out, also of one that cannot be read.
+    """
+    if isinstance(entry, Mapping):
+        for key in ("call_id", "id"):
+            if isinstance(found := entry.get(key), str):
+                return found
+    return None
+
+
+def _malformed(what: str) -> InvalidArgumentsError:
+    expected = (
+        "a ToolCall, or a tool call of the OpenAI API ({'id', 'function': {'name', "
+        "'arguments'}}) or of the Anthropic API ({'type': 'tool_use', 'id', 'name', "
+        "'input'})"
+    )
+    return InvalidArgumentsError(
+        f"This tool call cannot be read: expected {expected}, not {what}.",
+        errors=[{"argument": "(all)", "expected": expected}],
+    )

@@ -1,0 +1,245 @@
+"""
+One circuit in the async world: the breaker, and the lock that guards it.
+
+The lock is held while the circuit trips, while a probe is claimed and while a probe's
+verdict is applied. No await stands between taking and releasing it, so it is always
+free for those who ask in the loop that it was made for; it is there for the day that
+a store makes a claim await. What cannot have it (no loop runs, the caller is being
+cancelled) goes on without: each change of the breaker is one synchronous function.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from . import _loop
+from ._breaker import Breaker, CircuitState, Permit, Refusal, Ruling, Transition
+from ._errors import OrchestratorError
+from ._policy import BreakerSettings
+
+
+class ForeignLoopError(OrchestratorError):
+    """
+    The circuit is in use by an event loop of another thread at this moment.
+    """
+
+    def __init__(self, circuit: str) -> None:
+        super().__init__(
+            f"The circuit {circuit} is in use by an event loop in another thread. Use "
+            "one orchestrator a thread, or hand the call to the first loop with "
+            "anyio.from_thread.run."
+        )
+
+
+class Circuit:
+    """
+    A handle on one circuit, by name. Its methods are synchronous, and work outside an
+    event loop too.
+
+    Attributes:
+        name: The circuit's name, which is the tool's unless several tools share it.
+        last_error: The last failure that it was told of, cleaned, or ``None``.
+    """
+
+    __slots__ = ("_lock", "_tell", "_thread", "_token", "breaker", "last_error", "name")
+
+    def __init__(
+        self,
+        name: str,
+        settings: BreakerSettings,
+        tell: Callable[[Circuit, Transition], None],
+    ) -> None:
+        self.name = name
+        self.last_error: str | None = None
+        self.breaker = Breaker(settings)
+        self._tell = tell
+        self._lock: anyio.Lock | None = None
+        self._token: EventLoopToken | None = None
+        self._thread = 0
+
+    def __repr__(self) -> str:
+        return f"<Circuit {self.name!r} {self.state} failures={self.failures}>"
+
+    @property
+    def state(self) -> CircuitState:
+        """
+        The state now. ``OPEN`` stays until a caller claims the probe.
+        """
+        return self.breaker.state
+
+    @property
+    def failures(self) -> int:
+        """
+        Failures in a row, now.
+        """
+        return self.breaker.failures
+
+    def isolate(self) -> Isolation:
+        """
+        Refuse every call until the isolation is lifted.
+
+        Isolations add up: each one is lifted by its own ``release``, or at the end of
+        its ``with`` block; ``unisolate`` lifts all. After the last the circuit is what
+        it was before. The idea of a handle that is counted is cockatiel's.
+        """
+        self._announce(self.breaker.isolate())
+        return Isolation(self)
+
+    def unisolate(self) -> None:
+        """
+        Lift every isolation, whoever holds it.
+        """
+        while self.breaker.state is CircuitState.ISOLATED:
+            self._announce(self.breaker.release())
+
+    def disable(self) -> None:
+        """
+        Admit every call, whatever happens, and go on counting. ``reset`` ends it.
+        """
+        self._announce(self.breaker.disable())
+
+    def reset(self) -> None:
+        """
+        Close the circuit and forget its failures. Does not lift an isolation.
+        """
+        self._announce(self.breaker.reset())
+
+    # For the orchestrator
+
+    def admit(self, now: float, lease: float, average: float) -> Permit | Refusal:
+        """
+        A permit, or why not. A probe is claimed with the lock held.
+
+        Raises:
+            ForeignLoopError: An event loop of another thread uses the circuit.
+        """
+        if not self._acquire():
+            return Refusal(self.state, 1.0)
+        try:
+            permit, transition = self.breaker.admit(now, lease, average)
+        finally:
+            self._release()
+        try:
+            self._announce(transition)
+        except BaseException:
+            # An observer was interrupted, and the caller never gets its permit.
+            if isinstance(permit, Permit):
+                self.breaker.ignored(permit, now)
+            raise
+        return permit
+
+    def succeeded(self, permit: Permit, now: float) -> bool:
+        """
+        Give the permit back with a success; whether that came too late to count.
+        """
+        if permit is self.breaker.closed_permit:
+            return self.breaker.succeeded(permit).late
+        return self._rule(permit, now, lambda: self.breaker.succeeded(permit))
+
+    def failed(self, permit: Permit, now: float, error: str) -> bool:
+        """
+        Give the permit back with a failure; whether that came too late to count.
+        """
+        self.last_error = error
+        return self._rule(permit, now, lambda: self.breaker.failed(permit, now))
+
+    def ignored(self, permit: Permit, now: float) -> bool:
+        """
+        Give the permit back without a verdict. Takes no lock: a call that is being
+        cancelled, or whose loop is gone, can do it too.
+        """
+        return self.breaker.ignored(permit, now).late
+
+    def follow_loop(self, now: float) -> None:
+        """
+        Where the clock is the loop's own and the loop is a new one, go on with that.
+        """
+        token = current_token()
+        if self._token is not None and token != self._token:
+            self._adopt(token)
+            self.breaker.rebase(now)
+
+    # Beneath
+
+    def _rule(self, permit: Permit, now: float, decide: Callable[[], Ruling]) -> bool:
+        try:
+            locked = self._acquire()
+        except ForeignLoopError:
+            self.ignored(permit, now)
+            raise
+        try:
+            ruling = decide()
+        finally:
+            if locked:
+                self._release()
+        self._announce(ruling.transition)
+        return ruling.late
+
+    def _acquire(self) -> bool:
+        """
+        Take the lock, made on first use for the loop that runs; whether that worked.
+        """
+        try:
+            token = current_token()
+            if token != self._token:
+                self._adopt(token)
+            assert self._lock is not None
+            self._lock.acquire_nowait()
+        except (anyio.WouldBlock, anyio.NoEventLoopError):
+            return False
+        return True
+
+    def _release(self) -> None:
+        assert self._lock is not None
+        self._lock.release()
+
+    def _adopt(self, token: EventLoopToken) -> None:
+        thread = threading.get_ident()
+        if (
+            self._token is not None
+            and self._thread != thread
+            and _loop.is_alive(self._token)
+        ):
+            raise ForeignLoopError(self.name)
+        self._token, self._thread = token, thread
+        self._lock = anyio.Lock(fast_acquire=True)
+
+    def _announce(self, transition: Transition | None) -> None:
+        if transition is not None and transition.old is not transition.new:
+            self._tell(self, transition)
+
+
+class Isolation:
+    """
+    One isolation of a circuit, to be lifted once. Also a context manager.
+    """
+
+    __slots__ = ("_circuit",)
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit: Circuit | None = circuit
+
+    def release(self) -> None:
+        """
+        Lift this isolation. A second time does nothing.
+        """
+        circuit, self._circuit = self._circuit, None
+        if circuit is not None:
+            circuit._announce(circuit.breaker.release())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()

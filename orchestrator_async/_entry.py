@@ -1,0 +1,137 @@
+"""
+A tool as one orchestrator has it: its settings decided, with its circuit and figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ._breaker import Breaker, CircuitState, Refusal
+from ._circuit import Circuit
+from ._errors import CircuitOpenError
+from ._events import log_with_traceback
+from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
+from ._policy import ToolSettings
+from ._registry import Binder, Tool
+from ._stats import Figures
+from ._threads import Slots
+
+
+class Entry:
+    """
+    What a dispatch needs of a tool, at hand.
+
+    Attributes:
+        judge: What the tool's own judge is, or ``None`` for the ready-made ones.
+        reads_values: Whether a returned ``error`` counts.
+        simple: Whether the short path of ``dispatch`` can run it: a coroutine function
+            that wants no context and has no judge of its own.
+    """
+
+    __slots__ = (
+        "_clean",
+        "_complained",
+        "_refusal_key",
+        "_refusal_text",
+        "binder",
+        "breaker",
+        "check",
+        "circuit",
+        "figures",
+        "fn",
+        "is_async",
+        "judge",
+        "lease",
+        "name",
+        "reads_values",
+        "settings",
+        "simple",
+        "slots",
+        "timeout",
+        "tool",
+    )
+
+    def __init__(
+        self,
+        tool: Tool,
+        settings: ToolSettings,
+        circuit: Circuit,
+        figures: Figures,
+        clean: Callable[[str], str],
+    ) -> None:
+        self.tool = tool
+        self.name = tool.name
+        self.fn = tool.fn
+        self.is_async = tool.is_async
+        self.settings = settings
+        self.timeout = settings.timeout
+        self.circuit = circuit
+        self.breaker: Breaker = circuit.breaker
+        self.lease = settings.lease(circuit.breaker.settings)
+        self.figures = figures
+        self.binder = Binder(tool, settings.max_args_size)
+        self.check = self.binder.check
+        self.judge, self.reads_values = _judge_of(settings)
+        self._clean = clean
+        self._complained = False
+        self.slots = None if self.is_async else Slots(settings.max_threads)
+        self.simple = (
+            self.is_async and self.judge is None and self.binder.context_parameter is None
+        )
+        self._refusal_key: tuple[int, CircuitState, int | None] | None = None
+        self._refusal_text = ""
+
+    def refusal_error(self, refusal: Refusal) -> CircuitOpenError:
+        """
+        The refusal as the error that ``call`` raises.
+        """
+        return CircuitOpenError(
+            tool_name=self.name,
+            circuit=self.circuit.name,
+            state=refusal.state.value,
+            retry_after=refusal.retry_after,
+            failures=self.breaker.failures,
+            alternatives=self.tool.alternatives,
+        )
+
+    def refusal_text(self, refusal: Refusal) -> str:
+        """
+        The refusal as the model reads it. Rendered once a second, however many ask.
+        """
+        state, wait = refusal
+        seconds = None if wait is None else math.ceil(wait)
+        key = (self.breaker.generation, state, seconds)
+        if key != self._refusal_key:
+            more: dict[str, Any] = {
+                "circuit_breaker": True,
+                "state": state.value,
+                "retry_after": seconds,
+                "alternatives": list(self.tool.alternatives),
+            }
+            error = str(self.refusal_error(refusal))
+            self._refusal_text = error_text(error, self.name, **more)
+            self._refusal_key = key
+        return self._refusal_text
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """
+        Log, the first time, that something of the tool's author raised.
+        """
+        if not self._complained:
+            self._complained = True
+            log_with_traceback(f"{self.name}: {what}", error, self._clean)
+
+
+def _judge_of(settings: ToolSettings) -> tuple[Judge | None, bool]:
+    """
+    The tool's own judge, and whether a returned ``error`` counts where it is silent.
+    """
+    if settings.is_failure is not None:
+        return of_value(settings.is_failure), True
+    if settings.judge is any_error or settings.judge is None:
+        return None, True
+    if settings.judge is exceptions_only:
+        return None, False
+    return settings.judge, True

@@ -1,0 +1,229 @@
+"""
+The exceptions. They import nothing, and every other module may import them.
+
+Each carries its facts as fields and makes its message of them; each says who is at
+fault, and pickles. Where a builtin says the same (``LookupError``, ``TimeoutError``)
+the class is one of those too, so that ``except TimeoutError`` means what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def _restore(
+    cls: type[OrchestratorError], args: tuple[Any, ...], fields: dict[str, Any]
+) -> OrchestratorError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class OrchestratorError(Exception):
+    """
+    Everything this library raises of its own.
+
+    Attributes:
+        tool_name: The tool that was asked for, or ``None`` where no tool is concerned.
+    """
+
+    tool_name: str | None = None
+
+    def __init__(self, message: str = "", /, *, tool_name: str | None = None) -> None:
+        super().__init__(message)
+        self.tool_name = tool_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class CircuitOpenError(OrchestratorError):
+    """
+    The circuit refused the call; the tool was not run. Nobody's fault but the tool's.
+
+    Attributes:
+        circuit: Name of the circuit, which several tools may share.
+        state: ``"open"``, ``"half_open"`` or ``"isolated"``.
+        retry_after: Seconds until a call may be admitted; ``None`` only for a circuit
+            that was isolated by hand.
+        failures: Failures in a row that the circuit has seen.
+        alternatives: Names of other tools to try, at most three.
+    """
+
+    def __init__(
+        self,
+        *,
+        tool_name: str,
+        circuit: str,
+        state: str,
+        retry_after: float | None,
+        failures: int,
+        alternatives: Sequence[str] = (),
+    ) -> None:
+        before, after = refusal_text(
+            tool_name, state, failures=failures, alternatives=alternatives
+        )
+        seconds = "" if retry_after is None else str(math.ceil(retry_after))
+        super().__init__(f"{before}{seconds}{after}", tool_name=tool_name)
+        self.circuit = circuit
+        self.state = state
+        self.retry_after = retry_after
+        self.failures = failures
+        self.alternatives = tuple(alternatives)
+
+
+def refusal_text(
+    tool_name: str, state: str, *, failures: int, alternatives: Sequence[str] = ()
+) -> tuple[str, str]:
+    """
+    What a refusal says, as the text before and after the whole seconds to wait.
+
+    In two halves because the words change with the circuit and the figure with every
+    call. There is no figure for an isolated circuit: the first half is then the whole.
+    """
+    instead = "use another tool or answer without it."
+    if alternatives:
+        instead = f"use {' or '.join(alternatives)} instead, or answer without it."
+    match state:
+        case "isolated":
+            return (
+                f"{tool_name} has been taken out of service. Do not call it; {instead}",
+                "",
+            )
+        case "half_open":
+            why = "is being tried again after failures"
+        case _:
+            runs = "1 failure" if failures == 1 else f"{failures} failures in a row"
+            why = f"is down ({runs})"
+    return f"{tool_name} {why}. Do not call it again for ", f" s; {instead}"
+
+
+class UnknownToolError(OrchestratorError, LookupError):
+    """
+    No tool has that name. The caller's mistake, often a model's.
+
+    Attributes:
+        did_you_mean: The closest names that exist, best first, at most three.
+    """
+
+    def __init__(self, *, tool_name: str, did_you_mean: Sequence[str] = ()) -> None:
+        hint = "Call one of the tools that you were given."
+        if did_you_mean:
+            hint = f"Did you mean {' or '.join(did_you_mean)}?"
+        super().__init__(f"There is no tool named {tool_name}. {hint}", tool_name=tool_name)
+        self.did_you_mean = tuple(did_you_mean)
+
+
+class InvalidArgumentsError(OrchestratorError, ValueError):
+    """
+    The arguments do not fit. The caller's mistake: the circuit hears nothing of it.
+
+    A tool may raise it too, to say that what it was asked for makes no sense.
+
+    Attributes:
+        errors: One mapping a bad argument, with its path under ``argument`` and what
+            was expected of it under ``expected``.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        /,
+        *,
+        tool_name: str | None = None,
+        errors: Sequence[Mapping[str, str]] = (),
+    ) -> None:
+        if not message:
+            message = f"The arguments for {tool_name or 'the tool'} are not valid"
+            said = [f"{entry['argument']}: {entry['expected']}" for entry in errors]
+            message += f" ({'; '.join(said)})" if said else ""
+            message += ". The tool was not run. Correct the arguments and call it again."
+        super().__init__(message, tool_name=tool_name)
+        self.errors = tuple(errors)
+
+
+class ToolTimeoutError(OrchestratorError, TimeoutError):
+    """
+    The tool ran over its own timeout. The tool's fault.
+
+    Attributes:
+        timeout: The timeout, in seconds.
+        still_running: Whether the tool may go on in the background, which a worker
+            thread does: it cannot be stopped.
+    """
+
+    def __init__(
+        self, *, tool_name: str, timeout: float, still_running: bool = False
+    ) -> None:
+        rest = (
+            "It may still be running, so what it does may yet happen; do not repeat it blindly."
+            if still_running
+            else "It was stopped. Try something smaller, or another tool."
+        )
+        super().__init__(
+            f"{tool_name} did not finish within its {timeout:g} s. {rest}",
+            tool_name=tool_name,
+        )
+        self.timeout = timeout
+        self.still_running = still_running
+
+
+class ToolCancelledError(OrchestratorError):
+    """
+    The tool ended cancelled although nobody cancelled its caller. The tool's fault.
+
+    The task group of a connection that died does that to whoever waits on it.
+    """
+
+    def __init__(self, *, tool_name: str) -> None:
+        super().__init__(
+            f"{tool_name} broke off by itself, as a lost connection does. "
+            "Try it once more, or use another tool.",
+            tool_name=tool_name,
+        )
+
+
+class DuplicateToolError(OrchestratorError, ValueError):
+    """
+    The name is taken, by a tool or by a circuit that other tools share.
+    """
+
+
+class InvalidResultError(OrchestratorError, TypeError):
+    """
+    The tool returned what cannot be made JSON. The tool's fault.
+
+    Attributes:
+        result_type: Name of the type of what it returned.
+    """
+
+    def __init__(self, *, tool_name: str, result_type: str, reason: str = "") -> None:
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"{tool_name} returned a {result_type}, which cannot be made JSON{because}. "
+            "It did run. Its author should return text, or data that JSON can hold.",
+            tool_name=tool_name,
+        )
+        self.result_type = result_type
+
+
+class LimitExceededError(OrchestratorError):
+    """
+    A limit refused the call; the tool was not run. Nobody's fault, and no verdict.
+
+    Attributes:
+        limit: Which limit: ``"threads"`` for the worker threads of a plain function.
+        retry_after: Seconds after which a place may be free; an estimate.
+    """
+
+    def __init__(self, *, tool_name: str, limit: str, retry_after: float) -> None:
+        super().__init__(
+            f"{tool_name} is busy: its limit of {limit} is reached. Try again in "
+            f"{math.ceil(retry_after)} s, or use another tool.",
+            tool_name=tool_name,
+        )
+        self.limit = limit
+        self.retry_after = retry_after

@@ -1,0 +1,239 @@
+"""
+What observers are told: frozen records, one a happening.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ._breaker import CircuitState
+from ._outcome import Verdict
+from ._policy import is_async
+
+logger = logging.getLogger("orchestrator_async")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallFinished:
+    """
+    A tool was run, and the call is over.
+
+    Arguments and context are those of the caller, by reference: an audit log may read
+    them, and should write what it keeps. ``repr`` shows neither, nor the value.
+
+    Attributes:
+        tool_name: The tool.
+        call_id: The caller's id of the call, or ``None``.
+        arguments: As the caller gave them: a mapping, JSON text or ``None``.
+        context: The keyword arguments of ``dispatch``.
+        verdict: What the circuit was told.
+        late: Whether that came after the circuit had moved on.
+        duration: Seconds.
+        value: What the tool returned.
+        error: What it raised, or what was made of its end.
+        state: The circuit's state now.
+    """
+
+    tool_name: str
+    call_id: str | None
+    arguments: Any = field(repr=False)
+    context: Mapping[str, Any] = field(repr=False)
+    verdict: Verdict
+    late: bool
+    duration: float
+    value: Any = field(repr=False)
+    error: BaseException | None = field(repr=False)
+    state: CircuitState
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallRejected:
+    """
+    A call was answered without running the tool.
+
+    Attributes:
+        tool_name: The name that was asked for, cut to 128 characters.
+        call_id: The caller's id of the call, or ``None``.
+        arguments: As the caller gave them.
+        context: The keyword arguments of ``dispatch``.
+        reason: ``"circuit"``, ``"limit"``, ``"invalid_arguments"``,
+            ``"unknown_tool"`` or ``"unusable"``.
+        retry_after: Seconds after which it may be tried again, or ``None``.
+        state: The circuit's state, or ``None`` where there is no circuit.
+    """
+
+    tool_name: str
+    call_id: str | None
+    arguments: Any = field(repr=False)
+    context: Mapping[str, Any] = field(repr=False)
+    reason: str
+    retry_after: float | None
+    state: CircuitState | None
+
+
+class _Unfrozen:
+    """
+    A ``CallRejected`` in the making; see ``rejected``.
+    """
+
+    __slots__ = CallRejected.__slots__
+
+    def __init__(
+        self,
+        tool_name: str,
+        call_id: str | None,
+        arguments: Any,
+        context: Mapping[str, Any],
+        reason: str,
+        retry_after: float | None,
+        state: CircuitState | None,
+    ) -> None:
+        self.tool_name = tool_name
+        self.call_id = call_id
+        self.arguments = arguments
+        self.context = context
+        self.reason = reason
+        self.retry_after = retry_after
+        self.state = state
+
+
+def rejected(*fields: Any) -> CallRejected:
+    """
+    A ``CallRejected``, for the price of a plain object.
+
+    The constructor of a frozen class goes through ``object.__setattr__`` for every
+    field, which alone costs more than all the rest of a refusal (seen: four times a
+    plain object's). So the object is made by a class of the same layout, and frozen
+    by changing its class.
+    """
+    event: Any = _Unfrozen(*fields)
+    event.__class__ = CallRejected
+    made: CallRejected = event
+    return made
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CircuitChanged:
+    """
+    A circuit has changed its state.
+
+    Attributes:
+        circuit: Its name.
+        old: The state before.
+        new: The state after.
+        reason: Why, in a few words.
+        last_error: The last failure that it was told of, cleaned, or ``None``.
+        retry_after: Seconds that it stays open, if that is what it did.
+    """
+
+    circuit: str
+    old: CircuitState
+    new: CircuitState
+    reason: str
+    last_error: str | None
+    retry_after: float | None
+
+
+Event = CallFinished | CallRejected | CircuitChanged
+
+
+class Observer(Protocol):
+    """
+    Whatever can be called with an event. It must not block: the call waits for it.
+    """
+
+    def __call__(self, event: Event, /) -> object:
+        """Take note of the event."""
+
+
+class Observers:
+    """
+    Tells events to observers, each event to all of them before the next event.
+
+    An observer that makes something happen does not see it inside its own call, and
+    one that raises is logged once and changes nothing.
+
+    Attributes:
+        listening: Those who are told. Empty where an event need not even be made.
+    """
+
+    __slots__ = ("_clean", "_complained", "_queue", "_telling", "listening")
+
+    def __init__(self, observers: Iterable[Observer], clean: Callable[[str], str]) -> None:
+        self._clean = clean
+        self._complained: set[int] = set()
+        self.listening: tuple[Observer, ...] = ()
+        self._queue: deque[Event] = deque()
+        self._telling = False
+        for observer in observers:
+            self.add(observer)
+
+    def add(self, observer: Observer) -> None:
+        """
+        Tell this one too.
+
+        Raises:
+            TypeError: It cannot be called, or is a coroutine function.
+        """
+        told: object = observer
+        if not callable(told) or is_async(told):
+            raise TypeError(
+                f"an observer is called with each event and must be a plain function: "
+                f"{observer!r}"
+            )
+        self.listening = (*self.listening, observer)
+
+    def remove(self, observer: Observer) -> None:
+        """
+        Tell this one no more. Does nothing if it was not told.
+        """
+        self.listening = tuple(each for each in self.listening if each != observer)
+
+    def tell(self, event: Event) -> None:
+        """
+        Tell the event to all, after those that are being told.
+        """
+        if self._telling:
+            self._queue.append(event)
+            return
+        self._telling = True
+        try:
+            self._tell_all(event)
+            while self._queue:
+                self._tell_all(self._queue.popleft())
+        finally:
+            self._telling = False
+
+    def _tell_all(self, event: Event) -> None:
+        for observer in self.listening:
+            try:
+                observer(event)
+            except Exception as error:
+                self._complain(observer, error)
+
+    def _complain(self, observer: Observer, error: Exception) -> None:
+        if id(observer) not in self._complained:
+            self._complained.add(id(observer))
+            what = f"an observer raised, and goes on being told: {observer!r}"
+            log_with_traceback(what, error, self._clean)
+
+
+def log_with_traceback(
+    message: str,
+    error: BaseException | None,
+    clean: Callable[[str], str],
+    level: int = logging.ERROR,
+) -> None:
+    """
+    Log a foreign error with its traceback, which passes through ``clean`` like all
+    foreign text: an exception's message can hold a password.
+    """
+    if not logger.isEnabledFor(level):
+        return
+    lines = [] if error is None else traceback.format_exception(error)
+    logger.log(level, "%s", "\n".join(map(clean, [message, *lines])))

@@ -1,0 +1,342 @@
+"""
+One call, from its beginning to its end.
+
+The order is: refuse if the circuit refuses, bind and validate the arguments, take a
+thread's slot, claim the circuit's permit, run, judge, give everything back. Up to the
+tool's own first await, and from its end until all is given back, nothing awaits.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from typing import Any, Final
+
+import anyio
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from ._answers import Answers
+from ._breaker import Breaker, Permit, Refusal
+from ._calls import Request, ToolContext, ToolResult
+from ._entry import Entry
+from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
+from ._events import CallFinished, Observers
+from ._fleet import Fleet
+from ._outcome import Verdict
+from ._settle import End, Flight, binds_arguments, end_with_error, end_with_value
+from ._threads import ThreadedCall
+
+logger: Final = logging.getLogger("orchestrator_async")
+
+_probes: ContextVar[tuple[Permit, ...]] = ContextVar("orchestrator_async_probes")
+"""The probes that this code runs under: what they call shares their permits."""
+
+
+class Execution:
+    """
+    Runs calls for one orchestrator.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        answers: Answers,
+        observers: Observers,
+        clock: Callable[[], float],
+    ) -> None:
+        self._fleet = fleet
+        self._answers = answers
+        self._observers = observers
+        self._clock = clock
+        self._clock_is_the_loops = clock is anyio.current_time
+
+    async def run(self, request: Request, *, render: bool = True) -> ToolResult:
+        """
+        Run the tool and return what came of it, or why it was not run.
+
+        Args:
+            request: What the caller asked for.
+            render: Whether a value is also made text, which can fail.
+
+        Raises:
+            BaseException: Cancellation and control flow, and nothing else.
+        """
+        flight = self._take_off(request)
+        if isinstance(flight, ToolResult):
+            await checkpoint()
+            return flight
+        error = value = None
+        try:
+            value = await self._fly(flight)
+        except BaseException as raised:
+            error = raised
+        try:
+            return await self.land(flight, value, error, render=render)
+        finally:
+            # An exception refers to this frame, which must not keep it in turn.
+            del error, value
+
+    def refusal(self, entry: Entry) -> Refusal | None:
+        """
+        Why the circuit would refuse the call now, or ``None``.
+        """
+        breaker = entry.breaker
+        if breaker.closed_permit is not None:
+            return None
+        now = self._clock()
+        if self._clock_is_the_loops:
+            with suppress(OrchestratorError):  # said when the permit is claimed
+                entry.circuit.follow_loop(now)
+        if breaker.probe is None:
+            return breaker.refusal(now)
+        if _calling_probe(breaker) is not None:
+            return None
+        return breaker.refusal(now, entry.figures.average)
+
+    async def land(
+        self, flight: Flight, value: Any, error: BaseException | None, *, render: bool
+    ) -> ToolResult:
+        """
+        Judge the call, give everything back, then answer or raise. Awaits only then.
+        """
+        now = self._clock()
+        duration = max(0.0, now - flight.started)
+        try:
+            if error is None:
+                end = end_with_value(flight, value, duration, render)
+            else:
+                end = end_with_error(flight, error, duration)
+        except BaseException:
+            self._close(flight, End(Verdict.IGNORE), duration, now)
+            raise
+        try:
+            result = self._close(flight, end, duration, now)
+            if end.goes_up is not None:
+                raise end.goes_up
+            if end.reassert:
+                await _reassert(flight)
+            return result
+        finally:
+            del error, end, value
+
+    # Taking off
+
+    def _take_off(self, request: Request) -> Flight | ToolResult:
+        tool = self._fleet.registry.get(request.name)
+        if tool is None:
+            unknown = self._fleet.registry.unknown(request.name)
+            return self._answers.unknown(unknown, request)
+        try:
+            entry = self._fleet.entry(tool)
+            return self._admitted(entry, request)
+        except InvalidArgumentsError as error:
+            return self._answers.invalid(entry, error, request)
+        except Exception as error:
+            return self._answers.unusable(tool, error, request)
+
+    def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult:
+        refusal = self.refusal(entry)
+        if refusal is not None:
+            return self._answers.refused(entry, refusal, request)
+        arguments = entry.binder.bind(request.args)
+        thread = None
+        if entry.slots is not None:
+            if not entry.slots.take():
+                return self._answers.limited(entry, request)
+            thread = ThreadedCall(entry.slots)
+        nested = _calling_probe(entry.breaker)
+        permit: Permit | Refusal | None = None
+        try:
+            permit = nested or self._permit(entry)
+        finally:
+            if thread is not None and not isinstance(permit, Permit):
+                thread.give_up()
+        if isinstance(permit, Refusal):
+            return self._answers.refused(entry, permit, request)
+        flight = Flight(entry, request, arguments, permit)
+        flight.nested = nested is not None
+        flight.is_probe = not nested and permit is entry.breaker.probe
+        flight.thread = thread
+        figures = entry.figures
+        flight.number = figures.begun = figures.begun + 1
+        figures.flights[flight.number] = flight.started = self._clock()
+        return flight
+
+    def _permit(self, entry: Entry) -> Permit | Refusal:
+        permit = entry.breaker.closed_permit
+        if permit is not None:
+            return permit
+        return entry.circuit.admit(self._clock(), entry.lease, entry.figures.average)
+
+    # Flying
+
+    async def _fly(self, flight: Flight) -> Any:
+        """
+        Run the tool, under its own timeout if it has one.
+        """
+        token = None
+        try:
+            flight.remember_task()
+            if flight.is_probe:
+                token = _probes.set((*_probes.get(()), flight.permit))
+            timeout = flight.entry.timeout
+            if timeout is None:
+                return await self._enter(flight)
+            with anyio.move_on_after(timeout) as flight.scope:
+                return await self._enter(flight)
+            raise struck(flight.entry)
+        finally:
+            if flight.thread is not None:
+                flight.thread.give_up()
+            _reset(token)
+
+    @binds_arguments
+    async def _enter(self, flight: Flight) -> Any:
+        entry, request = flight.entry, flight.request
+        arguments = flight.arguments
+        if entry.binder.context_parameter is not None:
+            context = ToolContext(
+                tool_name=entry.name,
+                call_id=request.call_id,
+                deadline=anyio.current_effective_deadline(),
+                idempotency_key=uuid.uuid4().hex,
+                data=request.context,
+            )
+            arguments = {**arguments, entry.binder.context_parameter: context}
+        if flight.thread is None:
+            return await entry.fn(**arguments)
+        value = await flight.thread.wait(functools.partial(entry.fn, **arguments))
+        return await value if inspect.isawaitable(value) else value
+
+    # Landing
+
+    def _close(self, flight: Flight, end: End, duration: float, now: float) -> ToolResult:
+        """
+        Give the permit back with the verdict, count, and tell the observers.
+        """
+        entry, request = flight.entry, flight.request
+        why = self._answers.why(end)
+        late = False
+        try:
+            late = self._vote(flight, end, why, now)
+        finally:
+            _count(flight, end, late, duration)
+        result = ToolResult(
+            name=entry.name,
+            call_id=request.call_id,
+            content=self._answers.text(entry, end, why, duration),
+            value=end.value,
+            error=end.error,
+            ok=end.error is None and end.verdict is not Verdict.FAILURE,
+            verdict=Verdict.IGNORE if late else end.verdict,
+            late=late,
+            state=entry.circuit.state,
+            source=entry.name,
+            duration=duration,
+            attempts=0 if end.not_run else 1,
+        )
+        if end.verdict is Verdict.FAILURE:
+            self._answers.log(entry, end, why)
+        if end.not_run:
+            self._answers.tell(entry.name, "invalid_arguments", request, None, result.state)
+        elif self._observers.listening:
+            self._observers.tell(_finished(result, request))
+        return result
+
+    def _vote(self, flight: Flight, end: End, why: str, now: float) -> bool:
+        """
+        Give the permit back; whether that came too late to count.
+        """
+        circuit, permit = flight.entry.circuit, flight.permit
+        if flight.nested:
+            return False
+        try:
+            if end.verdict is Verdict.SUCCESS:
+                return circuit.succeeded(permit, now)
+            if end.verdict is Verdict.FAILURE:
+                return circuit.failed(permit, now, why)
+            return circuit.ignored(permit, now)
+        except OrchestratorError as foreign:
+            flight.entry.complain("its verdict could not be given", foreign)
+            end.verdict, end.error = Verdict.IGNORE, foreign
+            return False
+
+
+def struck(entry: Entry) -> ToolTimeoutError:
+    """
+    What stands for the value of a tool that was stopped by its own timeout.
+    """
+    assert entry.timeout is not None
+    return ToolTimeoutError(tool_name=entry.name, timeout=entry.timeout)
+
+
+def _calling_probe(breaker: Breaker) -> Permit | None:
+    """
+    The permit of the circuit's probe, if the call comes from within it.
+    """
+    if breaker.probe is None or breaker.probe not in _probes.get(()):
+        return None
+    return breaker.probe
+
+
+def _reset(token: Token[tuple[Permit, ...]] | None) -> None:
+    if token is not None:
+        # A coroutine that is closed by the garbage collector ends in another context.
+        with suppress(ValueError):
+            _probes.reset(token)
+
+
+def _count(flight: Flight, end: End, late: bool, duration: float) -> None:
+    figures = flight.entry.figures
+    del figures.flights[flight.number]
+    if end.not_run:
+        figures.not_run += 1
+        figures.invalid += 1
+        return
+    figures.total_time += duration
+    figures.late += late
+    figures.timeouts += end.timed_out
+    if end.verdict is Verdict.SUCCESS:
+        figures.successes += 1
+    elif end.verdict is Verdict.FAILURE:
+        figures.total_failures += 1
+    elif end.cancelled:
+        figures.cancelled += 1
+    else:
+        figures.ignored += 1
+
+
+def _finished(result: ToolResult, request: Request) -> CallFinished:
+    assert result.state is not None
+    return CallFinished(
+        tool_name=result.name,
+        call_id=result.call_id,
+        arguments=request.args,
+        context=request.context,
+        verdict=result.verdict,
+        late=result.late,
+        duration=result.duration,
+        value=result.value,
+        error=result.error,
+        state=result.state,
+    )
+
+
+async def _reassert(flight: Flight) -> None:
+    """
+    Raise the caller's cancellation again, which the tool has swallowed.
+
+    A cancelled scope does it at any checkpoint. A deadline that has passed while the
+    tool blocked the loop needs one turn of the loop to be acted on. A request to an
+    asyncio task is made once only: what was delivered and swallowed is gone.
+    """
+    await checkpoint_if_cancelled()
+    await checkpoint()
+    await checkpoint_if_cancelled()
+    if flight.task_was_cancelled():
+        raise anyio.get_cancelled_exc_class()

@@ -1,0 +1,123 @@
+"""
+The tools of one orchestrator, with their circuits and figures, made on first use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ._breaker import CircuitState, Transition
+from ._circuit import Circuit
+from ._entry import Entry
+from ._events import CircuitChanged, Observers
+from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
+from ._registry import Registry, Tool
+from ._stats import Figures
+
+logger: Final = logging.getLogger("orchestrator_async")
+
+
+class Fleet:
+    """
+    Entries by the names of tools, and circuits by their own.
+
+    Nothing is kept of a name that the registry does not know, and nothing of a tool
+    that was removed.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        policy: ToolPolicy,
+        circuits: Mapping[str, BreakerPolicy],
+        observers: Observers,
+        clean: Callable[[str], str],
+    ) -> None:
+        self.registry = registry
+        self.entries: dict[str, Entry] = {}
+        self.circuits: dict[str, Circuit] = {}
+        self._policy = policy
+        self._circuit_policies = dict(circuits)
+        self._observers = observers
+        self._clean = clean
+        self._kept: dict[str, Figures] = {}
+        registry.watch(self)
+
+    def entry(self, tool: Tool) -> Entry:
+        """
+        The tool's entry, made now if there is none.
+
+        Raises:
+            TypeError: Its signature does not lend itself to a schema.
+        """
+        entry = self.entries.get(tool.name)
+        if entry is None:
+            settings = ToolSettings.of(tool.policy, self._policy)
+            figures = self._kept.get(tool.name) or Figures()
+            circuit = self.circuit(tool.circuit_name)
+            entry = Entry(tool, settings, circuit, figures, self._clean)
+            self.entries[tool.name] = entry
+            self._kept.pop(tool.name, None)
+        return entry
+
+    def circuit(self, name: str) -> Circuit:
+        """
+        The circuit of that name, with the settings of all the tools that have it now.
+
+        Raises:
+            UnknownToolError: No tool has it.
+        """
+        tools = self.registry.sharing(name)
+        if not tools:
+            raise self.registry.unknown(name)
+        settings = BreakerSettings.of(
+            *(tool.policy.breaker for tool in tools),
+            self._circuit_policies.get(name, BreakerPolicy()),
+            self._policy.breaker,
+        )
+        circuit = self.circuits.get(name)
+        if circuit is None:
+            circuit = self.circuits[name] = Circuit(name, settings, self._changed)
+        circuit.breaker.settings = settings
+        return circuit
+
+    def tool_changed(self, tool: Tool, *, removed: bool) -> None:
+        """
+        The registry's word that a tool was replaced or removed.
+        """
+        entry = self.entries.pop(tool.name, None)
+        if removed:
+            self._kept.pop(tool.name, None)
+        elif entry is not None:
+            self._kept[tool.name] = entry.figures
+        if not self.registry.sharing(tool.circuit_name):
+            self.circuits.pop(tool.circuit_name, None)
+
+    def _changed(self, circuit: Circuit, transition: Transition) -> None:
+        """
+        A circuit's word that it has changed its state. No lock is held.
+        """
+        opened = transition.new is CircuitState.OPEN
+        logger.log(
+            logging.WARNING if opened else logging.INFO,
+            "circuit %s: %s -> %s (%s)%s",
+            self._clean(circuit.name),
+            transition.old,
+            transition.new,
+            transition.reason,
+            f"; last error: {circuit.last_error}" if opened else "",
+        )
+        if self._observers.listening:
+            wait = circuit.breaker.settings.reset_timeout
+            self._observers.tell(
+                CircuitChanged(
+                    circuit=circuit.name,
+                    old=transition.old,
+                    new=transition.new,
+                    reason=transition.reason,
+                    last_error=circuit.last_error,
+                    retry_after=wait if opened else None,
+                )
+            )

@@ -1,0 +1,91 @@
+"""
+What the running loop alone knows, asked without importing a loop.
+
+Anyio answers every question of the core but these: was this task really cancelled by
+somebody (asyncio counts the requests; a ``CancelledError`` can also come out of thin
+air), does a loop still run, and how does a thread wake it without waiting for it. A
+loop that is not in ``sys.modules`` is not running, so nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from anyio.lowlevel import EventLoopToken
+
+
+def _look_for_loop() -> Any:
+    return _bind()[0]()
+
+
+def _look_for_task() -> Any:
+    return _bind()[1]()
+
+
+def _bind() -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """
+    Put asyncio's own functions in the place of these, from the day that it is there.
+
+    They are called twice in every dispatch, and a Python function around them would
+    cost more than they do.
+    """
+    global running_loop, running_task
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return _nothing, _nothing
+    running_loop, running_task = asyncio._get_running_loop, asyncio.current_task
+    return running_loop, running_task
+
+
+def _nothing() -> None:
+    return None
+
+
+running_loop: Callable[[], Any] = _look_for_loop
+"""The running asyncio loop of this thread, or ``None``, as on trio."""
+
+running_task: Callable[[], Any] = _look_for_task
+"""Its running task. Only to be asked where ``running_loop`` is not ``None``."""
+
+
+def cancel_requests(task: Any) -> int:
+    """
+    How many requests to cancel this asyncio task have reached it.
+
+    A request that has not been delivered yet is left out: it will be, in the call that
+    begins now. One that was delivered before is old: cleanup code after a cancellation
+    may call tools.
+    """
+    requests: int = task.cancelling()
+    if requests and getattr(task, "_must_cancel", False):
+        requests -= 1
+    return requests
+
+
+def is_alive(token: EventLoopToken) -> bool:
+    """
+    Whether the loop of the token still runs, in whatever thread.
+    """
+    loop: Any = token.native_token
+    if hasattr(loop, "is_running"):
+        return bool(loop.is_running())
+    try:
+        loop.run_sync_soon(_nothing)
+    except RuntimeError:
+        return False
+    return True
+
+
+def wake(token: EventLoopToken, fn: Callable[[], object]) -> None:
+    """
+    Have the loop of the token call ``fn`` soon. From any thread; does not wait.
+
+    A loop that has ended is left alone: nobody waits there any more.
+    """
+    loop: Any = token.native_token
+    soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    with suppress(RuntimeError):
+        soon(fn)

@@ -1,0 +1,461 @@
+"""
+The orchestrator: a tool's name and arguments in, an answer out.
+
+What users call stands here; how a call goes is in ``_execution``, what it is told in
+``_answers``, the tools and circuits in ``_fleet``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Final, NoReturn
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import checkpoint
+
+from . import _loop
+from ._answers import Answers
+from ._calls import Request, ToolCall, ToolResult, call_id_of, read_call
+from ._circuit import Circuit
+from ._entry import Entry
+from ._errors import InvalidArgumentsError, OrchestratorError
+from ._events import Observer, Observers
+from ._execution import Execution, struck
+from ._fleet import Fleet
+from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
+from ._policy import (
+    INHERIT,
+    BreakerPolicy,
+    Inherit,
+    ToolPolicy,
+    as_tool_policy,
+    join,
+)
+from ._registry import Registry
+from ._registry import registry as _registry
+from ._settle import Flight, binds_arguments
+from ._stats import ToolStats
+from ._text import clean as default_clean
+
+logger: Final = logging.getLogger("orchestrator_async")
+
+_RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})
+
+
+class ToolOrchestrator:
+    """
+    Runs tools by name, each under a circuit.
+
+    It may be used in one event loop after another, and its circuits are remembered. It
+    is not to be used from two threads at the same time: hand calls to the thread of the
+    loop with ``anyio.from_thread.run``.
+
+    Args:
+        registry: The tools. Default: the module's own ``registry``.
+        failure_threshold: Failures in a row that open a circuit. Default 3.
+        reset_timeout: Seconds that a circuit stays open before one call may probe.
+            Default 300.
+        timeout: Seconds that one execution of a tool may take. Default: no timeout.
+        policy: Further settings for all tools, or for all circuits.
+        circuits: Settings of shared circuits, by their names.
+        clock: What tells the time, in seconds, and never goes back. For tests in
+            virtual time: ``anyio.current_time``.
+        observers: Whoever is told of calls and circuits; see ``Observer``.
+        clean: What foreign text (an exception's, say) passes through wherever it goes.
+            The default cuts it, masks credentials and takes out control characters.
+
+    Raises:
+        TypeError: An observer cannot be called, or is a coroutine function.
+        ValueError: A setting cannot be, or is given twice; names it.
+    """
+
+    def __init__(
+        self,
+        registry: Registry | None = None,
+        *,
+        failure_threshold: int | Inherit = INHERIT,
+        reset_timeout: float | Inherit = INHERIT,
+        timeout: float | None | Inherit = INHERIT,
+        policy: ToolPolicy | BreakerPolicy | None = None,
+        circuits: Mapping[str, BreakerPolicy] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        observers: Iterable[Observer] = (),
+        clean: Callable[[str], str] = default_clean,
+    ) -> None:
+        breaker = BreakerPolicy(
+            failure_threshold=failure_threshold, reset_timeout=reset_timeout
+        )
+        given = ToolPolicy(timeout=timeout, breaker=breaker)
+        self.registry = _registry if registry is None else registry
+        self._clock = clock
+        cleaned = _safely(clean)
+        self._observers = Observers(observers, cleaned)
+        self._fleet = Fleet(
+            self.registry,
+            join(given, as_tool_policy(policy)),
+            _checked_circuits(circuits),
+            self._observers,
+            cleaned,
+        )
+        self._entries = self._fleet.entries
+        self._answers = Answers(cleaned, self._observers)
+        self._execution = Execution(self._fleet, self._answers, self._observers, clock)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ToolOrchestrator with {len(self.registry)} tools, "
+            f"{len(self._fleet.circuits)} circuits>"
+        )
+
+    # Calls
+
+    @binds_arguments
+    async def dispatch(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> str:
+        """
+        Run a tool and return what the model reads, whatever happens.
+
+        Args:
+            name: Name of the tool.
+            args: The arguments: a mapping, the JSON text of a model's API, or ``None``.
+            call_id: The model's id of the call, for events and for the tool.
+            **context: What a tool finds in its ``ToolContext``.
+
+        Returns:
+            The tool's text, its value as JSON, or an error as a JSON object that says
+            what to do.
+
+        Raises:
+            TypeError: ``context`` has a name that looks like an option: ``timeout``,
+                ``limit``, ``policy``, ``circuit``.
+        """
+        # The short path, for a coroutine function on a circuit that lets all calls run:
+        # ``Execution.run`` without what such a call does not need. In one piece, as
+        # each call of a function would cost a tenth of it.
+        if context:
+            _check_context(context)
+        try:
+            entry = self._entries[name]
+        except (KeyError, TypeError):
+            return await self._dispatch_long(name, args, call_id, context)
+        permit = entry.breaker.closed_permit
+        if permit is None:
+            refusal = self._execution.refusal(entry)
+            if refusal is not None:
+                self._answers.count_refusal(entry, refusal, args, call_id, context)
+                text = entry.refusal_text(refusal)
+                await checkpoint()
+                return text
+        if permit is None or context or not entry.simple or self._observers.listening:
+            return await self._dispatch_long(name, args, call_id, context)
+        arguments = args
+        if type(args) is not dict or entry.check is not None:
+            try:
+                arguments = entry.binder.bind(args)
+            except InvalidArgumentsError as error:
+                request = Request(name, args, call_id, context)
+                return await _told(self._answers.invalid(entry, error, request))
+        clock, figures, timeout = self._clock, entry.figures, entry.timeout
+        task = _loop.running_task() if _loop.running_loop() is not None else None
+        requests = 0
+        if task is not None and task.cancelling():
+            requests = _loop.cancel_requests(task)
+        scope = failure = None
+        number = figures.begun = figures.begun + 1
+        figures.flights[number] = started = clock()
+        try:
+            if timeout is None:
+                value = await entry.fn(**arguments)
+            else:
+                with anyio.move_on_after(timeout) as scope:
+                    value = await entry.fn(**arguments)
+                if scope.cancelled_caught:
+                    raise struck(entry)
+            if (
+                type(value) is str
+                and (task is None or task.cancelling() == requests)
+                and (value[:1] not in MAY_OPEN_AN_OBJECT or _is_success(entry, value))
+            ):
+                duration = clock() - started
+                if scope is None or not _is_late(scope, duration, entry):
+                    del figures.flights[number]
+                    if duration > 0:
+                        figures.total_time += duration
+                    figures.successes += 1
+                    if permit is not entry.breaker.closed_permit:
+                        figures.late += 1
+                    elif entry.breaker.failures:
+                        entry.breaker.failures = 0
+                    return value
+        except BaseException as error:
+            failure, value = error, None
+        flight = Flight(entry, Request(name, args, call_id, context), arguments, permit)
+        flight.number, flight.started, flight.scope = number, started, scope
+        flight.task, flight.requests = task, requests
+        try:
+            return (await self._execution.land(flight, value, failure, render=True)).content
+        finally:
+            # An exception refers to this frame, which must not keep it in turn.
+            del failure, value
+
+    async def call(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> Any:
+        """
+        Run a tool and return its own value: ``dispatch`` for programs.
+
+        Args:
+            name: Name of the tool.
+            args: The arguments: a mapping, JSON text, or ``None``.
+            call_id: An id of the call, for events and for the tool.
+            **context: What a tool finds in its ``ToolContext``.
+
+        Returns:
+            The tool's value, as it was.
+
+        Raises:
+            CircuitOpenError: The circuit refused the call.
+            UnknownToolError: There is no such tool.
+            InvalidArgumentsError: The arguments do not fit.
+            ToolTimeoutError: The tool ran over its timeout.
+            ToolCancelledError: The tool broke off by itself.
+            LimitExceededError: A limit refused the call.
+            Exception: Whatever the tool raised, as it was.
+        """
+        _check_context(context)
+        request = Request(name, args, call_id, context)
+        result = await self._execution.run(request, render=False)
+        if result.error is not None:
+            _raise(result.error, result.name)
+        return result.value
+
+    async def run(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> ToolResult:
+        """
+        Run a tool and return everything that came of it. Raises for no failure.
+
+        Args:
+            name: Name of the tool.
+            args: The arguments: a mapping, JSON text, or ``None``.
+            call_id: The model's id of the call, for events and for the tool.
+            **context: What a tool finds in its ``ToolContext``.
+        """
+        _check_context(context)
+        return await self._execution.run(Request(name, args, call_id, context))
+
+    async def dispatch_all(
+        self, calls: Iterable[Any], /, *, limit: int | None = 16, **context: Any
+    ) -> list[ToolResult]:
+        """
+        Run a turn's tool calls side by side. None of them cancels another by failing.
+
+        Args:
+            calls: ``ToolCall`` records, or tool calls of the OpenAI or Anthropic API
+                as dicts. One that cannot be read has its error in its place.
+            limit: How many may run at one time; ``None`` for all of them.
+            **context: What the tools find in their ``ToolContext``.
+
+        Returns:
+            The results, in the order of the calls.
+
+        Raises:
+            TypeError: ``calls`` is one call or a message, not a list of calls.
+            ValueError: ``limit`` is below 1.
+        """
+        _check_context(context)
+        entries = _listed(calls)
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError(f"limit={limit!r} cannot be; expected at least 1, or None")
+        results: dict[int, ToolResult] = {}
+        raised: dict[int, BaseException] = {}
+        rest = iter(enumerate(entries))
+
+        async def work(group: anyio.abc.TaskGroup) -> None:
+            for index, entry in rest:
+                try:
+                    results[index] = await self._run_one(entry, context)
+                except anyio.get_cancelled_exc_class():
+                    raise
+                except Exception as error:
+                    raised[index] = error
+                except BaseException as error:
+                    # Nothing may leave a task of asyncio but an Exception: it would
+                    # leave the loop too.
+                    raised[index] = error
+                    group.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(limit or len(entries), len(entries))):
+                    group.start_soon(work, group)
+        finally:
+            fatal = [each for each in raised.values() if not isinstance(each, Exception)]
+            if fatal:
+                raise fatal[0]
+        if raised:
+            raise raised[min(raised)]
+        return [results[index] for index in range(len(entries))]
+
+    # Figures and circuits
+
+    def get_fleet_stats(self) -> dict[str, dict[str, Any]]:
+        """
+        The figures of every tool that was called, by name; see ``ToolStats``.
+        """
+        return {name: asdict(self.stats(name)) for name in self._entries}
+
+    def stats(self, name: str) -> ToolStats:
+        """
+        The figures of one tool.
+
+        Raises:
+            UnknownToolError: There is no such tool.
+        """
+        entry = self._fleet.entry(self.registry[name])
+        circuit = entry.circuit
+        return entry.figures.snapshot(
+            state=circuit.state.value,
+            failures=circuit.failures,
+            last_error=circuit.last_error,
+            now=self._time_if_any(),
+        )
+
+    def circuit(self, name: str) -> Circuit:
+        """
+        A handle on a circuit. Usable outside an event loop.
+
+        Args:
+            name: The circuit's name: the tool's, unless the tool shares one.
+
+        Raises:
+            UnknownToolError: No tool has such a circuit.
+        """
+        return self._fleet.circuits.get(name) or self._fleet.circuit(name)
+
+    def add_observer(self, observer: Observer) -> None:
+        """
+        Tell this one of calls and circuits from now on.
+
+        Raises:
+            TypeError: It cannot be called, or is a coroutine function.
+        """
+        self._observers.add(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """
+        Tell this one no more.
+        """
+        self._observers.remove(observer)
+
+    # Beneath
+
+    async def _dispatch_long(
+        self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
+    ) -> str:
+        request = Request(name, args, call_id, context)
+        return (await self._execution.run(request)).content
+
+    async def _run_one(self, entry: Any, context: Mapping[str, Any]) -> ToolResult:
+        try:
+            call: ToolCall = read_call(entry)
+        except InvalidArgumentsError as error:
+            request = Request("", entry, call_id_of(entry), context)
+            result = self._answers.malformed(error, request)
+            await checkpoint()
+            return result
+        request = Request(call.name, call.args, call.id, context)
+        return await self._execution.run(request)
+
+    def _time_if_any(self) -> float | None:
+        try:
+            return self._clock()
+        except Exception:
+            return None  # the clock is a loop's, and none runs
+
+
+async def _told(answer: ToolResult) -> str:
+    await checkpoint()
+    return answer.content
+
+
+def _is_late(scope: anyio.CancelScope, duration: float, entry: Entry) -> bool:
+    """
+    Whether the timeout has struck. A tool that blocks the loop keeps the scope from
+    knowing, so the time that it took is looked at too.
+    """
+    assert entry.timeout is not None
+    return scope.cancel_called or duration >= entry.timeout
+
+
+def _is_success(entry: Entry, text: str) -> bool:
+    return not entry.reads_values or judge_value(text) is Verdict.SUCCESS
+
+
+def _raise(error: BaseException, tool_name: str) -> NoReturn:
+    """
+    Raise the tool's error to a program, which a tool cannot end by ``sys.exit``.
+    """
+    try:
+        if isinstance(error, Exception):
+            raise error
+        message = f"{tool_name} tried to end the program: {type(error).__name__}"
+        raise OrchestratorError(message, tool_name=tool_name) from error
+    finally:
+        del error
+
+
+def _check_context(context: Mapping[str, Any]) -> None:
+    if context and not _RESERVED.isdisjoint(context):
+        words = ", ".join(sorted(_RESERVED.intersection(context)))
+        raise TypeError(
+            f"{words}: not an option of a call. Set it for the tool or the orchestrator; "
+            "as context for the tool, give it another name."
+        )
+
+
+def _listed(calls: Any) -> list[Any]:
+    if calls is None:
+        return []
+    if isinstance(calls, (str, bytes, Mapping, ToolCall)):
+        raise TypeError(
+            "dispatch_all takes a list of tool calls, such as message['tool_calls'], "
+            f"not a {type(calls).__name__}"
+        )
+    return list(calls)
+
+
+def _checked_circuits(
+    circuits: Mapping[str, BreakerPolicy] | None,
+) -> dict[str, BreakerPolicy]:
+    checked = dict(circuits or {})
+    for name, policy in checked.items():
+        if not isinstance(policy, BreakerPolicy):
+            raise ValueError(f"circuits[{name!r}]={policy!r}: expected a BreakerPolicy")
+    return checked
+
+
+def _safely(clean: Callable[[str], str]) -> Callable[[str], str]:
+    """
+    The user's cleaner; where it raises, the default one stands in for it.
+    """
+    if clean is default_clean:
+        return clean
+
+    def safe(text: str) -> str:
+        try:
+            return str(clean(text))
+        except Exception:
+            logger.exception("clean raised; the default one is used in its place")
+            return default_clean(text)
+
+    return safe
+
+
+orchestrator: Final = ToolOrchestrator()
+"""An orchestrator for the module's own ``registry``, with all defaults."""

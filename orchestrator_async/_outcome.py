@@ -1,0 +1,257 @@
+"""
+What a finished call says of its tool, and what the model reads of it.
+
+Judges look at an ``Outcome`` and give a ``Verdict``; the rest of the verdict table,
+where the caller and the loop have a say, is in ``_settle``. pydantic-core is imported
+when a result has to be read or written as JSON, not before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ._errors import (
+    CircuitOpenError,
+    InvalidArgumentsError,
+    InvalidResultError,
+    LimitExceededError,
+)
+
+if TYPE_CHECKING:
+    from ._calls import ToolContext
+
+logger = logging.getLogger("orchestrator_async")
+
+
+class Verdict(enum.StrEnum):
+    """
+    What a finished call tells its circuit.
+    """
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """
+    What a judge sees of a finished call.
+
+    Attributes:
+        value: What the tool returned; ``None`` if it raised.
+        error: What it raised, or ``None`` if it returned.
+        duration: Seconds that it took.
+        context: The call's ``ToolContext``.
+    """
+
+    value: Any = field(default=None, repr=False)
+    error: BaseException | None = None
+    duration: float = 0.0
+    context: ToolContext | None = field(default=None, repr=False)
+
+
+Judge = Callable[[Outcome], Verdict | bool | None]
+"""A verdict, or true for a failure and false for a success, or ``None``: no opinion."""
+
+_REFUSALS: Final = (CircuitOpenError, LimitExceededError)
+
+
+def any_error(outcome: Outcome) -> Verdict:
+    """
+    The default judge: what is raised is a failure, and so is a returned object (a
+    mapping, a model, a dataclass, the text of a JSON object) whose ``error`` is true.
+    """
+    if outcome.error is not None:
+        return judge_error(outcome.error)
+    return judge_value(outcome.value)
+
+
+def exceptions_only(outcome: Outcome) -> Verdict:
+    """
+    The judge for tools that return other people's content (files, pages): what is
+    raised is a failure, and what is returned a success, whatever it says.
+    """
+    if outcome.error is not None:
+        return judge_error(outcome.error)
+    return Verdict.SUCCESS
+
+
+def judge_error(
+    error: BaseException,
+    *,
+    tool_name: str | None = None,
+    ignore: tuple[type[BaseException], ...] = (),
+) -> Verdict:
+    """
+    The table's row for what was raised: nothing is held against a tool that was itself
+    refused, or that blames the arguments.
+    """
+    if isinstance(error, (*_REFUSALS, *ignore)):
+        return Verdict.IGNORE
+    if isinstance(error, InvalidArgumentsError) and error.tool_name in (None, tool_name):
+        return Verdict.IGNORE
+    return Verdict.FAILURE
+
+
+def judge_value(value: Any) -> Verdict:
+    """
+    The table's row for what was returned.
+    """
+    kind = type(value)
+    if kind is str:
+        if value[:1] not in MAY_OPEN_AN_OBJECT or not _may_hold_error(value):
+            return Verdict.SUCCESS
+        value = _read_object(value)
+        if value is None:
+            return Verdict.SUCCESS
+    error = _error_of(value)
+    if error is None or not _is_true(error):
+        return Verdict.SUCCESS
+    return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
+
+
+MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
+"""What the text of a JSON object can begin with. No other text is ever parsed."""
+
+
+def _may_hold_error(text: str) -> bool:
+    """
+    Whether parsing is worth its cost: the key is there, plain or in escapes.
+    """
+    return '"error"' in text or "\\u00" in text
+
+
+def _read_object(text: str) -> Mapping[str, Any] | None:
+    from pydantic_core import from_json
+
+    try:
+        value = from_json(text)
+    except ValueError:
+        # The standard library's parser also takes lone surrogates, and others do
+        # write them.
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _error_of(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return value.get("error")
+    if dataclasses.is_dataclass(value) or hasattr(type(value), "__pydantic_fields__"):
+        return getattr(value, "error", None)
+    return None
+
+
+def _is_true(error: Any) -> bool:
+    try:
+        return bool(error)
+    except Exception:
+        # Some arrays have no truth. There is something under the key, then.
+        return True
+
+
+def _is_refusal(value: Any) -> bool:
+    """
+    Whether the object is an answer of an orchestrator that refused an inner call.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("tool_name"), str):
+        return False
+    return value.get("circuit_breaker") is True or (
+        isinstance(value.get("limit"), str) and "retry_after" in value
+    )
+
+
+def opinion(judge: Judge, outcome: Outcome) -> Verdict | None:
+    """
+    What the judge says, or ``None`` where it says nothing that can be understood.
+    """
+    said: object = judge(outcome)
+    if said is None or isinstance(said, Verdict):
+        return said
+    if isinstance(said, bool):
+        return Verdict.FAILURE if said else Verdict.SUCCESS
+    if hasattr(said, "close"):
+        said.close()  # a coroutine that nobody will await
+    raise TypeError(
+        f"a judge returned a {type(said).__name__}; expected a Verdict, a bool or None"
+    )
+
+
+def of_value(predicate: Callable[[Any], bool]) -> Judge:
+    """
+    The judge that ``is_failure`` is short for: of returned values alone.
+    """
+
+    def judge(outcome: Outcome) -> Verdict | bool | None:
+        return None if outcome.error is not None else predicate(outcome.value)
+
+    return judge
+
+
+# What the model reads
+
+
+def to_text(value: Any, *, tool_name: str) -> str:
+    """
+    A tool's value as text: a ``str`` as it is, anything else as JSON.
+
+    Raises:
+        InvalidResultError: It cannot be made JSON.
+    """
+    if isinstance(value, str):
+        return value
+    from pydantic_core import to_json
+
+    try:
+        return _as_json(to_json, value)
+    except Exception as error:
+        raise InvalidResultError(
+            tool_name=tool_name,
+            result_type=type(value).__name__,
+            reason="it holds itself" if "ircular" in str(error) else _first_line(error),
+        ) from None
+
+
+def _as_json(to_json: Callable[..., bytes], value: Any) -> str:
+    """
+    JSON that any parser reads: NaN as text, and bytes as text or else as base64.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        value = bytes(value)
+    options: dict[str, Any] = {"inf_nan_mode": "strings", "fallback": _fallback}
+    try:
+        return to_json(value, **options).decode()
+    except UnicodeDecodeError:
+        return to_json(value, bytes_mode="base64", **options).decode()
+    except ValueError as error:
+        if "utf-8" not in str(error):
+            raise
+        return to_json(value, bytes_mode="base64", **options).decode()
+
+
+def _fallback(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
+
+
+def error_text(message: str, tool_name: str, **more: Any) -> str:
+    """
+    An error as the JSON object that the model reads.
+    """
+    return json.dumps(
+        {"error": message, "tool_name": tool_name, **more}, ensure_ascii=False
+    )

@@ -1,0 +1,340 @@
+"""
+How a call ended: the verdict table, from its top to its bottom.
+
+Everything here is synchronous and is asked once the tool has ended and our own timeout
+scope has been left. ``_orchestrator`` then gives the permit back and acts on the
+``End``, which may need an await; nothing is decided after one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+import anyio
+
+from . import _loop
+from ._breaker import Permit
+from ._calls import Request, ToolContext
+from ._entry import Entry
+from ._errors import (
+    InvalidArgumentsError,
+    InvalidResultError,
+    ToolCancelledError,
+    ToolTimeoutError,
+)
+from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
+from ._threads import ThreadedCall
+
+logger = logging.getLogger("orchestrator_async")
+
+
+class Flight:
+    """
+    One execution of a tool that is going on, with all that it has taken.
+
+    Attributes:
+        entry: The tool.
+        request: What the caller asked for.
+        arguments: The keyword arguments that became of it.
+        permit: What the circuit admitted it with.
+        is_probe: Whether the circuit's fate hangs on it.
+        nested: Whether it runs under the permit of a probe that called it, which
+            alone votes.
+        number: Its key in the tool's ``flights``.
+        started: When it began, on the orchestrator's clock.
+        task: The asyncio task that it runs in, ``None`` on trio.
+        requests: How often that task had been asked to cancel when it began.
+        scope: The scope of the tool's own timeout, if it has one.
+        thread: The worker thread's part of it, if it has one.
+    """
+
+    __slots__ = (
+        "arguments",
+        "entry",
+        "is_probe",
+        "nested",
+        "number",
+        "permit",
+        "request",
+        "requests",
+        "scope",
+        "started",
+        "task",
+        "thread",
+    )
+
+    def __init__(
+        self,
+        entry: Entry,
+        request: Request,
+        arguments: Mapping[str, Any],
+        permit: Permit,
+    ) -> None:
+        self.entry = entry
+        self.request = request
+        self.arguments = arguments
+        self.permit = permit
+        self.is_probe = self.nested = False
+        self.number = 0
+        self.started = 0.0
+        self.task: Any = None
+        self.requests = 0
+        self.scope: anyio.CancelScope | None = None
+        self.thread: ThreadedCall | None = None
+
+    def remember_task(self) -> None:
+        """
+        Note which asyncio task this is, and what has been asked of it before.
+        """
+        if _loop.running_loop() is not None:
+            self.task = task = _loop.running_task()
+            if task is not None:
+                self.requests = _loop.cancel_requests(task)
+
+    def task_was_cancelled(self) -> bool:
+        """
+        Whether somebody has asked asyncio to cancel the task since the call began.
+        """
+        return self.task is not None and self.task.cancelling() > self.requests
+
+    def caller_is_cancelled(self) -> bool:
+        """
+        Whether the caller was cancelled, or its deadline has passed, by now.
+        """
+        if self.task_was_cancelled():
+            return True
+        deadline = anyio.current_effective_deadline()
+        return deadline <= anyio.current_time()
+
+    def timeout_struck(self) -> bool:
+        """
+        Whether the tool's own timeout has passed; on asyncio a scope that never got
+        to cancel anything does not know.
+        """
+        scope = self.scope
+        if scope is None:
+            return False
+        return scope.cancel_called or scope.deadline <= anyio.current_time()
+
+
+@dataclass(slots=True)
+class End:
+    """
+    How a call ended, and what is to be done about it.
+
+    Attributes:
+        verdict: What the tool deserves.
+        value: What it returned.
+        error: What the answer tells of.
+        text: What it returned, as the model reads it.
+        cancelled: Whether it ended because the caller was cancelled.
+        timed_out: Whether its own timeout struck.
+        not_run: Whether the tool was never entered.
+        goes_up: What is raised on, whatever the caller asked for.
+        reassert: Whether the caller's cancellation was lost and must be raised anew.
+    """
+
+    verdict: Verdict
+    value: Any = None
+    error: BaseException | None = None
+    text: str | None = None
+    cancelled: bool = False
+    timed_out: bool = False
+    not_run: bool = False
+    goes_up: BaseException | None = None
+    reassert: bool = False
+
+
+def end_with_value(flight: Flight, value: Any, duration: float, render: bool) -> End:
+    """
+    The end of a call whose tool returned.
+    """
+    end = End(Verdict.SUCCESS, value)
+    entry = flight.entry
+    struck = flight.timeout_struck()
+    if flight.task_was_cancelled() or (struck and flight.caller_is_cancelled()):
+        # The tool swallowed the caller's cancellation. A scope asserts it again at the
+        # caller's next checkpoint; a request to an asyncio task is made once.
+        end.reassert = anyio.current_effective_deadline() > anyio.current_time()
+        end.cancelled = True
+    elif struck:
+        end.timed_out, end.verdict = True, Verdict.FAILURE
+    if render:
+        try:
+            end.text = to_text(value, tool_name=entry.name)
+        except InvalidResultError as error:
+            end.error = error
+    if end.verdict is Verdict.SUCCESS:
+        end.verdict = Verdict.FAILURE if end.error else _judged(flight, value, duration)
+    if end.cancelled and end.verdict is Verdict.FAILURE:
+        end.verdict = Verdict.IGNORE
+    return end
+
+
+def end_with_error(flight: Flight, error: BaseException, duration: float) -> End:
+    """
+    The end of a call out of whose tool an exception came.
+    """
+    if isinstance(error, GeneratorExit):
+        # The coroutine is being closed; there may be no loop left to ask.
+        return End(Verdict.IGNORE, error=error, goes_up=error)
+    entry = flight.entry
+    own, cancellation = _part(error)
+    if flight.caller_is_cancelled():
+        return _end_cancelled(flight, error, cancellation, duration)
+    struck = flight.timeout_struck()
+    if own is not None and _is_fatal(own):
+        verdict = Verdict.FAILURE if struck else Verdict.IGNORE
+        return End(verdict, error=error, goes_up=error, timed_out=struck)
+    if struck:
+        return End(Verdict.FAILURE, error=_timeout(flight, error), timed_out=True)
+    if own is None:
+        broken = ToolCancelledError(tool_name=entry.name)
+        broken.__cause__ = error
+        return End(Verdict.FAILURE, error=broken)
+    if _is_control_flow(own, entry.settings.control_flow):
+        return End(Verdict.IGNORE, error=error, goes_up=error)
+    if isinstance(own, TypeError) and _was_never_entered(own):
+        expected = str(own).removeprefix(f"{entry.fn!r} ")
+        wrong = InvalidArgumentsError(
+            tool_name=entry.name,
+            errors=[{"argument": "(all)", "expected": expected}],
+        )
+        return End(Verdict.IGNORE, error=wrong, not_run=True)
+    return End(_condemned(flight, own, duration), error=own)
+
+
+def _end_cancelled(
+    flight: Flight,
+    error: BaseException,
+    cancellation: BaseException | None,
+    duration: float,
+) -> End:
+    """
+    The caller was cancelled: no verdict, but that a tool which was given up after
+    ``hang_after`` seconds hangs.
+    """
+    hangs = duration >= flight.entry.settings.hang_after
+    up = cancellation
+    if up is None and _is_fatal(error):
+        up = error
+    return End(
+        Verdict.FAILURE if hangs else Verdict.IGNORE,
+        error=_timeout(flight, error) if hangs else error,
+        cancelled=True,
+        goes_up=up,
+        reassert=up is None,
+    )
+
+
+def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
+    entry = flight.entry
+    timeout = ToolTimeoutError(
+        tool_name=entry.name,
+        timeout=entry.timeout or entry.settings.hang_after,
+        still_running=flight.thread is not None and flight.thread.running,
+    )
+    if not isinstance(error, ToolTimeoutError):
+        timeout.__cause__ = error
+    return timeout
+
+
+def _judged(flight: Flight, value: Any, duration: float) -> Verdict:
+    said = _opinion(flight, duration, value=value)
+    if said is not None:
+        return said
+    return judge_value(value) if flight.entry.reads_values else Verdict.SUCCESS
+
+
+def _condemned(flight: Flight, error: BaseException, duration: float) -> Verdict:
+    said = _opinion(flight, duration, error=error)
+    if said is not None:
+        return said
+    entry = flight.entry
+    return judge_error(error, tool_name=entry.name, ignore=entry.settings.ignore)
+
+
+def _opinion(
+    flight: Flight, duration: float, value: Any = None, error: BaseException | None = None
+) -> Verdict | None:
+    """
+    What the tool's own judge says; one that raises says nothing, and is logged once.
+    """
+    entry = flight.entry
+    if entry.judge is None:
+        return None
+    request = flight.request
+    context = ToolContext(
+        tool_name=entry.name, call_id=request.call_id, data=request.context
+    )
+    outcome = Outcome(value=value, error=error, duration=duration, context=context)
+    try:
+        return opinion(entry.judge, outcome)
+    except Exception as raised:
+        entry.complain("its judge raised, so it has no opinion", raised)
+        return None
+
+
+def _part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """
+    What is the tool's own of an exception, and a cancellation that is in it.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, cancelled):
+        return None, error
+    if not isinstance(error, BaseExceptionGroup) or isinstance(error, ExceptionGroup):
+        return error, None
+    cancellations, own = error.split(cancelled)
+    return own, None if cancellations is None else _leaf(cancellations)
+
+
+def _leaf(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def _is_fatal(error: BaseException) -> bool:
+    """
+    Whether it holds what no program answers: a ``KeyboardInterrupt``, say. Leaving by
+    ``SystemExit`` is a tool's way of failing.
+    """
+    if isinstance(error, (Exception, SystemExit)):
+        return False
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_fatal(each) for each in error.exceptions)
+    return True
+
+
+def _is_control_flow(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
+    if not types:
+        return False
+    if isinstance(error, types):
+        return True
+    return isinstance(error, BaseExceptionGroup) and error.split(types)[1] is None
+
+
+_binding: Final[set[CodeType]] = set()
+
+
+def binds_arguments(fn: Any) -> Any:
+    """
+    Mark a function of ours that calls a tool: a ``TypeError`` out of its own frame
+    came from binding the arguments, before the tool was entered.
+    """
+    _binding.add(fn.__code__)
+    return fn
+
+
+def _was_never_entered(error: TypeError) -> bool:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_code in _binding
+
+
+binds_arguments(ThreadedCall.run)

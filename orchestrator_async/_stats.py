@@ -1,0 +1,126 @@
+"""
+Figures of one tool: counted in place by the orchestrator, shown as frozen snapshots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToolStats:
+    """
+    One tool's figures at one moment.
+
+    ``calls`` is the sum of ``successes``, ``total_failures``, ``cancelled``,
+    ``ignored`` and ``in_flight``.
+
+    Attributes:
+        state: The state of the tool's circuit.
+        failures: Failures in a row of its circuit, now.
+        total_failures: Executions that failed, ever.
+        successes: Executions that succeeded, ever.
+        avg_time: Seconds an execution took on average, over the ended ones.
+        calls: Executions that were begun.
+        rejected: Calls that its circuit or a limit refused.
+        invalid: Calls that were refused because of their arguments.
+        late: Executions whose verdict came after the circuit had moved on.
+        timeouts: Executions that ran over the tool's own timeout.
+        cancelled: Executions without a verdict because the caller was cancelled.
+        ignored: Executions without a verdict for another reason.
+        in_flight: Executions that are going on.
+        oldest_in_flight: Seconds that the oldest of these has been going on.
+        last_error: The last failure of its circuit as text, or ``None``.
+    """
+
+    state: str
+    failures: int
+    total_failures: int
+    successes: int
+    avg_time: float
+    calls: int
+    rejected: int
+    invalid: int
+    late: int
+    timeouts: int
+    cancelled: int
+    ignored: int
+    in_flight: int
+    oldest_in_flight: float
+    last_error: str | None
+
+
+class Figures:
+    """
+    The counters behind ``ToolStats``.
+
+    Attributes:
+        begun: Executions that were begun; also the number of the latest.
+        not_run: Those of them that the arguments kept from entering the tool.
+        flights: When each execution that is going on began, by its number, oldest
+            first. It is never copied or searched while calls are made.
+    """
+
+    __slots__ = (
+        "begun",
+        "cancelled",
+        "flights",
+        "ignored",
+        "invalid",
+        "late",
+        "not_run",
+        "rejected",
+        "successes",
+        "timeouts",
+        "total_failures",
+        "total_time",
+    )
+
+    def __init__(self) -> None:
+        self.begun = self.not_run = self.rejected = self.invalid = 0
+        self.successes = self.total_failures = self.cancelled = self.ignored = 0
+        self.late = self.timeouts = 0
+        self.total_time = 0.0
+        self.flights: dict[int, float] = {}
+
+    @property
+    def calls(self) -> int:
+        """
+        Executions of the tool.
+        """
+        return self.begun - self.not_run
+
+    @property
+    def average(self) -> float:
+        """
+        Seconds an execution took on average; 0 before the first has ended.
+        """
+        ended = self.begun - self.not_run - len(self.flights)
+        return self.total_time / ended if ended > 0 else 0.0
+
+    def snapshot(
+        self, *, state: str, failures: int, last_error: str | None, now: float | None
+    ) -> ToolStats:
+        """
+        The figures as they are; ``now`` is the clock's, ``None`` where it has none.
+        """
+        oldest = 0.0
+        if self.flights and now is not None:
+            oldest = max(0.0, now - next(iter(self.flights.values())))
+        return ToolStats(
+            state=state,
+            failures=failures,
+            total_failures=self.total_failures,
+            successes=self.successes,
+            avg_time=self.average,
+            calls=self.calls,
+            rejected=self.rejected,
+            invalid=self.invalid,
+            late=self.late,
+            timeouts=self.timeouts,
+            cancelled=self.cancelled,
+            ignored=self.ignored,
+            in_flight=len(self.flights),
+            oldest_in_flight=oldest,
+            last_error=last_error,
+        )

@@ -1,0 +1,190 @@
+"""
+Worker threads for plain functions.
+
+Anyio's own are not used for two reasons that were seen: on asyncio a thread that hangs
+keeps the process from exiting, and its limiter gets its token back when a call is
+abandoned, while the thread goes on. Here a thread is a daemon, and the slot of a call
+is released by the thread, when the function has really ended.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from . import _loop
+
+_IDLE_SECONDS: Final = 10.0
+
+
+class Slots:
+    """
+    So many places. Taking one never waits; releasing one works from any thread.
+    """
+
+    __slots__ = ("_free", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free = threading.BoundedSemaphore(size)
+
+    def take(self) -> bool:
+        """
+        Take a place; whether there was one.
+        """
+        return self._free.acquire(blocking=False)
+
+    def release(self) -> None:
+        """
+        Give a place back.
+        """
+        self._free.release()
+
+
+class ThreadedCall:
+    """
+    One call of a plain function, in a worker thread, that holds a slot already.
+
+    The slot is given back once: by the thread when the function has ended, or here if
+    the call was given up before a thread took it up.
+    """
+
+    __slots__ = (
+        "_context",
+        "_done",
+        "_fn",
+        "_result",
+        "_slots",
+        "_taken",
+        "_token",
+        "error",
+        "running",
+    )
+
+    def __init__(self, slots: Slots) -> None:
+        self._fn: Callable[[], Any] | None = None
+        self._slots = slots
+        self._taken = threading.Lock()
+        self._context: contextvars.Context | None = None
+        self._token: EventLoopToken | None = None
+        self._done: anyio.Event | None = None
+        self._result: Any = None
+        self.error: BaseException | None = None
+        self.running = False
+
+    async def wait(self, fn: Callable[[], Any]) -> Any:
+        """
+        Run the function and return its value, or raise its exception.
+
+        A cancellation gives the call up; a function that has begun runs to its end.
+        """
+        self._fn = fn
+        self._context = contextvars.copy_context()
+        self._token = current_token()
+        done = self._done = anyio.Event()
+        try:
+            _submit(self)
+            await done.wait()
+        finally:
+            self.give_up()
+        if self.error is not None:
+            raise self.error
+        return self._result
+
+    def give_up(self) -> None:
+        """
+        Do not begin any more. Gives the slot back if no thread has begun.
+        """
+        if self._taken.acquire(blocking=False):
+            self._fn = None
+            self._slots.release()
+
+    def run(self) -> None:
+        """
+        The thread's part.
+        """
+        if not self._taken.acquire(blocking=False):
+            return
+        fn, self._fn = self._fn, None
+        assert fn is not None
+        assert self._context is not None
+        assert self._token is not None
+        assert self._done is not None
+        self.running = True
+        try:
+            with _anyio_thread(self._token):
+                self._result = self._context.run(fn)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.running = False
+            self._slots.release()
+        _loop.wake(self._token, self._done.set)
+
+
+def _anyio_thread(token: EventLoopToken) -> AbstractContextManager[object]:
+    """
+    Make ``anyio.from_thread`` work in this thread as in one of anyio's own.
+
+    The only way to that is a private function; without it, ``from_thread`` needs to be
+    given the token.
+    """
+    try:
+        from anyio._core._eventloop import claim_worker_thread
+    except ImportError:
+        return nullcontext()
+    return claim_worker_thread(token.backend_class, token.native_token)
+
+
+_idle: deque[_Worker] = deque()
+
+
+class _Worker(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="orchestrator_async worker", daemon=True)
+        self.inbox: queue.SimpleQueue[ThreadedCall] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            try:
+                call = self.inbox.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                if self._retires():
+                    return
+                continue
+            call.run()
+            del call
+            _idle.append(self)
+
+    def _retires(self) -> bool:
+        """
+        Leave the list of idle workers; not if somebody has just taken this one.
+        """
+        try:
+            _idle.remove(self)
+        except ValueError:
+            return False
+        return True
+
+
+def _submit(call: ThreadedCall) -> None:
+    try:
+        worker = _idle.pop()
+    except IndexError:
+        worker = _Worker()
+        worker.start()
+    worker.inbox.put(call)
+
+
+# A forked child has the list, but not the threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)
