@@ -1,0 +1,74 @@
+"""
+A docstring, taken apart into what a tool does and what its arguments mean.
+
+Google, NumPy and Sphinx sections are told apart by griffe, which is imported when there
+is a section to look for and not before. Nothing lies below; ``_schema`` is above.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+_DROPPED = frozenset(
+    {"parameters", "other parameters", "returns", "yields", "receives", "raises", "warns"}
+)
+# Said outright, since the guess is Google's style wherever a line ends with a colon.
+_SPHINX = re.compile(r"^\s*:param\b[^:\n]*:", re.MULTILINE)
+
+
+def split(text: str) -> tuple[str, dict[str, str]]:
+    """
+    The description in a docstring and those of the arguments.
+
+    Args:
+        text: The docstring with its indentation already removed.
+
+    Returns:
+        The summary and body without the sections on arguments, results and exceptions,
+        and one description for each argument that has one.
+    """
+    if "\n" not in text.strip():
+        return text.strip(), {}
+    try:
+        sections = _parse(text)
+    except Exception:
+        # A docstring that the parser chokes on is still the best description there is.
+        return text.strip(), {}
+    said = [_text(section) for section in sections if section.kind.value not in _DROPPED]
+    arguments = {
+        item.name.lstrip("*"): item.description.strip()
+        for section in sections
+        if section.kind.value in {"parameters", "other parameters"}
+        for item in section.value
+        if item.description
+    }
+    return "\n\n".join(part for part in said if part), arguments
+
+
+def _parse(text: str) -> list[Any]:
+    import griffe
+
+    style: Any = "sphinx" if _SPHINX.search(text) else "auto"
+    logger = logging.getLogger("griffe")
+    quiet, logger.disabled = logger.disabled, True
+    try:
+        # It would warn that there are no types: they are in the signature, not in here.
+        return list(griffe.Docstring(text).parse(style))
+    finally:
+        logger.disabled = quiet
+
+
+def _text(section: Any) -> str:
+    match section.kind.value:
+        case "text":
+            return str(section.value).strip()
+        case "admonition":
+            return (
+                f"{section.title or section.value.kind}:\n{section.value.contents}".strip()
+            )
+        case "examples":
+            return "Examples:\n" + "\n".join(str(part) for _, part in section.value)
+        case _:
+            return ""
