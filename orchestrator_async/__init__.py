@@ -24,8 +24,9 @@ from ._events import CallFinished, CallRejected, CircuitChanged, Observer
 from ._orchestrator import ToolOrchestrator, orchestrator
 from ._outcome import Outcome, Verdict, any_error, exceptions_only
 from ._policy import BreakerPolicy, ToolPolicy
-from ._registry import Registry, Tool, registry
+from ._registry import Registry, registry
 from ._stats import ToolStats
+from ._tool import Tool
 
 __all__ = [
     "BreakerPolicy",

@@ -23,9 +23,9 @@ from ._errors import (
 )
 from ._events import Observers, log_with_traceback, rejected
 from ._outcome import Verdict, error_text
-from ._registry import Tool
 from ._settle import End
 from ._text import describe_error, quote_name
+from ._tool import Tool
 
 
 class Answers:

@@ -14,9 +14,9 @@ from ._errors import CircuitOpenError
 from ._events import log_with_traceback
 from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
 from ._policy import ToolSettings
-from ._registry import Binder, Tool
 from ._stats import Figures
 from ._threads import Slots
+from ._tool import Binder, Tool
 
 
 class Entry:

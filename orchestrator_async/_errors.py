@@ -203,7 +203,7 @@ class InvalidResultError(OrchestratorError, TypeError):
     def __init__(self, *, tool_name: str, result_type: str, reason: str = "") -> None:
         because = f" ({reason})" if reason else ""
         super().__init__(
-            f"{tool_name} returned a {result_type}, which cannot be made JSON{because}. "
+            f"{tool_name} returned {result_type}, which cannot be made JSON{because}. "
             "It did run. Its author should return text, or data that JSON can hold.",
             tool_name=tool_name,
         )

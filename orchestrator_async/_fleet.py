@@ -13,8 +13,9 @@ from ._circuit import Circuit
 from ._entry import Entry
 from ._events import CircuitChanged, Observers
 from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
-from ._registry import Registry, Tool
+from ._registry import Registry
 from ._stats import Figures
+from ._tool import Tool
 
 logger: Final = logging.getLogger("orchestrator_async")
 

@@ -12,7 +12,8 @@ import dataclasses
 import enum
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -209,43 +210,58 @@ def to_text(value: Any, *, tool_name: str) -> str:
     """
     if isinstance(value, str):
         return value
-    from pydantic_core import to_json
-
     try:
-        return _as_json(to_json, value)
+        if isinstance(value, Generator):
+            raise _NotJsonError("it may never end")
+        return _as_json(value)
     except Exception as error:
         raise InvalidResultError(
-            tool_name=tool_name,
-            result_type=type(value).__name__,
-            reason="it holds itself" if "ircular" in str(error) else _first_line(error),
+            tool_name=tool_name, result_type=type(value).__name__, reason=_reason(error)
         ) from None
 
 
-def _as_json(to_json: Callable[..., bytes], value: Any) -> str:
+class _NotJsonError(TypeError):
+    """
+    Says what of a value JSON has no place for.
+    """
+
+
+def _as_json(value: Any) -> str:
     """
     JSON that any parser reads: NaN as text, and bytes as text or else as base64.
     """
+    from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
     if isinstance(value, (bytes, bytearray, memoryview)):
         value = bytes(value)
     options: dict[str, Any] = {"inf_nan_mode": "strings", "fallback": _fallback}
     try:
         return to_json(value, **options).decode()
-    except UnicodeDecodeError:
-        return to_json(value, bytes_mode="base64", **options).decode()
-    except ValueError as error:
+    except (PydanticSerializationError, UnicodeError) as error:
         if "utf-8" not in str(error):
             raise
-        return to_json(value, bytes_mode="base64", **options).decode()
+    options["bytes_mode"] = "base64"
+    try:
+        return to_json(value, **options).decode()
+    except (PydanticSerializationError, UnicodeError) as error:
+        if "surrogates" not in str(error):
+            raise
+    return json.dumps(to_jsonable_python(value, **options), separators=(",", ":"))
 
 
 def _fallback(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"a {type(value).__name__} is not JSON")
+    if isinstance(value, (Sequence, AbstractSet)):
+        return list(value)
+    raise _NotJsonError(f"no JSON for {type(value).__name__}")
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+def _reason(error: Exception) -> str:
+    said = str(error).partition("\n")[0]
+    if "ircular" in said:
+        return "it holds itself"
+    return said.rpartition(": ")[2][:200]
 
 
 def error_text(message: str, tool_name: str, **more: Any) -> str:

@@ -8,237 +8,31 @@ The shape is that of svcs.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 
 from ._calls import ToolContext
-from ._errors import (
-    DuplicateToolError,
-    InvalidArgumentsError,
-    UnknownToolError,
-)
+from ._errors import DuplicateToolError, UnknownToolError
+from ._names import closest
 from ._policy import (
     INHERIT,
     BreakerPolicy,
     Inherit,
     ToolPolicy,
     as_tool_policy,
-    is_async,
     join,
 )
 from ._threads import Slots, ThreadedCall
+from ._tool import Binder, Format, Tool, name_of
 
 if TYPE_CHECKING:
     from ._outcome import Judge
-    from ._schema import Schema
-
-MAX_NAME: Final = 128
-"""Characters that a tool's name may have."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Format = Literal["openai", "anthropic", "mcp"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
-class Tool:
-    """
-    One tool.
-
-    Args:
-        fn: What is run: a coroutine function, a plain function (which runs in a worker
-            thread), a bound method or an object that can be called.
-        name: What the model calls it by. Default: the function's name.
-        description: What the model reads of it. Default: from the docstring.
-        parameters: JSON schema of the arguments, written by hand. They are then passed
-            as they come, without validation. Default: derived from the signature.
-        policy: How it is run and judged.
-        circuit: Name of the circuit. Tools that name the same share it, as one dead
-            service takes all its tools with it. Default: a circuit of its own.
-        idempotent: Whether running it twice does what running it once does.
-        validate: Whether the arguments are validated against the type hints.
-        alternatives: At most three names of tools that a refusal points to.
-
-    Raises:
-        TypeError: ``fn`` cannot be run, or a field has the wrong type.
-        ValueError: The name cannot be, or there are too many alternatives.
-    """
-
-    fn: Callable[..., Any] = field(repr=False)
-    name: str = ""
-    description: str | None = field(default=None, repr=False)
-    parameters: Mapping[str, Any] | None = field(default=None, repr=False)
-    policy: ToolPolicy = field(default=ToolPolicy(), repr=False)
-    circuit: str | None = None
-    idempotent: bool = False
-    validate: bool = True
-    alternatives: tuple[str, ...] = ()
-    _locals: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
-    _schema: Schema | None = field(
-        default=None, init=False, repr=False, compare=False, hash=False
-    )
-
-    def __post_init__(self) -> None:
-        if not callable(self.fn):
-            raise TypeError(f"a tool must be callable, not {self.fn!r}")
-        if not self.name:
-            object.__setattr__(self, "name", _name_of(self.fn))
-        object.__setattr__(self, "alternatives", tuple(self.alternatives))
-        _check_name("name", self.name)
-        if self.circuit is not None:
-            _check_name("circuit", self.circuit)
-        if len(self.alternatives) > 3:
-            raise ValueError(f"{self.name}: at most 3 alternatives can be named")
-        if self.parameters is not None and not isinstance(self.parameters, Mapping):
-            raise TypeError(f"{self.name}: parameters must be a JSON schema, a mapping")
-        if inspect.isasyncgenfunction(_unwrapped(self.fn)):
-            raise TypeError(f"{self.name} is an async generator; a tool returns its result")
-
-    @property
-    def is_async(self) -> bool:
-        """
-        Whether it runs in the event loop. Otherwise it runs in a worker thread.
-        """
-        return is_async(_unwrapped(self.fn))
-
-    @property
-    def circuit_name(self) -> str:
-        """
-        Name of its circuit, shared or its own.
-        """
-        return self.name if self.circuit is None else self.circuit
-
-    @property
-    def validates(self) -> bool:
-        """
-        Whether its arguments are validated: not with a schema written by hand.
-        """
-        return self.validate and self.parameters is None
-
-    @property
-    def context_parameter(self) -> str | None:
-        """
-        The parameter that is filled with the ``ToolContext``, or ``None``.
-        """
-        from . import _schema
-
-        return _schema.context_parameter(self.fn, ToolContext, self._locals)
-
-    def schema(self) -> Schema:
-        """
-        The derived schema, made once. The first one imports pydantic.
-
-        Raises:
-            TypeError: The signature does not lend itself to one; says which part.
-        """
-        if self._schema is None:
-            from . import _schema
-
-            schema = _schema.derive(
-                self.fn,
-                tool_name=self.name,
-                context_parameter=self.context_parameter,
-                namespace=self._locals,
-            )
-            object.__setattr__(self, "_schema", schema)
-        assert self._schema is not None
-        return self._schema
-
-    def definition(self, format: Format = "openai") -> dict[str, Any]:
-        """
-        How a model's API wants to be told of the tool.
-
-        Raises:
-            ValueError: There is no such format.
-        """
-        if self.parameters is None:
-            parameters, description = self.schema().parameters, self.schema().description
-        else:
-            from . import _schema
-
-            parameters, description = dict(self.parameters), _schema.describe(self.fn)
-        if self.description is not None:
-            description = self.description
-        told = {"name": self.name, "description": description}
-        match format:
-            case "openai":
-                return {"type": "function", "function": {**told, "parameters": parameters}}
-            case "anthropic":
-                return {**told, "input_schema": parameters}
-            case "mcp":
-                return {**told, "inputSchema": parameters}
-        raise ValueError(f"format={format!r}: expected 'openai', 'anthropic' or 'mcp'")
-
-
-class Binder:
-    """
-    Makes keyword arguments of what a caller gave, for one tool. Made once a tool.
-
-    Attributes:
-        context_parameter: The parameter that the caller's arguments can never fill.
-        check: Validates a mapping and returns keyword arguments; ``None`` where
-            nothing has to be checked.
-    """
-
-    __slots__ = ("_check_json", "_max_size", "_name", "check", "context_parameter")
-
-    def __init__(self, tool: Tool, max_size: int) -> None:
-        self._name = tool.name
-        self._max_size = max_size
-        self._check_json: Callable[[str | bytes], dict[str, Any]] | None = None
-        self.check: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-        self.context_parameter = tool.context_parameter
-        if tool.validates:
-            schema = tool.schema()
-            self.check, self._check_json = schema.validate, schema.validate_json
-
-    def bind(self, args: object) -> Mapping[str, Any]:
-        """
-        The keyword arguments.
-
-        Raises:
-            InvalidArgumentsError: They do not fit; says which and why.
-        """
-        if args is None:
-            args = {}
-        if isinstance(args, (str, bytes, bytearray)):
-            return self._from_text(args)
-        if not isinstance(args, Mapping):
-            raise self._wrong("(all)", f"an object, not a {type(args).__name__}")
-        if self.check is not None:
-            return self.check(args)
-        return self._as_given(args)
-
-    def _from_text(self, text: str | bytes | bytearray) -> Mapping[str, Any]:
-        if len(text) > self._max_size:
-            raise self._wrong("(all)", f"at most {self._max_size} characters of JSON")
-        if isinstance(text, bytearray):
-            text = bytes(text)
-        if not text.strip():
-            text = "{}"  # what some models send for a tool without arguments
-        if self._check_json is not None:
-            return self._check_json(text)
-        from . import _schema
-
-        return self._as_given(_schema.parse_arguments(text, tool_name=self._name))
-
-    def _as_given(self, args: Mapping[Any, Any]) -> Mapping[str, Any]:
-        args = dict(args)
-        if self.context_parameter is not None and self.context_parameter in args:
-            raise self._wrong(self.context_parameter, "not to be given")
-        if not all(isinstance(key, str) for key in args):
-            raise self._wrong("(all)", "names that are text")
-        return args
-
-    def _wrong(self, argument: str, expected: str) -> InvalidArgumentsError:
-        return InvalidArgumentsError(
-            tool_name=self._name, errors=[{"argument": argument, "expected": expected}]
-        )
 
 
 class Watcher(Protocol):
@@ -363,7 +157,7 @@ class Registry:
             self.add(
                 Tool(
                     fn=fn,
-                    name=_name_of(fn) if name is None else name,
+                    name=name_of(fn) if name is None else name,
                     description=description,
                     parameters=parameters,
                     policy=settings,
@@ -494,9 +288,7 @@ class Registry:
         """
         from ._text import quote_name
 
-        close: Sequence[str] = ()
-        if isinstance(name, str) and len(name) <= MAX_NAME:
-            close = difflib.get_close_matches(name, self._tools, n=3, cutoff=0.6)
+        close = closest(name, self._tools)
         return UnknownToolError(tool_name=quote_name(name), did_you_mean=close)
 
     def watch(self, watcher: Watcher) -> None:
@@ -519,13 +311,6 @@ class Registry:
 
 registry: Final = Registry()
 """The registry that an orchestrator uses if it is given none."""
-
-
-def _check_name(what: str, name: object) -> None:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
-        raise ValueError(
-            f"{what}={name!r:.200} cannot be; expected text of 1 to {MAX_NAME} characters"
-        )
 
 
 def _check_circuits(tool: Tool, others: Sequence[Tool]) -> None:
@@ -555,17 +340,3 @@ def _check_agreement(tool: Tool, other: Tool) -> None:
                 f"{tool.name} and {other.name} share the circuit {tool.circuit_name} "
                 f"and disagree on its {name}: {mine!r} and {theirs!r}"
             )
-
-
-def _unwrapped(fn: Any) -> Any:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return fn
-
-
-def _name_of(fn: Any) -> str:
-    fn = _unwrapped(fn)
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    if name == "<lambda>":
-        raise ValueError("a lambda has no name to be called by: give name=")
-    return str(name)

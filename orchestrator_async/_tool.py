@@ -1,0 +1,233 @@
+"""
+A tool, and how arguments are made for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._calls import ToolContext
+from ._errors import InvalidArgumentsError
+from ._names import check_name
+from ._policy import ToolPolicy, is_async
+
+if TYPE_CHECKING:
+    from ._schema import Schema
+
+Format = Literal["openai", "anthropic", "mcp"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
+class Tool:
+    """
+    One tool.
+
+    Args:
+        fn: What is run: a coroutine function, a plain function (which runs in a worker
+            thread), a bound method or an object that can be called.
+        name: What the model calls it by. Default: the function's name.
+        description: What the model reads of it. Default: from the docstring.
+        parameters: JSON schema of the arguments, written by hand. They are then passed
+            as they come, without validation. Default: derived from the signature.
+        policy: How it is run and judged.
+        circuit: Name of the circuit. Tools that name the same share it, as one dead
+            service takes all its tools with it. Default: a circuit of its own.
+        idempotent: Whether running it twice does what running it once does.
+        validate: Whether the arguments are validated against the type hints.
+        alternatives: At most three names of tools that a refusal points to.
+
+    Raises:
+        TypeError: ``fn`` cannot be run, or a field has the wrong type.
+        ValueError: The name cannot be, or there are too many alternatives.
+    """
+
+    fn: Callable[..., Any] = field(repr=False)
+    name: str = ""
+    description: str | None = field(default=None, repr=False)
+    parameters: Mapping[str, Any] | None = field(default=None, repr=False)
+    policy: ToolPolicy = field(default=ToolPolicy(), repr=False)
+    circuit: str | None = None
+    idempotent: bool = False
+    validate: bool = True
+    alternatives: tuple[str, ...] = ()
+    _locals: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    _schema: Schema | None = field(
+        default=None, init=False, repr=False, compare=False, hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if not callable(self.fn):
+            raise TypeError(f"a tool must be callable, not {self.fn!r}")
+        if not self.name:
+            object.__setattr__(self, "name", name_of(self.fn))
+        if isinstance(self.alternatives, str):
+            raise TypeError(f"{self.name}: alternatives must be a list of names")
+        object.__setattr__(self, "alternatives", tuple(self.alternatives))
+        check_name("name", self.name)
+        if self.circuit is not None:
+            check_name("circuit", self.circuit)
+        if len(self.alternatives) > 3:
+            raise ValueError(f"{self.name}: at most 3 alternatives can be named")
+        if self.parameters is not None and not isinstance(self.parameters, Mapping):
+            raise TypeError(f"{self.name}: parameters must be a JSON schema, a mapping")
+        if inspect.isasyncgenfunction(_unwrapped(self.fn)):
+            raise TypeError(f"{self.name} is an async generator; a tool returns its result")
+
+    @property
+    def is_async(self) -> bool:
+        """
+        Whether it runs in the event loop. Otherwise it runs in a worker thread.
+        """
+        return is_async(_unwrapped(self.fn))
+
+    @property
+    def circuit_name(self) -> str:
+        """
+        Name of its circuit, shared or its own.
+        """
+        return self.name if self.circuit is None else self.circuit
+
+    @property
+    def validates(self) -> bool:
+        """
+        Whether its arguments are validated: not with a schema written by hand.
+        """
+        return self.validate and self.parameters is None
+
+    @property
+    def context_parameter(self) -> str | None:
+        """
+        The parameter that is filled with the ``ToolContext``, or ``None``.
+        """
+        from . import _schema
+
+        return _schema.context_parameter(self.fn, ToolContext, self._locals)
+
+    def schema(self) -> Schema:
+        """
+        The derived schema, made once. The first one imports pydantic.
+
+        Raises:
+            TypeError: The signature does not lend itself to one; says which part.
+        """
+        if self._schema is None:
+            from . import _schema
+
+            schema = _schema.derive(
+                self.fn,
+                tool_name=self.name,
+                context_parameter=self.context_parameter,
+                namespace=self._locals,
+            )
+            object.__setattr__(self, "_schema", schema)
+        assert self._schema is not None
+        return self._schema
+
+    def definition(self, format: Format = "openai") -> dict[str, Any]:
+        """
+        How a model's API wants to be told of the tool.
+
+        Raises:
+            ValueError: There is no such format.
+        """
+        if self.parameters is None:
+            parameters, description = self.schema().parameters, self.schema().description
+        else:
+            from . import _schema
+
+            parameters, description = dict(self.parameters), _schema.describe(self.fn)
+        if self.description is not None:
+            description = self.description
+        told = {"name": self.name, "description": description}
+        match format:
+            case "openai":
+                return {"type": "function", "function": {**told, "parameters": parameters}}
+            case "anthropic":
+                return {**told, "input_schema": parameters}
+            case "mcp":
+                return {**told, "inputSchema": parameters}
+        raise ValueError(f"format={format!r}: expected 'openai', 'anthropic' or 'mcp'")
+
+
+class Binder:
+    """
+    Makes keyword arguments of what a caller gave, for one tool. Made once a tool.
+
+    Attributes:
+        context_parameter: The parameter that the caller's arguments can never fill.
+        check: Validates a mapping and returns keyword arguments; ``None`` where
+            nothing has to be checked.
+    """
+
+    __slots__ = ("_check_json", "_max_size", "_name", "check", "context_parameter")
+
+    def __init__(self, tool: Tool, max_size: int) -> None:
+        self._name = tool.name
+        self._max_size = max_size
+        self._check_json: Callable[[str | bytes], dict[str, Any]] | None = None
+        self.check: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+        self.context_parameter = tool.context_parameter
+        if tool.validates:
+            schema = tool.schema()
+            self.check, self._check_json = schema.validate, schema.validate_json
+
+    def bind(self, args: object) -> Mapping[str, Any]:
+        """
+        The keyword arguments.
+
+        Raises:
+            InvalidArgumentsError: They do not fit; says which and why.
+        """
+        if args is None:
+            args = {}
+        if isinstance(args, (str, bytes, bytearray)):
+            return self._from_text(args)
+        if not isinstance(args, Mapping):
+            raise self._wrong("(all)", f"an object, not a {type(args).__name__}")
+        if self.check is not None:
+            return self.check(args)
+        return self._as_given(args)
+
+    def _from_text(self, text: str | bytes | bytearray) -> Mapping[str, Any]:
+        if len(text) > self._max_size:
+            raise self._wrong("(all)", f"at most {self._max_size} characters of JSON")
+        if isinstance(text, bytearray):
+            text = bytes(text)
+        if not text.strip():
+            text = "{}"  # what some models send for a tool without arguments
+        if self._check_json is not None:
+            return self._check_json(text)
+        from . import _schema
+
+        return self._as_given(_schema.parse_arguments(text, tool_name=self._name))
+
+    def _as_given(self, args: Mapping[Any, Any]) -> Mapping[str, Any]:
+        args = dict(args)
+        if self.context_parameter is not None and self.context_parameter in args:
+            raise self._wrong(self.context_parameter, "not to be given")
+        if not all(isinstance(key, str) for key in args):
+            raise self._wrong("(all)", "names that are text")
+        return args
+
+    def _wrong(self, argument: str, expected: str) -> InvalidArgumentsError:
+        return InvalidArgumentsError(
+            tool_name=self._name, errors=[{"argument": argument, "expected": expected}]
+        )
+
+
+def _unwrapped(fn: Any) -> Any:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return fn
+
+
+def name_of(fn: Any) -> str:
+    fn = _unwrapped(fn)
+    name = getattr(fn, "__name__", None) or type(fn).__name__
+    if name == "<lambda>":
+        raise ValueError("a lambda has no name to be called by: give name=")
+    return str(name)
