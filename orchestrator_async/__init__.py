@@ -8,6 +8,8 @@ a model can act on.
 
 from __future__ import annotations
 
+import logging
+
 from ._breaker import CircuitState
 from ._calls import ToolCall, ToolContext, ToolResult
 from ._errors import (
@@ -27,6 +29,9 @@ from ._policy import BreakerPolicy, ToolPolicy
 from ._registry import Registry, registry
 from ._stats import ToolStats
 from ._tool import Tool
+
+# Without it Python prints a library's warnings on stderr, asked or not.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "BreakerPolicy",

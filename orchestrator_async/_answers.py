@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
@@ -17,12 +17,14 @@ from ._calls import Request, ToolResult
 from ._entry import Entry
 from ._errors import (
     InvalidArgumentsError,
+    InvalidResultError,
     LimitExceededError,
     OrchestratorError,
+    ToolCancelledError,
     UnknownToolError,
 )
 from ._events import Observers, log_with_traceback, rejected
-from ._outcome import Verdict, error_text
+from ._outcome import Verdict, blames_arguments, error_text
 from ._settle import End
 from ._text import describe_error, quote_name
 from ._tool import Tool
@@ -161,7 +163,9 @@ class Answers:
         if end.timed_out:
             return error_text(str(error), entry.name, timeout=True, **more)
         more = {"error_type": type(error).__name__, **more}
-        if isinstance(error, OrchestratorError) and error.tool_name == entry.name:
+        if blames_arguments(error, entry.name):
+            return self._invalid_text(error, entry.name, **more)
+        if type(error) in (ToolCancelledError, InvalidResultError):
             return error_text(self._clean(str(error)), entry.name, **more)
         text = (
             f"{entry.name} failed: {why.rstrip('.')}. Do not repeat the same call "
@@ -217,9 +221,13 @@ class Answers:
             retry_after=retry_after,
         )
 
-    def _invalid_text(self, error: InvalidArgumentsError, name: str) -> str:
+    def _invalid_text(self, error: InvalidArgumentsError, name: str, **more: Any) -> str:
+        # A tool may raise such an error itself, and fill it with anything.
+        given: Iterable[object] = error.errors
         entries = [
-            {key: self._clean(text) for key, text in entry.items()}
-            for entry in error.errors
+            {str(key): self._clean(str(text)) for key, text in entry.items()}
+            for entry in given
+            if isinstance(entry, Mapping)
         ]
-        return error_text(self._clean(str(error)), name, invalid_arguments=entries)
+        message = self._clean(str(error))
+        return error_text(message, name, invalid_arguments=entries, **more)

@@ -37,12 +37,17 @@ class Permit:
 
     Calls of a closed circuit share one. A probe has its own, and its identity is the
     token: who holds another one is not the probe.
+
+    Attributes:
+        generation: The circuit's, when the call was admitted.
+        spent: Whether a probe has given it back.
     """
 
-    __slots__ = ("generation",)
+    __slots__ = ("generation", "spent")
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
+        self.spent = False
 
 
 class Refusal(NamedTuple):
@@ -116,7 +121,7 @@ class Breaker:
         self.probe: Permit | None = None
         self._lease = self._lease_until = 0.0
         self._reopen_at = 0.0
-        self._seen = -math.inf
+        self._seen = math.nan
 
     @property
     def state(self) -> CircuitState:
@@ -143,13 +148,17 @@ class Breaker:
         now = self._tick(now)
         if self._base is CircuitState.OPEN:
             rest = self._reopen_at - now
-            return Refusal(CircuitState.OPEN, rest) if rest > 0 else None
+            if rest <= 0:
+                return None
+            longest = self.settings.reset_timeout
+            return Refusal(CircuitState.OPEN, rest if rest < longest else longest)
         if self.probe is None:
             return None
         rest = self._lease_until - now
         if rest <= 0:
             return None
-        return Refusal(CircuitState.HALF_OPEN, min(rest, max(1.0, 2 * average)))
+        usual = max(1.0, 2 * average)
+        return Refusal(CircuitState.HALF_OPEN, rest if rest < usual else usual)
 
     def admit(
         self, now: float, lease: float, average: float = 0.0
@@ -172,8 +181,19 @@ class Breaker:
             transition = self._move(CircuitState.HALF_OPEN, "a caller probes")
         self.probe = Permit(self.generation)
         self._lease = lease
-        self._lease_until = self._seen + lease
+        self._lease_until = self._from_now(lease)
         return self.probe, transition
+
+    def covers(self, permit: Permit) -> bool:
+        """
+        Whether this is the permit of a probe that still can close the circuit, in time
+        or not. The calls that such a probe makes run under it.
+        """
+        return (
+            self._base is CircuitState.HALF_OPEN
+            and permit.generation == self.generation
+            and not permit.spent
+        )
 
     # Verdicts: each gives the permit back
 
@@ -185,8 +205,9 @@ class Breaker:
         if permit is self.closed_permit:
             self.failures = 0
             return _COUNTED
-        if permit.generation != self.generation or self._base is not CircuitState.HALF_OPEN:
+        if not self.covers(permit):
             return _LATE
+        permit.spent = True
         self.failures = 0
         return Ruling(False, self._move(CircuitState.CLOSED, "the probe succeeded"))
 
@@ -221,7 +242,7 @@ class Breaker:
         if self._isolations > 1:
             return None
         if self._base is CircuitState.HALF_OPEN:
-            self._base, self._reopen_at = CircuitState.OPEN, self._seen
+            self._base, self._reopen_at = CircuitState.OPEN, -math.inf
         return self._begin(old, "isolated by hand")
 
     def release(self) -> Transition | None:
@@ -267,16 +288,23 @@ class Breaker:
         """
         if self._seen <= now < math.inf:
             self._seen = now
-        elif now < self._seen and now != -math.inf:
+        elif math.isfinite(now):
             self.rebase(now)
         return self._seen
+
+    def _from_now(self, seconds: float) -> float:
+        """
+        The time after so many seconds. As long as no clock has told any, it is never;
+        the first time that is told brings it near.
+        """
+        return math.inf if math.isnan(self._seen) else self._seen + seconds
 
     def _cap(self) -> None:
         """
         Let no wait be longer than it was set to be.
         """
-        self._reopen_at = min(self._reopen_at, self._seen + self.settings.reset_timeout)
-        self._lease_until = min(self._lease_until, self._seen + self._lease)
+        self._reopen_at = min(self._reopen_at, self._from_now(self.settings.reset_timeout))
+        self._lease_until = min(self._lease_until, self._from_now(self._lease))
 
     def _must_trip(self) -> bool:
         return (
@@ -289,14 +317,15 @@ class Breaker:
         return self._open(now, runs)
 
     def _open(self, now: float, reason: str) -> Transition:
-        now = self._tick(now)
-        self._reopen_at = now + self.settings.reset_timeout
+        self._tick(now)
+        self._reopen_at = self._from_now(self.settings.reset_timeout)
         return self._move(CircuitState.OPEN, reason)
 
     def _give_back(self, permit: Permit, now: float) -> bool:
         """
         Free the probe's place if this permit holds it; whether it held it in time.
         """
+        permit.spent = True
         if permit is not self.probe:
             return False
         self.probe = None

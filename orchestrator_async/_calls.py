@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ._breaker import CircuitState
 from ._errors import InvalidArgumentsError
@@ -144,6 +144,21 @@ class Request:
         self.args = args
         self.call_id = call_id
         self.context = context
+
+
+_RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})
+
+
+def check_context(context: Mapping[str, Any]) -> None:
+    """
+    Raise ``TypeError`` for a word that looks like an option, lest it be swallowed.
+    """
+    if context and not _RESERVED.isdisjoint(context):
+        words = ", ".join(sorted(_RESERVED.intersection(context)))
+        raise TypeError(
+            f"{words}: not an option of a call. Set it for the tool or the orchestrator; "
+            "as context for the tool, give it another name."
+        )
 
 
 def read_call(entry: object) -> ToolCall:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +34,9 @@ from ._threads import ThreadedCall
 
 logger: Final = logging.getLogger("orchestrator_async")
 
-_probes: ContextVar[tuple[Permit, ...]] = ContextVar("orchestrator_async_probes")
+_Probes = tuple[tuple[Breaker, Permit], ...]
+
+_probes: ContextVar[_Probes] = ContextVar("orchestrator_async_probes")
 """The probes that this code runs under: what they call shares their permits."""
 
 
@@ -92,10 +95,10 @@ class Execution:
         if self._clock_is_the_loops:
             with suppress(OrchestratorError):  # said when the permit is claimed
                 entry.circuit.follow_loop(now)
-        if breaker.probe is None:
-            return breaker.refusal(now)
         if _calling_probe(breaker) is not None:
             return None
+        if breaker.probe is None:
+            return breaker.refusal(now)
         return breaker.refusal(now, entry.figures.average)
 
     async def land(
@@ -104,7 +107,7 @@ class Execution:
         """
         Judge the call, give everything back, then answer or raise. Awaits only then.
         """
-        now = self._clock()
+        now = self._time_now()
         duration = max(0.0, now - flight.started)
         try:
             if error is None:
@@ -123,6 +126,15 @@ class Execution:
             return result
         finally:
             del error, end, value
+
+    def _time_now(self) -> float:
+        """
+        The time, or NaN where the clock is a loop's, and the loop is gone.
+        """
+        try:
+            return self._clock()
+        except anyio.NoEventLoopError:
+            return math.nan
 
     # Taking off
 
@@ -183,7 +195,8 @@ class Execution:
         try:
             flight.remember_task()
             if flight.is_probe:
-                token = _probes.set((*_probes.get(()), flight.permit))
+                probe = (flight.entry.breaker, flight.permit)
+                token = _probes.set((*_probes.get(()), probe))
             timeout = flight.entry.timeout
             if timeout is None:
                 return await self._enter(flight)
@@ -279,12 +292,13 @@ def _calling_probe(breaker: Breaker) -> Permit | None:
     """
     The permit of the circuit's probe, if the call comes from within it.
     """
-    if breaker.probe is None or breaker.probe not in _probes.get(()):
-        return None
-    return breaker.probe
+    for other, permit in _probes.get(()):
+        if other is breaker and breaker.covers(permit):
+            return permit
+    return None
 
 
-def _reset(token: Token[tuple[Permit, ...]] | None) -> None:
+def _reset(token: Token[_Probes] | None) -> None:
     if token is not None:
         # A coroutine that is closed by the garbage collector ends in another context.
         with suppress(ValueError):

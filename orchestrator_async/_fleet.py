@@ -63,6 +63,19 @@ class Fleet:
             self._kept.pop(tool.name, None)
         return entry
 
+    def called(self) -> list[str]:
+        """
+        Names of the tools that were called.
+        """
+        return [*self.entries, *self._kept]
+
+    def figures(self, name: str) -> Figures:
+        """
+        A tool's figures, also of one that was not called or was replaced since.
+        """
+        entry = self.entries.get(name)
+        return self._kept.get(name, Figures()) if entry is None else entry.figures
+
     def circuit(self, name: str) -> Circuit:
         """
         The circuit of that name, with the settings of all the tools that have it now.

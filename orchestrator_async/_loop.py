@@ -65,6 +65,15 @@ def cancel_requests(task: Any) -> int:
     return requests
 
 
+def leave() -> None:
+    """
+    Have this context forget which loop it was copied in.
+    """
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        sniffio.current_async_library_cvar.set(None)
+
+
 def is_alive(token: EventLoopToken) -> bool:
     """
     Whether the loop of the token still runs, in whatever thread.

@@ -19,7 +19,14 @@ from anyio.lowlevel import checkpoint
 
 from . import _loop
 from ._answers import Answers
-from ._calls import Request, ToolCall, ToolResult, call_id_of, read_call
+from ._calls import (
+    Request,
+    ToolCall,
+    ToolResult,
+    call_id_of,
+    check_context,
+    read_call,
+)
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
@@ -42,8 +49,6 @@ from ._stats import ToolStats
 from ._text import clean as default_clean
 
 logger: Final = logging.getLogger("orchestrator_async")
-
-_RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})
 
 
 class ToolOrchestrator:
@@ -138,7 +143,7 @@ class ToolOrchestrator:
         # ``Execution.run`` without what such a call does not need. In one piece, as
         # each call of a function would cost a tenth of it.
         if context:
-            _check_context(context)
+            check_context(context)
         try:
             entry = self._entries[name]
         except (KeyError, TypeError):
@@ -227,7 +232,7 @@ class ToolOrchestrator:
             LimitExceededError: A limit refused the call.
             Exception: Whatever the tool raised, as it was.
         """
-        _check_context(context)
+        check_context(context)
         request = Request(name, args, call_id, context)
         result = await self._execution.run(request, render=False)
         if result.error is not None:
@@ -246,7 +251,7 @@ class ToolOrchestrator:
             call_id: The model's id of the call, for events and for the tool.
             **context: What a tool finds in its ``ToolContext``.
         """
-        _check_context(context)
+        check_context(context)
         return await self._execution.run(Request(name, args, call_id, context))
 
     async def dispatch_all(
@@ -268,7 +273,7 @@ class ToolOrchestrator:
             TypeError: ``calls`` is one call or a message, not a list of calls.
             ValueError: ``limit`` is below 1.
         """
-        _check_context(context)
+        check_context(context)
         entries = _listed(calls)
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"limit={limit!r} cannot be; expected at least 1, or None")
@@ -308,7 +313,7 @@ class ToolOrchestrator:
         """
         The figures of every tool that was called, by name; see ``ToolStats``.
         """
-        return {name: asdict(self.stats(name)) for name in self._entries}
+        return {name: asdict(self.stats(name)) for name in self._fleet.called()}
 
     def stats(self, name: str) -> ToolStats:
         """
@@ -317,9 +322,8 @@ class ToolOrchestrator:
         Raises:
             UnknownToolError: There is no such tool.
         """
-        entry = self._fleet.entry(self.registry[name])
-        circuit = entry.circuit
-        return entry.figures.snapshot(
+        circuit = self.circuit(self.registry[name].circuit_name)
+        return self._fleet.figures(name).snapshot(
             state=circuit.state.value,
             failures=circuit.failures,
             last_error=circuit.last_error,
@@ -408,15 +412,6 @@ def _raise(error: BaseException, tool_name: str) -> NoReturn:
         raise OrchestratorError(message, tool_name=tool_name) from error
     finally:
         del error
-
-
-def _check_context(context: Mapping[str, Any]) -> None:
-    if context and not _RESERVED.isdisjoint(context):
-        words = ", ".join(sorted(_RESERVED.intersection(context)))
-        raise TypeError(
-            f"{words}: not an option of a call. Set it for the tool or the orchestrator; "
-            "as context for the tool, give it another name."
-        )
 
 
 def _listed(calls: Any) -> list[Any]:

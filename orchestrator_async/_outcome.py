@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
+import itertools
 import json
 import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from ._errors import (
     CircuitOpenError,
@@ -92,30 +94,44 @@ def judge_error(
 ) -> Verdict:
     """
     The table's row for what was raised: nothing is held against a tool that was itself
-    refused, or that blames the arguments.
+    refused, or that blames the arguments. A group is what all of its members are.
     """
     if isinstance(error, (*_REFUSALS, *ignore)):
         return Verdict.IGNORE
-    if isinstance(error, InvalidArgumentsError) and error.tool_name in (None, tool_name):
-        return Verdict.IGNORE
-    return Verdict.FAILURE
+    if isinstance(error, BaseExceptionGroup):
+        members = error.exceptions
+        verdicts = {
+            judge_error(each, tool_name=tool_name, ignore=ignore) for each in members
+        }
+        return Verdict.IGNORE if verdicts == {Verdict.IGNORE} else Verdict.FAILURE
+    return Verdict.IGNORE if blames_arguments(error, tool_name) else Verdict.FAILURE
+
+
+def blames_arguments(
+    error: BaseException, tool_name: str | None
+) -> TypeGuard[InvalidArgumentsError]:
+    """
+    Whether it says that this call's arguments make no sense, and not those of another
+    call that the tool has made.
+    """
+    if not isinstance(error, InvalidArgumentsError):
+        return False
+    return error.tool_name in (None, tool_name)
 
 
 def judge_value(value: Any) -> Verdict:
     """
     The table's row for what was returned.
     """
-    kind = type(value)
-    if kind is str:
-        if value[:1] not in MAY_OPEN_AN_OBJECT or not _may_hold_error(value):
+    try:
+        if isinstance(value, str):
+            value = _read_object(str(value))
+        error = _error_of(value)
+        if error is None or not _is_true(error):
             return Verdict.SUCCESS
-        value = _read_object(value)
-        if value is None:
-            return Verdict.SUCCESS
-    error = _error_of(value)
-    if error is None or not _is_true(error):
-        return Verdict.SUCCESS
-    return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
+        return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
+    except Exception:
+        return Verdict.SUCCESS  # it raises when it is looked at, and tells of nothing
 
 
 MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
@@ -130,6 +146,8 @@ def _may_hold_error(text: str) -> bool:
 
 
 def _read_object(text: str) -> Mapping[str, Any] | None:
+    if text[:1] not in MAY_OPEN_AN_OBJECT or not _may_hold_error(text):
+        return None
     from pydantic_core import from_json
 
     try:
@@ -211,13 +229,15 @@ def to_text(value: Any, *, tool_name: str) -> str:
     if isinstance(value, str):
         return value
     try:
-        if isinstance(value, Generator):
-            raise _NotJsonError("it may never end")
         return _as_json(value)
     except Exception as error:
         raise InvalidResultError(
             tool_name=tool_name, result_type=type(value).__name__, reason=_reason(error)
         ) from None
+
+
+_LONGEST: Final = 100_000
+"""Items of a generator. One that has more may have no end, and would hang the loop."""
 
 
 class _NotJsonError(TypeError):
@@ -234,6 +254,10 @@ def _as_json(value: Any) -> str:
 
     if isinstance(value, (bytes, bytearray, memoryview)):
         value = bytes(value)
+    if isinstance(value, Generator):
+        value = list(itertools.islice(value, _LONGEST + 1))
+        if len(value) > _LONGEST:
+            raise _NotJsonError("it may never end")
     options: dict[str, Any] = {"inf_nan_mode": "strings", "fallback": _fallback}
     try:
         return to_json(value, **options).decode()
@@ -246,7 +270,8 @@ def _as_json(value: Any) -> str:
     except (PydanticSerializationError, UnicodeError) as error:
         if "surrogates" not in str(error):
             raise
-    return json.dumps(to_jsonable_python(value, **options), separators=(",", ":"))
+    default = functools.partial(to_jsonable_python, **options)
+    return json.dumps(value, default=default, allow_nan=False, separators=(",", ":"))
 
 
 def _fallback(value: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import inspect
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -260,7 +261,7 @@ def _check_seconds(policy: object, *names: str, optional: bool = False) -> None:
         value = getattr(policy, name)
         if value is INHERIT or (optional and value is None):
             continue
-        if type(value) not in (int, float) or not 0 < value < math.inf:
+        if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
             raise _bad(policy, name, expected)
 
 

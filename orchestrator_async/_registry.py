@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 
-from ._calls import ToolContext
+from ._calls import ToolContext, check_context
 from ._errors import DuplicateToolError, UnknownToolError
 from ._names import closest
 from ._policy import (
@@ -264,6 +264,7 @@ class Registry:
             InvalidArgumentsError: The arguments do not fit.
             Exception: Whatever the tool raises.
         """
+        check_context(context)
         tool = self[name]
         binder = self._binders.get(name)
         if binder is None:

@@ -179,9 +179,10 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     """
     The end of a call out of whose tool an exception came.
     """
-    if isinstance(error, GeneratorExit):
+    closing = _closing(error)
+    if closing is not None:
         # The coroutine is being closed; there may be no loop left to ask.
-        return End(Verdict.IGNORE, error=error, goes_up=error)
+        return End(Verdict.IGNORE, error=error, goes_up=closing)
     entry = flight.entry
     own, cancellation = _part(error)
     if flight.caller_is_cancelled():
@@ -277,6 +278,19 @@ def _opinion(
     except Exception as raised:
         entry.complain("its judge raised, so it has no opinion", raised)
         return None
+
+
+def _closing(error: BaseException) -> GeneratorExit | None:
+    """
+    The ``GeneratorExit`` that an exception is or came of, as where a scope was left
+    after its loop was gone.
+    """
+    seen: BaseException | None = error
+    for _ in range(8):
+        if seen is None or isinstance(seen, GeneratorExit):
+            return seen
+        seen = seen.__context__
+    return None
 
 
 def _part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -1,15 +1,16 @@
 """
 Worker threads for plain functions.
 
-Anyio's own are not used for two reasons that were seen: on asyncio a thread that hangs
-keeps the process from exiting, and its limiter gets its token back when a call is
-abandoned, while the thread goes on. Here a thread is a daemon, and the slot of a call
-is released by the thread, when the function has really ended.
+The slot of a call is released by its thread, when the function has really ended:
+anyio's limiter has its token back as soon as a call is abandoned, while the thread goes
+on. On asyncio the threads are our own too, and daemons: one of anyio's that hangs keeps
+the process from exiting. On trio anyio's are daemons, and ``from_thread`` needs them.
 """
 
 from __future__ import annotations
 
 import contextvars
+import math
 import os
 import queue
 import threading
@@ -19,6 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
@@ -88,12 +90,19 @@ class ThreadedCall:
         A cancellation gives the call up; a function that has begun runs to its end.
         """
         self._fn = fn
-        self._context = contextvars.copy_context()
-        self._token = current_token()
-        done = self._done = anyio.Event()
         try:
-            _submit(self)
-            await done.wait()
+            if _loop.running_loop() is None:
+                await anyio.to_thread.run_sync(
+                    self.run,
+                    abandon_on_cancel=True,
+                    limiter=anyio.CapacityLimiter(math.inf),
+                )
+            else:
+                self._token = current_token()
+                self._context = contextvars.copy_context()
+                self._done = anyio.Event()
+                _submit(self)
+                await self._done.wait()
         finally:
             self.give_up()
         if self.error is not None:
@@ -116,19 +125,31 @@ class ThreadedCall:
             return
         fn, self._fn = self._fn, None
         assert fn is not None
-        assert self._context is not None
-        assert self._token is not None
-        assert self._done is not None
         self.running = True
         try:
-            with _anyio_thread(self._token):
-                self._result = self._context.run(fn)
+            self._result = fn()
         except BaseException as error:
             self.error = error
         finally:
             self.running = False
             self._slots.release()
+
+    def run_as_daemon(self) -> None:
+        """
+        The thread's part, in a thread of ours.
+        """
+        assert self._context is not None
+        assert self._token is not None
+        assert self._done is not None
+        with _anyio_thread(self._token):
+            self._context.run(self._run_outside)
         _loop.wake(self._token, self._done.set)
+
+    def _run_outside(self) -> None:
+        # The context was copied inside the loop, and says so; a tool that runs a loop
+        # of its own in this thread would be told that one runs already.
+        _loop.leave()
+        self.run()
 
 
 def _anyio_thread(token: EventLoopToken) -> AbstractContextManager[object]:
@@ -161,7 +182,7 @@ class _Worker(threading.Thread):
                 if self._retires():
                     return
                 continue
-            call.run()
+            call.run_as_daemon()
             del call
             _idle.append(self)
 

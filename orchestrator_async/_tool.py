@@ -64,7 +64,8 @@ class Tool:
             raise TypeError(f"a tool must be callable, not {self.fn!r}")
         if not self.name:
             object.__setattr__(self, "name", name_of(self.fn))
-        if isinstance(self.alternatives, str):
+        alternatives: object = self.alternatives
+        if isinstance(alternatives, str):
             raise TypeError(f"{self.name}: alternatives must be a list of names")
         object.__setattr__(self, "alternatives", tuple(self.alternatives))
         check_name("name", self.name)
