@@ -16,13 +16,14 @@ from ._errors import (
     CircuitOpenError,
     DuplicateToolError,
     InvalidArgumentsError,
+    InvalidResultError,
     LimitExceededError,
     OrchestratorError,
     ToolCancelledError,
     ToolTimeoutError,
     UnknownToolError,
 )
-from ._events import CallFinished, CallRejected, CircuitChanged, Observer
+from ._events import CallFinished, CallRejected, CircuitChanged, Event, Observer
 from ._orchestrator import ToolOrchestrator, orchestrator
 from ._outcome import Outcome, Verdict, any_error, exceptions_only
 from ._policy import BreakerPolicy, ToolPolicy
@@ -41,7 +42,9 @@ __all__ = [
     "CircuitOpenError",
     "CircuitState",
     "DuplicateToolError",
+    "Event",
     "InvalidArgumentsError",
+    "InvalidResultError",
     "LimitExceededError",
     "Observer",
     "OrchestratorError",

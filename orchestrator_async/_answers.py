@@ -23,7 +23,8 @@ from ._errors import (
     ToolCancelledError,
     UnknownToolError,
 )
-from ._events import Observers, log_with_traceback, rejected
+from ._events import Observers, rejected
+from ._log import log_with_traceback
 from ._outcome import Verdict, blames_arguments, error_text
 from ._settle import End
 from ._text import describe_error, quote_name
@@ -85,7 +86,12 @@ class Answers:
         """
         entry.figures.rejected += 1
         wait = max(1.0, entry.figures.average)
-        error = LimitExceededError(tool_name=entry.name, limit="threads", retry_after=wait)
+        error = LimitExceededError(
+            tool_name=entry.name,
+            limit="threads",
+            size=entry.settings.max_threads,
+            retry_after=wait,
+        )
         more = {"limit": error.limit, "retry_after": math.ceil(wait)}
         text = error_text(str(error), entry.name, **more)
         return self._turn_away(entry.name, error, "limit", text, request, entry)
@@ -126,8 +132,8 @@ class Answers:
             log_with_traceback(f"{tool.name} cannot be called", error, self._clean)
         if not isinstance(error, OrchestratorError):
             message = (
-                f"{tool.name} cannot be called: {self._clean(str(error))}. It was not "
-                "run; use another tool."
+                f"{tool.name} cannot be called: it is not defined rightly, which is not "
+                "your mistake. It was not run; use another tool."
             )
             cause = error
             error = OrchestratorError(message, tool_name=tool.name)

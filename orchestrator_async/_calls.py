@@ -5,6 +5,7 @@ The records of a call: what was asked for, what the tool is told, what came of i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -163,27 +164,41 @@ def check_context(context: Mapping[str, Any]) -> None:
 
 def read_call(entry: object) -> ToolCall:
     """
-    A tool call from our own record or from what a model's API hands over, as a dict.
+    A tool call from our own record, or from what a model's API hands over, as a dict
+    or as the object of its client.
 
     Raises:
         InvalidArgumentsError: It is none of those; the message says what is missing.
     """
     if isinstance(entry, ToolCall):
-        return entry
-    if not isinstance(entry, Mapping):
-        raise _malformed(f"a {type(entry).__name__}")
-    if isinstance(function := entry.get("function"), Mapping):
-        return _checked(function.get("name"), function.get("arguments"), entry.get("id"))
-    if entry.get("type") == "tool_use":
-        return _checked(entry.get("name"), entry.get("input"), entry.get("id"))
-    if entry.get("type") == "function_call":
-        return _checked(entry.get("name"), entry.get("arguments"), entry.get("call_id"))
-    raise _malformed(f"a mapping with the keys {', '.join(map(str, entry))[:200]}")
+        return _checked(entry.name, entry.args, entry.id)
+    try:
+        function = _get(entry, "function")
+        if function is not None:
+            name, args = _get(function, "name"), _get(function, "arguments")
+            return _checked(name, args, _get(entry, "id"))
+        kind, name = _get(entry, "type"), _get(entry, "name")
+        if kind == "tool_use":
+            return _checked(name, _get(entry, "input"), _get(entry, "id"))
+        if kind == "function_call":
+            return _checked(name, _get(entry, "arguments"), _get(entry, "call_id"))
+    except InvalidArgumentsError:
+        raise
+    except Exception:
+        what = f"a {type(entry).__name__} that cannot be looked at"
+        raise _malformed(what) from None
+    raise _malformed(f"a {type(entry).__name__}")
+
+
+def _get(thing: object, key: str) -> Any:
+    if isinstance(thing, Mapping):
+        return thing.get(key)
+    return getattr(thing, key, None)
 
 
 def _checked(name: object, args: object, call_id: object) -> ToolCall:
     if not isinstance(name, str):
-        raise _malformed("a tool call without a name")
+        raise _malformed("one without a name")
     return ToolCall(name, args, call_id if isinstance(call_id, str) else None)
 
 
@@ -191,9 +206,9 @@ def call_id_of(entry: object) -> str | None:
     """
     The id of a call, if it can be made out, also of one that cannot be read.
     """
-    if isinstance(entry, Mapping):
-        for key in ("call_id", "id"):
-            if isinstance(found := entry.get(key), str):
+    for key in ("call_id", "id"):
+        with suppress(Exception):
+            if isinstance(found := _get(entry, key), str):
                 return found
     return None
 

@@ -11,7 +11,7 @@ from typing import Any
 from ._breaker import Breaker, CircuitState, Refusal
 from ._circuit import Circuit
 from ._errors import CircuitOpenError
-from ._events import log_with_traceback
+from ._log import log_with_traceback
 from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
 from ._policy import ToolSettings
 from ._stats import Figures

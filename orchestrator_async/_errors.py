@@ -216,14 +216,18 @@ class LimitExceededError(OrchestratorError):
 
     Attributes:
         limit: Which limit: ``"threads"`` for the worker threads of a plain function.
+        size: How much it allows.
         retry_after: Seconds after which a place may be free; an estimate.
     """
 
-    def __init__(self, *, tool_name: str, limit: str, retry_after: float) -> None:
+    def __init__(
+        self, *, tool_name: str, limit: str, size: int, retry_after: float
+    ) -> None:
         super().__init__(
-            f"{tool_name} is busy: its limit of {limit} is reached. Try again in "
+            f"{tool_name} is busy: all its {size} {limit} are in use. Try again in "
             f"{math.ceil(retry_after)} s, or use another tool.",
             tool_name=tool_name,
         )
         self.limit = limit
+        self.size = size
         self.retry_after = retry_after

@@ -4,18 +4,15 @@ What observers are told: frozen records, one a happening.
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ._breaker import CircuitState
+from ._log import log_with_traceback
 from ._outcome import Verdict
 from ._policy import is_async
-
-logger = logging.getLogger("orchestrator_async")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,19 +218,3 @@ class Observers:
             self._complained.add(id(observer))
             what = f"an observer raised, and goes on being told: {observer!r}"
             log_with_traceback(what, error, self._clean)
-
-
-def log_with_traceback(
-    message: str,
-    error: BaseException | None,
-    clean: Callable[[str], str],
-    level: int = logging.ERROR,
-) -> None:
-    """
-    Log a foreign error with its traceback, which passes through ``clean`` like all
-    foreign text: an exception's message can hold a password.
-    """
-    if not logger.isEnabledFor(level):
-        return
-    lines = [] if error is None else traceback.format_exception(error)
-    logger.log(level, "%s", "\n".join(map(clean, [message, *lines])))

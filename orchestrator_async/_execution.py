@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import math
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, Final
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -31,8 +30,6 @@ from ._fleet import Fleet
 from ._outcome import Verdict
 from ._settle import End, Flight, binds_arguments, end_with_error, end_with_value
 from ._threads import ThreadedCall
-
-logger: Final = logging.getLogger("orchestrator_async")
 
 _Probes = tuple[tuple[Breaker, Permit], ...]
 
@@ -245,7 +242,7 @@ class Execution:
             content=self._answers.text(entry, end, why, duration),
             value=end.value,
             error=end.error,
-            ok=end.error is None and end.verdict is not Verdict.FAILURE,
+            ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
             verdict=Verdict.IGNORE if late else end.verdict,
             late=late,
             state=entry.circuit.state,
@@ -276,7 +273,7 @@ class Execution:
             return circuit.ignored(permit, now)
         except OrchestratorError as foreign:
             flight.entry.complain("its verdict could not be given", foreign)
-            end.verdict, end.error = Verdict.IGNORE, foreign
+            end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
             return False
 
 

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from ._breaker import CircuitState, Transition
 from ._circuit import Circuit
 from ._entry import Entry
+from ._errors import UnknownToolError
 from ._events import CircuitChanged, Observers
+from ._log import logger
 from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
 from ._registry import Registry
 from ._stats import Figures
 from ._tool import Tool
-
-logger: Final = logging.getLogger("orchestrator_async")
 
 
 class Fleet:
@@ -85,7 +84,7 @@ class Fleet:
         """
         tools = self.registry.sharing(name)
         if not tools:
-            raise self.registry.unknown(name)
+            raise self._no_circuit(name)
         settings = BreakerSettings.of(
             *(tool.policy.breaker for tool in tools),
             self._circuit_policies.get(name, BreakerPolicy()),
@@ -96,6 +95,12 @@ class Fleet:
             circuit = self.circuits[name] = Circuit(name, settings, self._changed)
         circuit.breaker.settings = settings
         return circuit
+
+    def _no_circuit(self, name: str) -> UnknownToolError:
+        tool = self.registry.get(name)
+        if tool is None:
+            return self.registry.unknown(name)
+        return UnknownToolError(tool_name=name, did_you_mean=[tool.circuit_name])
 
     def tool_changed(self, tool: Tool, *, removed: bool) -> None:
         """

@@ -8,12 +8,12 @@ pydantic's errors come here as objects, and nothing here imports it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-_log = logging.getLogger("orchestrator_async")
+from ._log import log_with_traceback
+from ._text import clean
 
 ALL = "(all)"
 OBJECT = "one JSON object that holds the arguments by name"
@@ -53,7 +53,7 @@ def entries(
     if count is None:
         # Not pydantic's, so a check of the tool's author broke; its message may well
         # quote the value, and goes to the log alone.
-        _log.error("a check of the arguments of %s failed", tool_name, exc_info=error)
+        log_with_traceback(f"{tool_name}: a check of its arguments raised", error, clean)
         return [_entry(ALL, f"other values: a check of them failed with {_name(error)}")]
     if count() > MANY:
         return [_entry(ALL, f"values that fit the schema; {count()} of them do not")]

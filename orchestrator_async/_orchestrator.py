@@ -7,7 +7,6 @@ What users call stands here; how a call goes is in ``_execution``, what it is to
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers
 from ._execution import Execution, struck
 from ._fleet import Fleet
+from ._log import logger
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
 from ._policy import (
     INHERIT,
@@ -47,8 +47,6 @@ from ._registry import registry as _registry
 from ._settle import Flight, binds_arguments
 from ._stats import ToolStats
 from ._text import clean as default_clean
-
-logger: Final = logging.getLogger("orchestrator_async")
 
 
 class ToolOrchestrator:
@@ -146,7 +144,9 @@ class ToolOrchestrator:
             check_context(context)
         try:
             entry = self._entries[name]
-        except (KeyError, TypeError):
+        except Exception:
+            entry = None
+        if entry is None:
             return await self._dispatch_long(name, args, call_id, context)
         permit = entry.breaker.closed_permit
         if permit is None:
@@ -444,10 +444,13 @@ def _safely(clean: Callable[[str], str]) -> Callable[[str], str]:
 
     def safe(text: str) -> str:
         try:
-            return str(clean(text))
-        except Exception:
-            logger.exception("clean raised; the default one is used in its place")
-            return default_clean(text)
+            cleaned: object = clean(text)
+        except Exception as error:
+            # Without its traceback, which shows what was to be cleaned.
+            kind = type(error).__name__
+            logger.error("clean raised %s; the default stands in for it", kind)
+            cleaned = None
+        return cleaned if isinstance(cleaned, str) else default_clean(text)
 
     return safe
 

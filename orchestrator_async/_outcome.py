@@ -13,7 +13,6 @@ import enum
 import functools
 import itertools
 import json
-import logging
 from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -28,8 +27,6 @@ from ._errors import (
 
 if TYPE_CHECKING:
     from ._calls import ToolContext
-
-logger = logging.getLogger("orchestrator_async")
 
 
 class Verdict(enum.StrEnum):

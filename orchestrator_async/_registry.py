@@ -63,8 +63,12 @@ class Registry:
     def __len__(self) -> int:
         return len(self._tools)
 
+    def __bool__(self) -> bool:
+        # ``registry or default`` must not take an empty one for none.
+        return True
+
     def __contains__(self, name: object) -> bool:
-        return name in self._tools if isinstance(name, str) else False
+        return self.get(name) is not None
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(tuple(self._tools.values()))
@@ -79,7 +83,10 @@ class Registry:
         """
         The tool of that name, or ``None``.
         """
-        return self._tools.get(name) if isinstance(name, str) else None
+        try:
+            return self._tools.get(name) if isinstance(name, str) else None
+        except Exception:
+            return None  # text of a class that cannot be compared
 
     @overload
     def tool(self, fn: Function, /) -> Function: ...

@@ -8,7 +8,6 @@ scope has been left. ``_orchestrator`` then gives the permit back and acts on th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import CodeType
@@ -28,8 +27,6 @@ from ._errors import (
 )
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
 from ._threads import ThreadedCall
-
-logger = logging.getLogger("orchestrator_async")
 
 
 class Flight:
@@ -134,6 +131,7 @@ class End:
         cancelled: Whether it ended because the caller was cancelled.
         timed_out: Whether its own timeout struck.
         not_run: Whether the tool was never entered.
+        refused: Whether what it returned is the refusal of a call of its own.
         goes_up: What is raised on, whatever the caller asked for.
         reassert: Whether the caller's cancellation was lost and must be raised anew.
     """
@@ -145,6 +143,7 @@ class End:
     cancelled: bool = False
     timed_out: bool = False
     not_run: bool = False
+    refused: bool = False
     goes_up: BaseException | None = None
     reassert: bool = False
 
@@ -168,8 +167,10 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
             end.text = to_text(value, tool_name=entry.name)
         except InvalidResultError as error:
             end.error = error
-    if end.verdict is Verdict.SUCCESS:
-        end.verdict = Verdict.FAILURE if end.error else _judged(flight, value, duration)
+    if end.error is not None:
+        end.verdict = Verdict.FAILURE
+    elif end.verdict is Verdict.SUCCESS:
+        _judge(flight, end, duration)
     if end.cancelled and end.verdict is Verdict.FAILURE:
         end.verdict = Verdict.IGNORE
     return end
@@ -244,11 +245,13 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     return timeout
 
 
-def _judged(flight: Flight, value: Any, duration: float) -> Verdict:
-    said = _opinion(flight, duration, value=value)
+def _judge(flight: Flight, end: End, duration: float) -> None:
+    said = _opinion(flight, duration, value=end.value)
     if said is not None:
-        return said
-    return judge_value(value) if flight.entry.reads_values else Verdict.SUCCESS
+        end.verdict = said
+    elif flight.entry.reads_values:
+        end.verdict = judge_value(end.value)
+        end.refused = end.verdict is Verdict.IGNORE
 
 
 def _condemned(flight: Flight, error: BaseException, duration: float) -> Verdict:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ._calls import ToolContext
 from ._errors import InvalidArgumentsError
+from ._log import log_with_traceback
 from ._names import check_name
-from ._policy import ToolPolicy, is_async
+from ._policy import ToolPolicy, as_tool_policy, is_async
+from ._text import clean
 
 if TYPE_CHECKING:
     from ._schema import Schema
@@ -33,7 +35,7 @@ class Tool:
         description: What the model reads of it. Default: from the docstring.
         parameters: JSON schema of the arguments, written by hand. They are then passed
             as they come, without validation. Default: derived from the signature.
-        policy: How it is run and judged.
+        policy: How it is run and judged, or how its circuit opens and closes.
         circuit: Name of the circuit. Tools that name the same share it, as one dead
             service takes all its tools with it. Default: a circuit of its own.
         idempotent: Whether running it twice does what running it once does.
@@ -69,6 +71,7 @@ class Tool:
             raise TypeError(f"{self.name}: alternatives must be a list of names")
         object.__setattr__(self, "alternatives", tuple(self.alternatives))
         check_name("name", self.name)
+        object.__setattr__(self, "policy", as_tool_policy(self.policy))
         if self.circuit is not None:
             check_name("circuit", self.circuit)
         if len(self.alternatives) > 3:
@@ -189,9 +192,14 @@ class Binder:
             return self._from_text(args)
         if not isinstance(args, Mapping):
             raise self._wrong("(all)", f"an object, not a {type(args).__name__}")
-        if self.check is not None:
-            return self.check(args)
-        return self._as_given(args)
+        try:
+            return self._as_given(args) if self.check is None else self.check(args)
+        except InvalidArgumentsError:
+            raise
+        except Exception as error:
+            unread = f"an object, not a {type(args).__name__} that cannot be read"
+            log_with_traceback(f"{self._name}: expected {unread}", error, clean)
+            raise self._wrong("(all)", unread) from None
 
     def _from_text(self, text: str | bytes | bytearray) -> Mapping[str, Any]:
         if len(text) > self._max_size:

@@ -1,0 +1,97 @@
+# Each target makes what it needs in .venv, once. A stamp is written last, so an install
+# that was broken off is done again. All names are relative: the path may hold spaces.
+
+PYTHON ?= python3
+VENV ?= .venv
+BACKEND ?= asyncio
+ARGS ?=
+
+PY := $(VENV)/bin/python
+SAYS := @echo "==>"
+INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint format types coverage bench bench-smoke check clean
+
+help:  ## Say what there is
+	@echo "make <target>, where <target> is one of"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@echo "Variables: PYTHON=$(PYTHON) VENV=$(VENV) BACKEND=$(BACKEND) ARGS=$(ARGS)"
+
+demo: $(VENV)/.installed-demo  ## Run the example agent (BACKEND=trio for the other loop)
+	$(SAYS) "examples/agent.py on $(BACKEND)"
+	@BACKEND="$(BACKEND)" $(PY) examples/agent.py $(ARGS)
+
+test: $(VENV)/.installed-test  ## Run the tests (ARGS="-k breaker" for some of them)
+	$(SAYS) "the tests"
+	@$(PY) -m pytest $(ARGS)
+
+coverage: $(VENV)/.installed-test  ## Run the tests, and say which branches they miss
+	$(SAYS) "the tests, measured"
+	@$(PY) -m coverage run -m pytest $(ARGS)
+	@$(PY) -m coverage report
+
+lint: $(VENV)/.installed-lint  ## Check style and format
+	$(SAYS) "ruff check"
+	@$(PY) -m ruff check .
+	$(SAYS) "ruff format --check"
+	@$(PY) -m ruff format --check .
+
+format: $(VENV)/.installed-lint  ## Put imports and format right
+	$(SAYS) "ruff, writing"
+	@$(PY) -m ruff check --quiet --fix-only .
+	@$(PY) -m ruff format .
+
+types: $(VENV)/.installed-types  ## Check the types, inside and as users see them
+	$(SAYS) "mypy --strict"
+	@$(PY) -m mypy
+	$(SAYS) "pyright --verifytypes"
+	@# It asks the first python on the path, whatever --pythonpath says.
+	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(PY) -m pyright --verifytypes orchestrator_async --ignoreexternal
+
+bench: $(VENV)/.installed-test  ## Measure, as ratios within one run
+	$(SAYS) "the benchmarks"
+	@$(PY) -m benchmarks $(ARGS)
+
+bench-smoke: $(VENV)/.installed-test  ## See that the benchmarks run at all
+	$(SAYS) "the benchmarks, briefly"
+	@$(PY) -m benchmarks --smoke $(ARGS)
+
+check: lint types test bench-smoke  ## All of the checks
+	$(SAYS) "all checks passed"
+
+clean:  ## Remove the environment, the caches and what was built
+	$(SAYS) "removing .venv, caches and builds"
+	@rm -rf .venv .venv-* build dist *.egg-info htmlcov .coverage .coverage.*
+	@rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment ---------------------------------------------------------------
+
+# A pip that knows dependency groups comes first: the one bundled with Python may not.
+$(VENV)/.made: constraints.txt
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "$(PYTHON) is not there; name a Python 3.11 or newer that is: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12 ..." >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make environments. The cure: sudo apt-get install -y python3-venv" >&2; \
+	  exit 1; }
+	$(SAYS) "making $(VENV) with `"$(PYTHON)" -V 2>&1`"
+	@"$(PYTHON)" -m venv --clear "$(VENV)"
+	@$(INSTALL) --upgrade pip
+	@touch $@
+
+$(VENV)/.installed-lint: $(VENV)/.made pyproject.toml constraints.txt
+	$(SAYS) "installing ruff (once)"
+	@$(INSTALL) --group lint
+	@touch $@
+
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml constraints.txt
+	$(SAYS) "installing what '$*' needs (once)"
+	@$(INSTALL) --group $* --editable .
+	@touch $@

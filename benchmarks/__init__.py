@@ -1,0 +1,3 @@
+"""
+What a call costs, as ratios measured in one run: ``python -m benchmarks``.
+"""
