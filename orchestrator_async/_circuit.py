@@ -47,7 +47,16 @@ class Circuit:
         last_error: The last failure that it was told of, cleaned, or ``None``.
     """
 
-    __slots__ = ("_lock", "_tell", "_thread", "_token", "breaker", "last_error", "name")
+    __slots__ = (
+        "_isolated_anew",
+        "_lock",
+        "_tell",
+        "_thread",
+        "_token",
+        "breaker",
+        "last_error",
+        "name",
+    )
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class Circuit:
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
         self._thread = 0
+        self._isolated_anew = 0
 
     def __repr__(self) -> str:
         return f"<Circuit {self.name!r} {self.state} failures={self.failures}>"
@@ -89,12 +99,13 @@ class Circuit:
         it was before. The idea of a handle that is counted is cockatiel's.
         """
         self._announce(self.breaker.isolate())
-        return Isolation(self)
+        return Isolation(self, self._isolated_anew)
 
     def unisolate(self) -> None:
         """
         Lift every isolation, whoever holds it.
         """
+        self._isolated_anew += 1
         while self.breaker.state is CircuitState.ISOLATED:
             self._announce(self.breaker.release())
 
@@ -109,6 +120,13 @@ class Circuit:
         Close the circuit and forget its failures. Does not lift an isolation.
         """
         self._announce(self.breaker.reset())
+
+    def release(self, series: int) -> None:
+        """
+        Lift one isolation, unless ``unisolate`` has lifted it with all others.
+        """
+        if series == self._isolated_anew:
+            self._announce(self.breaker.release())
 
     # For the orchestrator
 
@@ -220,10 +238,11 @@ class Isolation:
     One isolation of a circuit, to be lifted once. Also a context manager.
     """
 
-    __slots__ = ("_circuit",)
+    __slots__ = ("_circuit", "_series")
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, series: int) -> None:
         self._circuit: Circuit | None = circuit
+        self._series = series
 
     def release(self) -> None:
         """
@@ -231,7 +250,7 @@ class Isolation:
         """
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
-            circuit._announce(circuit.breaker.release())
+            circuit.release(self._series)
 
     def __enter__(self) -> Self:
         return self

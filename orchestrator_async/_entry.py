@@ -83,6 +83,14 @@ class Entry:
         self._refusal_key: tuple[int, CircuitState, int | None] | None = None
         self._refusal_text = ""
 
+    def take_over(self, before: Entry) -> None:
+        """
+        Go on with the threads of the tool that this one has replaced, some of which
+        may still run.
+        """
+        if self.slots and before.slots and self.slots.size == before.slots.size:
+            self.slots = before.slots
+
     def refusal_error(self, refusal: Refusal) -> CircuitOpenError:
         """
         The refusal as the error that ``call`` raises.

@@ -216,5 +216,6 @@ class Observers:
     def _complain(self, observer: Observer, error: Exception) -> None:
         if id(observer) not in self._complained:
             self._complained.add(id(observer))
-            what = f"an observer raised, and goes on being told: {observer!r}"
+            name = getattr(observer, "__qualname__", type(observer).__qualname__)
+            what = f"the observer {name} raised, and goes on being told"
             log_with_traceback(what, error, self._clean)

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -30,6 +30,8 @@ from ._fleet import Fleet
 from ._outcome import Verdict
 from ._settle import End, Flight, binds_arguments, end_with_error, end_with_value
 from ._threads import ThreadedCall
+
+_TURNS: Final = 3
 
 _Probes = tuple[tuple[Breaker, Permit], ...]
 
@@ -117,9 +119,11 @@ class Execution:
         try:
             result = self._close(flight, end, duration, now)
             if end.goes_up is not None:
-                raise end.goes_up
+                raise_as_it_was(end.goes_up)
             if end.reassert:
                 await _reassert(flight)
+            elif end.not_run:
+                await checkpoint()
             return result
         finally:
             del error, end, value
@@ -234,6 +238,10 @@ class Execution:
         late = False
         try:
             late = self._vote(flight, end, why, now)
+        except OrchestratorError as foreign:
+            entry.complain("its verdict could not be given", foreign)
+            end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
+            why = self._answers.why(end)
         finally:
             _count(flight, end, late, duration)
         result = ToolResult(
@@ -265,16 +273,11 @@ class Execution:
         circuit, permit = flight.entry.circuit, flight.permit
         if flight.nested:
             return False
-        try:
-            if end.verdict is Verdict.SUCCESS:
-                return circuit.succeeded(permit, now)
-            if end.verdict is Verdict.FAILURE:
-                return circuit.failed(permit, now, why)
-            return circuit.ignored(permit, now)
-        except OrchestratorError as foreign:
-            flight.entry.complain("its verdict could not be given", foreign)
-            end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
-            return False
+        if end.verdict is Verdict.SUCCESS:
+            return circuit.succeeded(permit, now)
+        if end.verdict is Verdict.FAILURE:
+            return circuit.failed(permit, now, why)
+        return circuit.ignored(permit, now)
 
 
 def struck(entry: Entry) -> ToolTimeoutError:
@@ -283,6 +286,21 @@ def struck(entry: Entry) -> ToolTimeoutError:
     """
     assert entry.timeout is not None
     return ToolTimeoutError(tool_name=entry.name, timeout=entry.timeout)
+
+
+def raise_as_it_was(error: BaseException) -> NoReturn:
+    """
+    Raise an exception that was caught before, and leave its context as it was.
+
+    To raise is to put whatever the caller is handling in the place of the context, by
+    which anyio knows a cancellation that somebody has raised anew.
+    """
+    context = error.__context__
+    try:
+        raise error
+    finally:
+        error.__context__ = context
+        del error, context
 
 
 def _calling_probe(breaker: Breaker) -> Permit | None:
@@ -343,11 +361,11 @@ async def _reassert(flight: Flight) -> None:
     Raise the caller's cancellation again, which the tool has swallowed.
 
     A cancelled scope does it at any checkpoint. A deadline that has passed while the
-    tool blocked the loop needs one turn of the loop to be acted on. A request to an
+    tool blocked the loop needs some turns of the loop to be acted on. A request to an
     asyncio task is made once only: what was delivered and swallowed is gone.
     """
-    await checkpoint_if_cancelled()
-    await checkpoint()
-    await checkpoint_if_cancelled()
+    for _ in range(_TURNS):
+        await checkpoint_if_cancelled()
+        await checkpoint()
     if flight.task_was_cancelled():
         raise anyio.get_cancelled_exc_class()

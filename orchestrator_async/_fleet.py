@@ -42,7 +42,7 @@ class Fleet:
         self._circuit_policies = dict(circuits)
         self._observers = observers
         self._clean = clean
-        self._kept: dict[str, Figures] = {}
+        self._kept: dict[str, Entry] = {}
         registry.watch(self)
 
     def entry(self, tool: Tool) -> Entry:
@@ -55,9 +55,10 @@ class Fleet:
         entry = self.entries.get(tool.name)
         if entry is None:
             settings = ToolSettings.of(tool.policy, self._policy)
-            figures = self._kept.get(tool.name) or Figures()
             circuit = self.circuit(tool.circuit_name)
-            entry = Entry(tool, settings, circuit, figures, self._clean)
+            entry = Entry(tool, settings, circuit, self.figures(tool.name), self._clean)
+            if tool.name in self._kept:
+                entry.take_over(self._kept[tool.name])
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
         return entry
@@ -72,8 +73,8 @@ class Fleet:
         """
         A tool's figures, also of one that was not called or was replaced since.
         """
-        entry = self.entries.get(name)
-        return self._kept.get(name, Figures()) if entry is None else entry.figures
+        entry = self.entries.get(name) or self._kept.get(name)
+        return Figures() if entry is None else entry.figures
 
     def circuit(self, name: str) -> Circuit:
         """
@@ -110,7 +111,7 @@ class Fleet:
         if removed:
             self._kept.pop(tool.name, None)
         elif entry is not None:
-            self._kept[tool.name] = entry.figures
+            self._kept[tool.name] = entry
         if not self.registry.sharing(tool.circuit_name):
             self.circuits.pop(tool.circuit_name, None)
 

@@ -30,7 +30,7 @@ from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers
-from ._execution import Execution, struck
+from ._execution import Execution, raise_as_it_was, struck
 from ._fleet import Fleet
 from ._log import logger
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
@@ -302,9 +302,9 @@ class ToolOrchestrator:
         finally:
             fatal = [each for each in raised.values() if not isinstance(each, Exception)]
             if fatal:
-                raise fatal[0]
+                raise_as_it_was(fatal[0])
         if raised:
-            raise raised[min(raised)]
+            raise_as_it_was(raised[min(raised)])
         return [results[index] for index in range(len(entries))]
 
     # Figures and circuits
@@ -373,7 +373,7 @@ class ToolOrchestrator:
             result = self._answers.malformed(error, request)
             await checkpoint()
             return result
-        request = Request(call.name, call.args, call.id, context)
+        request = Request(call.name, call.args, call.id, context, in_own_task=True)
         return await self._execution.run(request)
 
     def _time_if_any(self) -> float | None:
@@ -405,13 +405,10 @@ def _raise(error: BaseException, tool_name: str) -> NoReturn:
     """
     Raise the tool's error to a program, which a tool cannot end by ``sys.exit``.
     """
-    try:
-        if isinstance(error, Exception):
-            raise error
-        message = f"{tool_name} tried to end the program: {type(error).__name__}"
-        raise OrchestratorError(message, tool_name=tool_name) from error
-    finally:
-        del error
+    if isinstance(error, Exception):
+        raise_as_it_was(error)
+    message = f"{tool_name} tried to end the program: {type(error).__name__}"
+    raise OrchestratorError(message, tool_name=tool_name) from error
 
 
 def _listed(calls: Any) -> list[Any]:

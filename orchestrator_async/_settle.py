@@ -85,9 +85,10 @@ class Flight:
 
     def remember_task(self) -> None:
         """
-        Note which asyncio task this is, and what has been asked of it before.
+        Note which asyncio task this is, and what has been asked of it before. A task
+        of ``dispatch_all`` has no caller who could ask it: its scope is cancelled.
         """
-        if _loop.running_loop() is not None:
+        if not self.request.in_own_task and _loop.running_loop() is not None:
             self.task = task = _loop.running_task()
             if task is not None:
                 self.requests = _loop.cancel_requests(task)
@@ -171,8 +172,10 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         end.verdict = Verdict.FAILURE
     elif end.verdict is Verdict.SUCCESS:
         _judge(flight, end, duration)
-    if end.cancelled and end.verdict is Verdict.FAILURE:
-        end.verdict = Verdict.IGNORE
+    if end.verdict is Verdict.FAILURE and not end.timed_out:
+        end.cancelled = end.cancelled or flight.caller_is_cancelled()
+        if end.cancelled and duration < entry.settings.hang_after:
+            end.verdict = Verdict.IGNORE
     return end
 
 
@@ -187,7 +190,8 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     entry = flight.entry
     own, cancellation = _part(error)
     if flight.caller_is_cancelled():
-        return _end_cancelled(flight, error, cancellation, duration)
+        up = error if own is not None and _is_fatal(own) else _as_it_came(cancellation)
+        return _end_cancelled(flight, error, up, duration)
     struck = flight.timeout_struck()
     if own is not None and _is_fatal(own):
         verdict = Verdict.FAILURE if struck else Verdict.IGNORE
@@ -213,7 +217,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
 def _end_cancelled(
     flight: Flight,
     error: BaseException,
-    cancellation: BaseException | None,
+    up: BaseException | None,
     duration: float,
 ) -> End:
     """
@@ -221,9 +225,6 @@ def _end_cancelled(
     ``hang_after`` seconds hangs.
     """
     hangs = duration >= flight.entry.settings.hang_after
-    up = cancellation
-    if up is None and _is_fatal(error):
-        up = error
     return End(
         Verdict.FAILURE if hangs else Verdict.IGNORE,
         error=_timeout(flight, error) if hangs else error,
@@ -307,6 +308,17 @@ def _part(error: BaseException) -> tuple[BaseException | None, BaseException | N
         return error, None
     cancellations, own = error.split(cancelled)
     return own, None if cancellations is None else _leaf(cancellations)
+
+
+def _as_it_came(cancellation: BaseException | None) -> BaseException | None:
+    """
+    The cancellation, but not one that the tool has raised in the place of another: by
+    the context alone anyio can tell whose it is, and where the caller is handling an
+    error, Python puts that in the place of the context.
+    """
+    if cancellation is None or isinstance(cancellation.__context__, type(cancellation)):
+        return None
+    return cancellation
 
 
 def _leaf(group: BaseException) -> BaseException:
