@@ -51,34 +51,17 @@ class Answers:
         """
         By its circuit.
         """
-        self.count_refusal(entry, refusal, request.args, request.call_id, request.context)
+        entry.figures.rejected += 1
+        self.tell(entry.name, "circuit", request, refusal.retry_after, refusal.state)
         return ToolResult(
             name=entry.name,
             call_id=request.call_id,
-            content=entry.refusal_text(refusal),
+            content=entry.refusal_text(refusal.state, refusal.retry_after),
             error=entry.refusal_error(refusal),
             state=refusal.state,
             source=entry.name,
             retry_after=refusal.retry_after,
         )
-
-    def count_refusal(
-        self,
-        entry: Entry,
-        refusal: Refusal,
-        args: Any,
-        call_id: str | None,
-        context: Mapping[str, Any],
-    ) -> None:
-        """
-        By its circuit, for those who need no more than the entry's text.
-        """
-        entry.figures.rejected += 1
-        if self._observers.listening:
-            state, wait = refusal
-            self._observers.tell(
-                rejected(entry.name, call_id, args, context, "circuit", wait, state)
-            )
 
     def limited(self, entry: Entry, request: Request) -> ToolResult:
         """

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from ._policy import BreakerSettings
@@ -59,8 +58,7 @@ class Refusal(NamedTuple):
     retry_after: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """
     A change of state that has happened, for those who watch.
     """
@@ -159,6 +157,18 @@ class Breaker:
             return None
         usual = max(1.0, 2 * average)
         return Refusal(CircuitState.HALF_OPEN, rest if rest < usual else usual)
+
+    def open_for(self, now: float) -> float:
+        """
+        Seconds for which an open circuit refuses, or 0 where ``refusal`` has to say:
+        its most frequent answer, for a fraction of the price.
+        """
+        if self._base is not CircuitState.OPEN or self._isolations:
+            return 0.0
+        if not self._seen <= now < self._reopen_at < math.inf:
+            return 0.0
+        self._seen = now
+        return self._reopen_at - now
 
     def admit(
         self, now: float, lease: float, average: float = 0.0

@@ -33,7 +33,8 @@ class Entry:
     __slots__ = (
         "_clean",
         "_complained",
-        "_refusal_key",
+        "_refusal_generation",
+        "_refusal_seconds",
         "_refusal_text",
         "binder",
         "breaker",
@@ -80,7 +81,8 @@ class Entry:
         self.simple = (
             self.is_async and self.judge is None and self.binder.context_parameter is None
         )
-        self._refusal_key: tuple[int, CircuitState, int | None] | None = None
+        self._refusal_generation = -1
+        self._refusal_seconds: int | None = None
         self._refusal_text = ""
 
     def take_over(self, before: Entry) -> None:
@@ -104,23 +106,25 @@ class Entry:
             alternatives=self.tool.alternatives,
         )
 
-    def refusal_text(self, refusal: Refusal) -> str:
+    def refusal_text(self, state: CircuitState, wait: float | None) -> str:
         """
-        The refusal as the model reads it. Rendered once a second, however many ask.
+        A refusal as the model reads it. Rendered once a second, however many ask.
         """
-        state, wait = refusal
         seconds = None if wait is None else math.ceil(wait)
-        key = (self.breaker.generation, state, seconds)
-        if key != self._refusal_key:
+        if (
+            seconds != self._refusal_seconds
+            or self.breaker.generation != self._refusal_generation
+        ):
             more: dict[str, Any] = {
                 "circuit_breaker": True,
                 "state": state.value,
                 "retry_after": seconds,
                 "alternatives": list(self.tool.alternatives),
             }
-            error = str(self.refusal_error(refusal))
+            error = str(self.refusal_error(Refusal(state, wait)))
             self._refusal_text = error_text(error, self.name, **more)
-            self._refusal_key = key
+            self._refusal_seconds = seconds
+            self._refusal_generation = self.breaker.generation
         return self._refusal_text
 
     def complain(self, what: str, error: BaseException) -> None:

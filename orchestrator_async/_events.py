@@ -99,7 +99,15 @@ class _Unfrozen:
         self.state = state
 
 
-def rejected(*fields: Any) -> CallRejected:
+def rejected(
+    tool_name: str,
+    call_id: str | None,
+    arguments: Any,
+    context: Mapping[str, Any],
+    reason: str,
+    retry_after: float | None,
+    state: CircuitState | None,
+) -> CallRejected:
     """
     A ``CallRejected``, for the price of a plain object.
 
@@ -108,10 +116,11 @@ def rejected(*fields: Any) -> CallRejected:
     plain object's). So the object is made by a class of the same layout, and frozen
     by changing its class.
     """
-    event: Any = _Unfrozen(*fields)
+    event: Any = _Unfrozen(
+        tool_name, call_id, arguments, context, reason, retry_after, state
+    )
     event.__class__ = CallRejected
-    made: CallRejected = event
-    return made
+    return event  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +199,7 @@ class Observers:
         Tell this one no more. Does nothing if it was not told.
         """
         self.listening = tuple(each for each in self.listening if each != observer)
+        self._complained.discard(id(observer))
 
     def tell(self, event: Event) -> None:
         """

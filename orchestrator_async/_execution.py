@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import uuid
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -113,6 +113,9 @@ class Execution:
                 end = end_with_value(flight, value, duration, render)
             else:
                 end = end_with_error(flight, error, duration)
+        except RecursionError as error_of_depth:
+            # A group of groups of groups that is too deep to look into.
+            end = End(Verdict.FAILURE, value, error_of_depth)
         except BaseException:
             self._close(flight, End(Verdict.IGNORE), duration, now)
             raise
@@ -202,7 +205,11 @@ class Execution:
             if timeout is None:
                 return await self._enter(flight)
             with anyio.move_on_after(timeout) as flight.scope:
-                return await self._enter(flight)
+                try:
+                    return await self._enter(flight)
+                except GeneratorExit as closing:
+                    flight.closing = closing
+                    raise
             raise struck(flight.entry)
         finally:
             if flight.thread is not None:
@@ -218,7 +225,7 @@ class Execution:
                 tool_name=entry.name,
                 call_id=request.call_id,
                 deadline=anyio.current_effective_deadline(),
-                idempotency_key=uuid.uuid4().hex,
+                idempotency_key=os.urandom(16).hex(),
                 data=request.context,
             )
             arguments = {**arguments, entry.binder.context_parameter: context}
@@ -330,13 +337,11 @@ def _count(flight: Flight, end: End, late: bool, duration: float) -> None:
     figures.total_time += duration
     figures.late += late
     figures.timeouts += end.timed_out
-    if end.verdict is Verdict.SUCCESS:
-        figures.successes += 1
-    elif end.verdict is Verdict.FAILURE:
+    if end.verdict is Verdict.FAILURE:
         figures.total_failures += 1
-    elif end.cancelled:
+    elif end.verdict is Verdict.IGNORE and end.cancelled:
         figures.cancelled += 1
-    else:
+    elif end.verdict is Verdict.IGNORE:
         figures.ignored += 1
 
 

@@ -4,7 +4,7 @@ The names of tools: what one may be, and which are close to one that does not ex
 
 from __future__ import annotations
 
-import difflib
+import functools
 import heapq
 import itertools
 from collections.abc import Collection, Iterable
@@ -13,8 +13,8 @@ from typing import Final
 MAX_NAME: Final = 128
 """Characters that a tool's name may have. A longer one is unknown without a search."""
 
-_MANY: Final = 400
-_SHORTLIST: Final = 16
+_MANY: Final = 64
+_SHORTLIST: Final = 4
 
 
 def check_name(what: str, name: object) -> None:
@@ -39,7 +39,10 @@ def closest(name: object, names: Collection[str]) -> list[str]:
         return []
     candidates: Iterable[str] = names
     if len(names) > _MANY:
-        candidates = [each for each in names if _begins_or_ends_like(each, name)][:_MANY]
+        likeness = functools.partial(_likeness, name)
+        candidates = heapq.nlargest(_MANY, names, key=likeness)
+    import difflib
+
     wanted = _pairs(name)
     shortlist = heapq.nlargest(
         _SHORTLIST, candidates, key=lambda each: len(wanted & _pairs(each))
@@ -47,8 +50,13 @@ def closest(name: object, names: Collection[str]) -> list[str]:
     return difflib.get_close_matches(name, shortlist, n=3, cutoff=0.6)
 
 
-def _begins_or_ends_like(each: str, name: str) -> bool:
-    return each[:4] == name[:4] or each[-4:] == name[-4:]
+def _likeness(name: str, each: str) -> int:
+    return (
+        (each[:4] == name[:4])
+        + (each[-4:] == name[-4:])
+        + (each[-2:] == name[-2:])
+        + (-3 < len(each) - len(name) < 3)
+    )
 
 
 def _pairs(name: str) -> set[tuple[str, str]]:

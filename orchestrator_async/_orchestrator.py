@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from . import _loop
 from ._answers import Answers
+from ._breaker import CircuitState
 from ._calls import (
     Request,
     ToolCall,
@@ -29,11 +30,11 @@ from ._calls import (
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
-from ._events import Observer, Observers
+from ._events import Observer, Observers, rejected
 from ._execution import Execution, raise_as_it_was, struck
 from ._fleet import Fleet
 from ._log import logger
-from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
+from ._outcome import Verdict, judge_value
 from ._policy import (
     INHERIT,
     BreakerPolicy,
@@ -95,6 +96,7 @@ class ToolOrchestrator:
         given = ToolPolicy(timeout=timeout, breaker=breaker)
         self.registry = _registry if registry is None else registry
         self._clock = clock
+        self._clock_is_the_loops = clock is anyio.current_time
         cleaned = _safely(clean)
         self._observers = Observers(observers, cleaned)
         self._fleet = Fleet(
@@ -150,10 +152,8 @@ class ToolOrchestrator:
             return await self._dispatch_long(name, args, call_id, context)
         permit = entry.breaker.closed_permit
         if permit is None:
-            refusal = self._execution.refusal(entry)
-            if refusal is not None:
-                self._answers.count_refusal(entry, refusal, args, call_id, context)
-                text = entry.refusal_text(refusal)
+            text = self._refuse(entry, args, call_id, context)
+            if text is not None:
                 await checkpoint()
                 return text
         if permit is None or context or not entry.simple or self._observers.listening:
@@ -170,28 +170,32 @@ class ToolOrchestrator:
         requests = 0
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
-        scope = failure = None
+        scope = failure = closing = None
+        flights = figures.flights
         number = figures.begun = figures.begun + 1
-        figures.flights[number] = started = clock()
+        flights[number] = started = clock()
         try:
             if timeout is None:
                 value = await entry.fn(**arguments)
             else:
                 with anyio.move_on_after(timeout) as scope:
-                    value = await entry.fn(**arguments)
+                    try:
+                        value = await entry.fn(**arguments)
+                    except GeneratorExit as ended:
+                        closing = ended
+                        raise
                 if scope.cancelled_caught:
                     raise struck(entry)
             if (
                 type(value) is str
                 and (task is None or task.cancelling() == requests)
-                and (value[:1] not in MAY_OPEN_AN_OBJECT or _is_success(entry, value))
+                and ("{" not in value or _is_success(entry, value))
             ):
                 duration = clock() - started
                 if scope is None or not _is_late(scope, duration, entry):
-                    del figures.flights[number]
+                    del flights[number]
                     if duration > 0:
                         figures.total_time += duration
-                    figures.successes += 1
                     if permit is not entry.breaker.closed_permit:
                         figures.late += 1
                     elif entry.breaker.failures:
@@ -201,7 +205,7 @@ class ToolOrchestrator:
             failure, value = error, None
         flight = Flight(entry, Request(name, args, call_id, context), arguments, permit)
         flight.number, flight.started, flight.scope = number, started, scope
-        flight.task, flight.requests = task, requests
+        flight.task, flight.requests, flight.closing = task, requests, closing
         try:
             return (await self._execution.land(flight, value, failure, render=True)).content
         finally:
@@ -358,6 +362,30 @@ class ToolOrchestrator:
         self._observers.remove(observer)
 
     # Beneath
+
+    def _refuse(
+        self, entry: Entry, args: Any, call_id: str | None, context: Mapping[str, Any]
+    ) -> str | None:
+        """
+        What the model reads if the circuit refuses the call; ``None`` if it does not.
+        """
+        wait = 0.0 if self._clock_is_the_loops else entry.breaker.open_for(self._clock())
+        if wait > 0:
+            state = CircuitState.OPEN
+            retry_after: float | None = wait
+        else:
+            refusal = self._execution.refusal(entry)
+            if refusal is None:
+                return None
+            state = refusal.state
+            retry_after = refusal.retry_after
+        entry.figures.rejected += 1
+        if self._observers.listening:
+            name = entry.name
+            self._observers.tell(
+                rejected(name, call_id, args, context, "circuit", retry_after, state)
+            )
+        return entry.refusal_text(state, retry_after)
 
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]

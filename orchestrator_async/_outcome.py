@@ -13,6 +13,7 @@ import enum
 import functools
 import itertools
 import json
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ def judge_value(value: Any) -> Verdict:
         return Verdict.SUCCESS  # it raises when it is looked at, and tells of nothing
 
 
-MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
+_MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
 """What the text of a JSON object can begin with. No other text is ever parsed."""
 
 
@@ -143,7 +144,7 @@ def _may_hold_error(text: str) -> bool:
 
 
 def _read_object(text: str) -> Mapping[str, Any] | None:
-    if text[:1] not in MAY_OPEN_AN_OBJECT or not _may_hold_error(text):
+    if text[:1] not in _MAY_OPEN_AN_OBJECT or not _may_hold_error(text):
         return None
     from pydantic_core import from_json
 
@@ -276,6 +277,8 @@ def _fallback(value: Any) -> Any:
         return dict(value)
     if isinstance(value, (Sequence, AbstractSet)):
         return list(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     raise _NotJsonError(f"no JSON for {type(value).__name__}")
 
 

@@ -8,12 +8,13 @@ orchestrator, else from the defaults at the end of this module, field by field.
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 if TYPE_CHECKING:
     from ._outcome import Judge
@@ -117,7 +118,7 @@ def as_tool_policy(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy:
     The policy that was given, where either kind may be.
     """
     if policy is None:
-        return ToolPolicy()
+        return INHERITED
     if isinstance(policy, BreakerPolicy):
         return ToolPolicy(breaker=policy)
     if isinstance(policy, ToolPolicy):
@@ -171,8 +172,7 @@ def _settled_by_twin(policy: BreakerPolicy | ToolPolicy, name: str) -> bool:
     return twin is not None and getattr(policy, twin) is not INHERIT
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BreakerSettings:
+class BreakerSettings(NamedTuple):
     """
     A breaker's policy once every field is decided.
     """
@@ -181,20 +181,23 @@ class BreakerSettings:
     reset_timeout: float = 300.0
     probe_lease: float = 300.0
 
-    @classmethod
-    def of(cls, *levels: BreakerPolicy) -> BreakerSettings:
+    @staticmethod
+    @functools.lru_cache(maxsize=256)
+    def of(*levels: BreakerPolicy) -> BreakerSettings:
+        """
+        What the levels come to. Those who ask for the same share it.
+        """
         policy = layered(*levels, _BREAKER_DEFAULTS)
         reset_timeout = cast("float", policy.reset_timeout)
         lease = policy.probe_lease
-        return cls(
+        return BreakerSettings(
             failure_threshold=cast("int", policy.failure_threshold),
             reset_timeout=float(reset_timeout),
             probe_lease=float(reset_timeout if lease is INHERIT else lease),
         )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ToolSettings:
+class ToolSettings(NamedTuple):
     """
     A tool's policy once every field is decided, but for its circuit's part.
     """
@@ -208,21 +211,15 @@ class ToolSettings:
     max_args_size: int
     max_threads: int
 
-    @classmethod
-    def of(cls, *levels: ToolPolicy) -> ToolSettings:
-        policy = layered(*levels, _TOOL_DEFAULTS)
-        timeout = cast("float | None", policy.timeout)
-        judge, is_failure = policy.judge, policy.is_failure
-        return cls(
-            timeout=timeout,
-            hang_after=_hang_after(policy.hang_after, timeout),
-            judge=None if judge is INHERIT else judge,
-            is_failure=None if is_failure is INHERIT else is_failure,
-            ignore=cast("ExceptionTypes", policy.ignore),
-            control_flow=cast("ExceptionTypes", policy.control_flow),
-            max_args_size=cast("int", policy.max_args_size),
-            max_threads=cast("int", policy.max_threads),
-        )
+    @staticmethod
+    def of(*levels: ToolPolicy) -> ToolSettings:
+        """
+        What the levels come to. Those who ask for the same share it.
+        """
+        try:
+            return _tool_settings(*levels)
+        except TypeError:  # a judge that cannot be hashed
+            return _tool_settings.__wrapped__(*levels)
 
     def lease(self, breaker: BreakerSettings) -> float:
         """
@@ -231,6 +228,23 @@ class ToolSettings:
         if self.timeout is None:
             return breaker.probe_lease
         return self.timeout + max(1.0, 0.1 * self.timeout)
+
+
+@functools.lru_cache(maxsize=256)
+def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
+    policy = layered(*levels, _TOOL_DEFAULTS)
+    timeout = cast("float | None", policy.timeout)
+    judge, is_failure = policy.judge, policy.is_failure
+    return ToolSettings(
+        timeout=timeout,
+        hang_after=_hang_after(policy.hang_after, timeout),
+        judge=None if judge is INHERIT else judge,
+        is_failure=None if is_failure is INHERIT else is_failure,
+        ignore=cast("ExceptionTypes", policy.ignore),
+        control_flow=cast("ExceptionTypes", policy.control_flow),
+        max_args_size=cast("int", policy.max_args_size),
+        max_threads=cast("int", policy.max_threads),
+    )
 
 
 def _hang_after(set_to: float | None | Inherit, timeout: float | None) -> float:
@@ -305,3 +319,6 @@ _TOOL_DEFAULTS: Final = ToolPolicy(
     max_args_size=1_000_000,
     max_threads=40,
 )
+
+INHERITED: Final = ToolPolicy()
+"""The policy that has no say in anything. One for all, as every tool keeps one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-import uuid
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
@@ -20,6 +20,7 @@ from ._errors import DuplicateToolError, UnknownToolError
 from ._names import closest
 from ._policy import (
     INHERIT,
+    INHERITED,
     BreakerPolicy,
     Inherit,
     ToolPolicy,
@@ -157,6 +158,8 @@ class Registry:
         """
         given = ToolPolicy(timeout=timeout, judge=judge, is_failure=is_failure)
         settings = join(given, as_tool_policy(policy))
+        if settings == INHERITED:
+            settings = INHERITED
 
         def register(fn: Function, depth: int = 1) -> Function:
             from . import _schema
@@ -279,7 +282,7 @@ class Registry:
         arguments = dict(binder.bind(args))
         if binder.context_parameter is not None:
             arguments[binder.context_parameter] = ToolContext(
-                tool_name=name, idempotency_key=uuid.uuid4().hex, data=context
+                tool_name=name, idempotency_key=os.urandom(16).hex(), data=context
             )
         if tool.is_async:
             return await tool.fn(**arguments)

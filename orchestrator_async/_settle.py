@@ -9,7 +9,6 @@ scope has been left. ``_orchestrator`` then gives the permit back and acts on th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final
 
@@ -47,10 +46,13 @@ class Flight:
         requests: How often that task had been asked to cancel when it began.
         scope: The scope of the tool's own timeout, if it has one.
         thread: The worker thread's part of it, if it has one.
+        closing: What the tool ended by if the coroutine was closed. The scope that it
+            leaves may put an error of its own in the place of that.
     """
 
     __slots__ = (
         "arguments",
+        "closing",
         "entry",
         "is_probe",
         "nested",
@@ -82,6 +84,7 @@ class Flight:
         self.requests = 0
         self.scope: anyio.CancelScope | None = None
         self.thread: ThreadedCall | None = None
+        self.closing: GeneratorExit | None = None
 
     def remember_task(self) -> None:
         """
@@ -119,7 +122,6 @@ class Flight:
         return scope.cancel_called or scope.deadline <= anyio.current_time()
 
 
-@dataclass(slots=True)
 class End:
     """
     How a call ended, and what is to be done about it.
@@ -137,16 +139,41 @@ class End:
         reassert: Whether the caller's cancellation was lost and must be raised anew.
     """
 
-    verdict: Verdict
-    value: Any = None
-    error: BaseException | None = None
-    text: str | None = None
-    cancelled: bool = False
-    timed_out: bool = False
-    not_run: bool = False
-    refused: bool = False
-    goes_up: BaseException | None = None
-    reassert: bool = False
+    __slots__ = (
+        "cancelled",
+        "error",
+        "goes_up",
+        "not_run",
+        "reassert",
+        "refused",
+        "text",
+        "timed_out",
+        "value",
+        "verdict",
+    )
+
+    def __init__(
+        self,
+        verdict: Verdict,
+        value: Any = None,
+        error: BaseException | None = None,
+        *,
+        cancelled: bool = False,
+        timed_out: bool = False,
+        not_run: bool = False,
+        goes_up: BaseException | None = None,
+        reassert: bool = False,
+    ) -> None:
+        self.verdict = verdict
+        self.value = value
+        self.error = error
+        self.text: str | None = None
+        self.cancelled = cancelled
+        self.timed_out = timed_out
+        self.not_run = not_run
+        self.refused = False
+        self.goes_up = goes_up
+        self.reassert = reassert
 
 
 def end_with_value(flight: Flight, value: Any, duration: float, render: bool) -> End:
@@ -183,7 +210,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     """
     The end of a call out of whose tool an exception came.
     """
-    closing = _closing(error)
+    closing = error if isinstance(error, GeneratorExit) else flight.closing
     if closing is not None:
         # The coroutine is being closed; there may be no loop left to ask.
         return End(Verdict.IGNORE, error=error, goes_up=closing)
@@ -282,19 +309,6 @@ def _opinion(
     except Exception as raised:
         entry.complain("its judge raised, so it has no opinion", raised)
         return None
-
-
-def _closing(error: BaseException) -> GeneratorExit | None:
-    """
-    The ``GeneratorExit`` that an exception is or came of, as where a scope was left
-    after its loop was gone.
-    """
-    seen: BaseException | None = error
-    for _ in range(8):
-        if seen is None or isinstance(seen, GeneratorExit):
-            return seen
-        seen = seen.__context__
-    return None
 
 
 def _part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

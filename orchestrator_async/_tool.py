@@ -4,6 +4,7 @@ A tool, and how arguments are made for it.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from ._calls import ToolContext
 from ._errors import InvalidArgumentsError
 from ._log import log_with_traceback
 from ._names import check_name
-from ._policy import ToolPolicy, as_tool_policy, is_async
+from ._policy import INHERITED, ToolPolicy, as_tool_policy, is_async
 from ._text import clean
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Tool:
     name: str = ""
     description: str | None = field(default=None, repr=False)
     parameters: Mapping[str, Any] | None = field(default=None, repr=False)
-    policy: ToolPolicy = field(default=ToolPolicy(), repr=False)
+    policy: ToolPolicy = field(default=INHERITED, repr=False)
     circuit: str | None = None
     idempotent: bool = False
     validate: bool = True
@@ -139,11 +140,15 @@ class Tool:
             ValueError: There is no such format.
         """
         if self.parameters is None:
-            parameters, description = self.schema().parameters, self.schema().description
+            schema = self.schema()
+            # A copy, as what is handed out gets changed by those who send it on.
+            parameters = copy.deepcopy(schema.parameters)
+            description = schema.description
         else:
             from . import _schema
 
-            parameters, description = dict(self.parameters), _schema.describe(self.fn)
+            parameters = copy.deepcopy(dict(self.parameters))
+            description = _schema.describe(self.fn)
         if self.description is not None:
             description = self.description
         told = {"name": self.name, "description": description}

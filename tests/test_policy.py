@@ -1,0 +1,349 @@
+"""
+Settings: what they check, where they come from, and that nothing is said twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from orchestrator_async import (
+    BreakerPolicy,
+    Registry,
+    ToolOrchestrator,
+    ToolPolicy,
+    Verdict,
+)
+
+from .clock import virtual_time
+
+BAD_COUNTS: list[Any] = [0, -1, 1.5, 3.0, True, "3", None, float("nan"), float("inf")]
+BAD_SECONDS: list[Any] = [0, -1, -0.5, float("nan"), float("inf"), "5", True, 10**400]
+
+
+def named(error: pytest.ExceptionInfo[ValueError], field: str, value: object) -> bool:
+    return field in str(error.value) and repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("value", BAD_COUNTS, ids=repr)
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (BreakerPolicy, "failure_threshold"),
+        (ToolOrchestrator, "failure_threshold"),
+        (ToolPolicy, "max_args_size"),
+        (ToolPolicy, "max_threads"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused_by_name_and_value(
+    policy: Any, field: str, value: Any
+) -> None:
+    with pytest.raises(ValueError) as error:
+        policy(**{field: value})
+    assert named(error, field, value)
+
+
+@pytest.mark.parametrize("value", [*BAD_SECONDS, None], ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (BreakerPolicy, "reset_timeout"),
+        (BreakerPolicy, "probe_lease"),
+        (ToolOrchestrator, "reset_timeout"),
+    ],
+)
+def test_times_that_cannot_be_are_refused_by_name_and_value(
+    policy: Any, field: str, value: Any
+) -> None:
+    with pytest.raises(ValueError) as error:
+        policy(**{field: value})
+    assert named(error, field, value)
+
+
+@pytest.mark.parametrize("value", BAD_SECONDS, ids=lambda v: repr(v)[:20])
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (ToolPolicy, "timeout"),
+        (ToolPolicy, "hang_after"),
+        (ToolOrchestrator, "timeout"),
+    ],
+)
+def test_times_that_may_be_left_out_are_checked_all_the_same(
+    policy: Any, field: str, value: Any
+) -> None:
+    with pytest.raises(ValueError) as error:
+        policy(**{field: value})
+    assert named(error, field, value)
+    policy(**{field: None})
+
+
+@pytest.mark.parametrize("value", [0, float("nan"), -1])
+def test_tool_keywords_are_checked_where_the_tool_is_defined(value: Any) -> None:
+    with pytest.raises(ValueError) as error:
+
+        @Registry().tool(timeout=value)
+        async def tool() -> None: ...
+
+    assert named(error, "timeout", value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ignore", [ValueError]),
+        ("ignore", (int,)),
+        ("ignore", ValueError),
+        ("control_flow", (ValueError("x"),)),
+        ("judge", "strict"),
+        ("is_failure", 3),
+        ("breaker", {"failure_threshold": 3}),
+        ("breaker", None),
+    ],
+)
+def test_other_fields_are_checked_too(field: str, value: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        ToolPolicy(**{field: value})
+    assert field in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["judge", "is_failure"])
+def test_coroutine_functions_cannot_judge(field: str) -> None:
+    async def judge(outcome: Any) -> bool:
+        return True
+
+    class Judge:
+        async def __call__(self, outcome: Any) -> bool:
+            return True
+
+    each: Any
+    for each in (judge, Judge()):
+        with pytest.raises(ValueError, match=field):
+            ToolPolicy(**{field: each})
+        with pytest.raises(ValueError, match=field):
+            cast("Any", Registry()).tool(**{field: each})
+
+
+@pytest.mark.parametrize("policy", [{}, "strict", 3, BreakerPolicy])
+def test_what_is_no_policy_is_refused(policy: Any) -> None:
+    with pytest.raises(ValueError, match="policy"):
+        ToolOrchestrator(Registry(), policy=policy)
+    with pytest.raises(ValueError, match="policy"):
+        Registry().tool(policy=policy)
+    with pytest.raises(ValueError, match="search"):
+        ToolOrchestrator(Registry(), circuits={"search": policy})
+
+
+def test_policies_are_frozen_keyword_only_and_comparable() -> None:
+    for policy, field in ((BreakerPolicy(), "reset_timeout"), (ToolPolicy(), "timeout")):
+        kind: Any = type(policy)
+        assert policy == kind()
+        assert policy != kind(**{field: 7})
+        assert hash(policy) == hash(kind())
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(policy, field, 3)
+        with pytest.raises(TypeError):
+            kind(3)
+
+
+def test_integers_are_seconds_too() -> None:
+    assert BreakerPolicy(reset_timeout=5).reset_timeout == 5
+    assert ToolPolicy(timeout=5).timeout == 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 3, "policy": ToolPolicy(timeout=3)},
+        {"timeout": None, "policy": ToolPolicy(timeout=3)},
+        {"failure_threshold": 3, "policy": BreakerPolicy(failure_threshold=4)},
+        {"reset_timeout": 3, "policy": BreakerPolicy(reset_timeout=4)},
+        {
+            "reset_timeout": 3,
+            "policy": ToolPolicy(breaker=BreakerPolicy(reset_timeout=4)),
+        },
+    ],
+)
+def test_a_setting_given_twice_to_the_orchestrator_is_refused(options: Any) -> None:
+    with pytest.raises(ValueError, match="twice"):
+        ToolOrchestrator(Registry(), **options)
+
+
+def never(value: object) -> bool:
+    return False
+
+
+def say_nothing(outcome: object) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 3, "policy": ToolPolicy(timeout=4)},
+        {"judge": say_nothing, "policy": ToolPolicy(judge=say_nothing)},
+        {"judge": say_nothing, "is_failure": never},
+        {"judge": say_nothing, "policy": ToolPolicy(is_failure=never)},
+        {"is_failure": never, "policy": ToolPolicy(judge=say_nothing)},
+    ],
+)
+def test_a_setting_given_twice_to_a_tool_is_refused(options: Any) -> None:
+    with pytest.raises(ValueError):
+        Registry().tool(**options)
+
+
+def test_settings_of_one_level_add_up() -> None:
+    ToolOrchestrator(
+        Registry(), timeout=3, policy=ToolPolicy(breaker=BreakerPolicy(reset_timeout=4))
+    )
+    Registry().tool(timeout=3, policy=BreakerPolicy(failure_threshold=1))
+
+
+def failing(registry: Registry, name: str, **options: Any) -> None:
+    @registry.tool(name=name, **options)
+    async def fail() -> None:
+        raise RuntimeError("no")
+
+
+async def failures_until_open(orch: ToolOrchestrator, name: str) -> int:
+    for count in range(1, 20):
+        await orch.dispatch(name)
+        if orch.circuit(name).state == "open":
+            return count
+    raise AssertionError("never opened")
+
+
+async def seconds_open(orch: ToolOrchestrator, name: str) -> int:
+    said = json.loads(await orch.dispatch(name))
+    return int(said["retry_after"])
+
+
+async def test_a_tools_own_setting_wins_field_by_field() -> None:
+    registry = Registry()
+    failing(registry, "plain")
+    failing(registry, "patient", policy=BreakerPolicy(failure_threshold=5))
+    failing(registry, "short", policy=ToolPolicy(breaker=BreakerPolicy(reset_timeout=7)))
+    orch = ToolOrchestrator(
+        registry, failure_threshold=2, reset_timeout=50, clock=lambda: 0.0
+    )
+
+    assert await failures_until_open(orch, "plain") == 2
+    assert await failures_until_open(orch, "patient") == 5
+    assert await failures_until_open(orch, "short") == 2
+    assert await seconds_open(orch, "plain") == 50
+    assert await seconds_open(orch, "patient") == 50
+    assert await seconds_open(orch, "short") == 7
+
+
+async def test_defaults_are_three_failures_and_five_minutes() -> None:
+    registry = Registry()
+    failing(registry, "plain")
+    orch = ToolOrchestrator(registry, clock=lambda: 0.0)
+
+    assert await failures_until_open(orch, "plain") == 3
+    assert await seconds_open(orch, "plain") == 300
+
+
+async def test_an_orchestrators_policy_is_as_good_as_its_keywords() -> None:
+    registry = Registry()
+    failing(registry, "plain")
+    policy = BreakerPolicy(failure_threshold=4, reset_timeout=9)
+    for given in (policy, ToolPolicy(breaker=policy)):
+        orch = ToolOrchestrator(registry, policy=given, clock=lambda: 0.0)
+        assert await failures_until_open(orch, "plain") == 4
+        assert await seconds_open(orch, "plain") == 9
+
+
+async def test_settings_of_a_named_circuit_stand_between_tool_and_orchestrator() -> None:
+    registry = Registry()
+    failing(registry, "a", circuit="mail")
+    failing(registry, "b", circuit="news", policy=BreakerPolicy(failure_threshold=1))
+    failing(registry, "c")
+    policy = BreakerPolicy(failure_threshold=4, reset_timeout=9)
+    orch = ToolOrchestrator(
+        registry,
+        failure_threshold=2,
+        circuits={"mail": policy, "news": policy, "c": policy},
+        clock=lambda: 0.0,
+    )
+
+    async def opens_after(tool: str, circuit: str) -> int:
+        for count in range(1, 20):
+            await orch.dispatch(tool)
+            if orch.circuit(circuit).state == "open":
+                return count
+        raise AssertionError("never opened")
+
+    assert await opens_after("a", "mail") == 4
+    assert await opens_after("b", "news") == 1
+    assert await opens_after("c", "c") == 4
+    assert await seconds_open(orch, "b") == 9
+
+
+@virtual_time
+async def test_timeout_comes_from_the_tool_else_the_orchestrator_else_nowhere() -> None:
+    registry = Registry()
+    started: dict[str, float] = {}
+
+    def sleeping(name: str, **options: Any) -> None:
+        @registry.tool(name=name, **options)
+        async def sleep() -> str:
+            await anyio.sleep(100)
+            return "slept"
+
+    async def lasts(orch: ToolOrchestrator, name: str) -> float:
+        started[name] = anyio.current_time()
+        await orch.dispatch(name)
+        return anyio.current_time() - started[name]
+
+    sleeping("plain")
+    sleeping("short", timeout=3)
+    sleeping("policy", policy=ToolPolicy(timeout=4))
+    sleeping("endless", timeout=None)
+    orch = ToolOrchestrator(registry, timeout=10, clock=anyio.current_time)
+    assert math.isclose(await lasts(orch, "plain"), 10)
+    assert math.isclose(await lasts(orch, "short"), 3)
+    assert math.isclose(await lasts(orch, "policy"), 4)
+    assert math.isclose(await lasts(orch, "endless"), 100)
+
+    bare = ToolOrchestrator(registry, clock=anyio.current_time)
+    assert math.isclose(await lasts(bare, "plain"), 100)
+
+
+async def test_a_tool_that_names_its_judge_inherits_no_other() -> None:
+    registry = Registry()
+
+    @registry.tool(judge=lambda outcome: Verdict.SUCCESS)
+    async def judged() -> str:
+        return "x"
+
+    @registry.tool(is_failure=never)
+    async def looked_at() -> str:
+        return "x"
+
+    @registry.tool
+    async def plain() -> str:
+        return "x"
+
+    orch = ToolOrchestrator(registry, policy=ToolPolicy(is_failure=lambda value: True))
+    assert (await orch.run("judged")).verdict is Verdict.SUCCESS
+    assert (await orch.run("looked_at")).verdict is Verdict.SUCCESS
+    assert (await orch.run("plain")).verdict is Verdict.FAILURE
+
+
+async def test_sizes_of_arguments_are_a_setting() -> None:
+    registry = Registry()
+
+    @registry.tool(policy=ToolPolicy(max_args_size=20))
+    async def echo(text: str) -> str:
+        return text
+
+    orch = ToolOrchestrator(registry)
+    assert await orch.dispatch("echo", '{"text": "x"}') == "x"
+    for text in ('{"text": "' + "x" * 20 + '"}', b'{"text": "' + b"x" * 20 + b'"}'):
+        assert "invalid_arguments" in json.loads(await orch.dispatch("echo", text))
