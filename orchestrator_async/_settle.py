@@ -135,6 +135,7 @@ class End:
         timed_out: Whether its own timeout struck.
         not_run: Whether the tool was never entered.
         refused: Whether what it returned is the refusal of a call of its own.
+        late: Whether the circuit had moved on when it was told.
         goes_up: What is raised on, whatever the caller asked for.
         reassert: Whether the caller's cancellation was lost and must be raised anew.
     """
@@ -143,6 +144,7 @@ class End:
         "cancelled",
         "error",
         "goes_up",
+        "late",
         "not_run",
         "reassert",
         "refused",
@@ -168,6 +170,7 @@ class End:
         self.value = value
         self.error = error
         self.text: str | None = None
+        self.late = False
         self.cancelled = cancelled
         self.timed_out = timed_out
         self.not_run = not_run

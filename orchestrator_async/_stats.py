@@ -104,7 +104,7 @@ class Figures:
         Seconds an execution took on average; 0 before the first has ended.
         """
         ended = self.begun - self.not_run - len(self.flights)
-        return self.total_time / ended if ended > 0 else 0.0
+        return max(0.0, self.total_time / ended) if ended > 0 else 0.0
 
     def snapshot(
         self, *, state: str, failures: int, last_error: str | None, now: float | None
