@@ -45,8 +45,8 @@ class Permit:
     __slots__ = ("generation", "spent")
 
     def __init__(self, generation: int) -> None:
-        self.generation = generation
-        self.spent = False
+        self.generation: int = generation
+        self.spent: bool = False
 
 
 class Refusal(NamedTuple):
@@ -110,9 +110,9 @@ class Breaker:
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
-        self.settings = settings
-        self.failures = 0
-        self.generation = 0
+        self.settings: BreakerSettings = settings
+        self.failures: int = 0
+        self.generation: int = 0
         self.closed_permit: Permit | None = Permit(0)
         self._base = CircuitState.CLOSED
         self._isolations = 0

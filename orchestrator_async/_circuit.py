@@ -64,9 +64,9 @@ class Circuit:
         settings: BreakerSettings,
         tell: Callable[[Circuit, Transition], None],
     ) -> None:
-        self.name = name
+        self.name: str = name
         self.last_error: str | None = None
-        self.breaker = Breaker(settings)
+        self.breaker: Breaker = Breaker(settings)
         self._tell = tell
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None

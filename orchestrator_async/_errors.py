@@ -72,7 +72,7 @@ class CircuitOpenError(OrchestratorError):
         self.state = state
         self.retry_after = retry_after
         self.failures = failures
-        self.alternatives = tuple(alternatives)
+        self.alternatives: tuple[str, ...] = tuple(alternatives)
 
 
 def refusal_text(
@@ -114,7 +114,7 @@ class UnknownToolError(OrchestratorError, LookupError):
         if did_you_mean:
             hint = f"Did you mean {' or '.join(did_you_mean)}?"
         super().__init__(f"There is no tool named {tool_name}. {hint}", tool_name=tool_name)
-        self.did_you_mean = tuple(did_you_mean)
+        self.did_you_mean: tuple[str, ...] = tuple(did_you_mean)
 
 
 class InvalidArgumentsError(OrchestratorError, ValueError):
@@ -142,7 +142,7 @@ class InvalidArgumentsError(OrchestratorError, ValueError):
             message += f" ({'; '.join(said)})" if said else ""
             message += ". The tool was not run. Correct the arguments and call it again."
         super().__init__(message, tool_name=tool_name)
-        self.errors = tuple(errors)
+        self.errors: tuple[Mapping[str, str], ...] = tuple(errors)
 
 
 class ToolTimeoutError(OrchestratorError, TimeoutError):

@@ -169,6 +169,7 @@ class Execution:
         if refusal is not None:
             return self._answers.refused(entry, refusal, request)
         arguments = entry.binder.bind(request.args)
+        now = self._clock()
         thread = None
         if entry.slots is not None:
             if not entry.slots.take():
@@ -177,7 +178,7 @@ class Execution:
         nested = _calling_probe(entry.breaker)
         permit: Permit | Refusal | None = None
         try:
-            permit = nested or self._permit(entry)
+            permit = nested or self._permit(entry, now)
         finally:
             if thread is not None and not isinstance(permit, Permit):
                 thread.give_up()
@@ -189,14 +190,14 @@ class Execution:
         flight.thread = thread
         figures = entry.figures
         flight.number = figures.begun = figures.begun + 1
-        figures.flights[flight.number] = flight.started = self._clock()
+        figures.flights[flight.number] = flight.started = now
         return flight
 
-    def _permit(self, entry: Entry) -> Permit | Refusal:
+    def _permit(self, entry: Entry, now: float) -> Permit | Refusal:
         permit = entry.breaker.closed_permit
         if permit is not None:
             return permit
-        return entry.circuit.admit(self._clock(), entry.lease, entry.figures.average)
+        return entry.circuit.admit(now, entry.lease, entry.figures.average)
 
     # Flying
 
@@ -250,13 +251,19 @@ class Execution:
         Give the permit back with the verdict, count, and tell the observers.
         """
         entry = flight.entry
-        why = self._answers.why(end)
+        why = ""
         try:
+            why = self._answers.why(end)
             end.late = self._vote(flight, end, why, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
             why = self._answers.why(end)
+        except BaseException:
+            # Interrupted within foreign code: a cleaner, an exception's text.
+            if not flight.nested:
+                entry.circuit.ignored(flight.permit, now)
+            raise
         finally:
             _count(flight, end, duration)
         end.text = self._answers.text(entry, end, why, duration)

@@ -94,7 +94,7 @@ class ToolOrchestrator:
             failure_threshold=failure_threshold, reset_timeout=reset_timeout
         )
         given = ToolPolicy(timeout=timeout, breaker=breaker)
-        self.registry = _registry if registry is None else registry
+        self.registry: Registry = _registry if registry is None else registry
         self._clock = clock
         self._clock_is_the_loops = clock is anyio.current_time
         cleaned = _safely(clean)
@@ -152,8 +152,7 @@ class ToolOrchestrator:
             return await self._dispatch_long(name, args, call_id, context)
         permit = entry.breaker.closed_permit
         if permit is None:
-            wait = entry.breaker.open_for(self._clock())
-            text = self._refuse(entry, wait, args, call_id, context)
+            text = self._refuse(entry, args, call_id, context)
             if text is not None:
                 await checkpoint()
                 return text
@@ -368,7 +367,6 @@ class ToolOrchestrator:
     def _refuse(
         self,
         entry: Entry,
-        wait: float | None,
         args: Any,
         call_id: str | None,
         context: Mapping[str, Any],
@@ -377,7 +375,10 @@ class ToolOrchestrator:
         What the model reads if the circuit refuses the call; ``None`` if it does not.
         """
         state = CircuitState.OPEN
-        if not wait or self._clock_is_the_loops:
+        wait: float | None = None
+        if not self._clock_is_the_loops:
+            wait = entry.breaker.open_for(self._clock())
+        if not wait:
             refusal = self._execution.refusal(entry)
             if refusal is None:
                 return None
