@@ -67,7 +67,8 @@ class ToolResult:
         error: What it raised, or why it was not run; ``None`` if it returned.
         ok: Whether the tool did what it was asked. A tool that returns an error has
             ``ok=False``, ``error=None`` and its value.
-        verdict: What the circuit was told.
+        verdict: What the circuit was told, or would have been by a call that runs
+            under the probe which made it.
         late: Whether that came after the circuit had moved on.
         state: The circuit's state afterwards; ``None`` where there is no circuit.
         source: Name of what answered: the tool.

@@ -224,7 +224,7 @@ class LimitExceededError(OrchestratorError):
         self, *, tool_name: str, limit: str, size: int, retry_after: float
     ) -> None:
         super().__init__(
-            f"{tool_name} is busy: all its {size} {limit} are in use. Try again in "
+            f"{tool_name} is busy: {size} of {size} {limit} in use. Try again in "
             f"{math.ceil(retry_after)} s, or use another tool.",
             tool_name=tool_name,
         )

@@ -28,7 +28,8 @@ class CallFinished:
         call_id: The caller's id of the call, or ``None``.
         arguments: As the caller gave them: a mapping, JSON text or ``None``.
         context: The keyword arguments of ``dispatch``.
-        verdict: What the circuit was told.
+        verdict: What the circuit was told, or would have been by a call that runs
+            under the probe which made it.
         late: Whether that came after the circuit had moved on.
         duration: Seconds.
         value: What the tool returned.
@@ -54,7 +55,7 @@ class CallRejected:
     A call was answered without running the tool.
 
     Attributes:
-        tool_name: The name that was asked for, cut to 128 characters.
+        tool_name: The tool, or the name that no tool has, cleaned and cut.
         call_id: The caller's id of the call, or ``None``.
         arguments: As the caller gave them.
         context: The keyword arguments of ``dispatch``.

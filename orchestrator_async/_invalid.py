@@ -2,7 +2,7 @@
 Why the arguments were refused, in words that a model can act on.
 
 What was expected goes in, what was given stays out: it may be a secret, and it may be a
-megabyte. Of the given value only the name of its type is told. Above lies ``_schema``;
+megabyte. Of the given value only the name of its type is told. Above lies ``_validator``;
 pydantic's errors come here as objects, and nothing here imports it.
 """
 

@@ -150,7 +150,8 @@ class ToolOrchestrator:
             entry = None
         if entry is None:
             return await self._dispatch_long(name, args, call_id, context)
-        permit = entry.breaker.closed_permit
+        breaker = entry.breaker
+        permit = breaker.closed_permit
         if permit is None:
             text = self._refuse(entry, args, call_id, context)
             if text is not None:
@@ -196,10 +197,10 @@ class ToolOrchestrator:
                 if scope is None or not _is_late(scope, duration, entry):
                     del flights[number]
                     figures.total_time += duration
-                    if permit is not entry.breaker.closed_permit:
+                    if permit is not breaker.closed_permit:
                         figures.late += 1
-                    elif entry.breaker.failures:
-                        entry.breaker.failures = 0
+                    elif breaker.failures:
+                        breaker.failures = 0
                     return text
         except BaseException as error:
             failure, value = error, None
@@ -267,7 +268,7 @@ class ToolOrchestrator:
 
         Args:
             calls: ``ToolCall`` records, or tool calls of the OpenAI or Anthropic API
-                as dicts. One that cannot be read has its error in its place.
+                as dicts or as their clients' objects. One that cannot be read has its error in its place.
             limit: How many may run at one time; ``None`` for all of them.
             **context: What the tools find in their ``ToolContext``.
 

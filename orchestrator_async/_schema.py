@@ -3,7 +3,7 @@ From a function's type hints and docstring to the schema that a model is shown a
 validator that its arguments pass through.
 
 Importing this module imports no pydantic; deriving a schema does. Below lie ``_signature``
-and ``_validator``, above ``_registry``.
+and ``_validator``, above ``_tool``.
 """
 
 from __future__ import annotations

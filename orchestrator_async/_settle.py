@@ -2,7 +2,7 @@
 How a call ended: the verdict table, from its top to its bottom.
 
 Everything here is synchronous and is asked once the tool has ended and our own timeout
-scope has been left. ``_orchestrator`` then gives the permit back and acts on the
+scope has been left. ``_execution`` then gives the permit back and acts on the
 ``End``, which may need an await; nothing is decided after one.
 """
 

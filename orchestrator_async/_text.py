@@ -2,7 +2,7 @@
 What foreign text goes through before anybody reads it: a model, a log, a page.
 
 The text of an exception may hold a password, a terminal's escape sequences, or ten
-megabytes. It imports nothing of the package; everything that shows such text imports it.
+megabytes. Everything that shows such text imports it; below it lies ``_credentials``.
 """
 
 from __future__ import annotations

@@ -344,7 +344,7 @@ def test_names_that_pydantic_uses_itself_are_names_like_others() -> None:
     assert list(derived.parameters["properties"]) == names
     assert derived.validate(dict.fromkeys(names, "1")) == dict.fromkeys(names, 1)
 
-    def selfish(self: int, cls: int, type: int, fields: int, validate: int) -> None: ...  # noqa: A002
+    def selfish(self: int, cls: int, type: int, fields: int, validate: int) -> None: ...
 
     names = ["self", "cls", "type", "fields", "validate"]
     assert made(selfish).validate(dict.fromkeys(names, 1)) == dict.fromkeys(names, 1)
