@@ -54,7 +54,7 @@ class ToolContext:
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ToolResult:
     """
     Everything that came of a call.

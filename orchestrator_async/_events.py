@@ -15,7 +15,7 @@ from ._outcome import Verdict
 from ._policy import is_async
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallFinished:
     """
     A tool was run, and the call is over.
@@ -49,7 +49,7 @@ class CallFinished:
     state: CircuitState
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallRejected:
     """
     A call was answered without running the tool.
@@ -110,7 +110,7 @@ rejected: Callable[..., CallRejected] = _Unfrozen  # type: ignore[assignment]
 """Makes a ``CallRejected`` of its fields, given by position."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CircuitChanged:
     """
     A circuit has changed its state.

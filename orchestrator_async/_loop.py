@@ -10,7 +10,8 @@ loop that is not in ``sys.modules`` is not running, so nothing is imported here.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
@@ -49,6 +50,22 @@ running_loop: Callable[[], Any] = _look_for_loop
 
 running_task: Callable[[], Any] = _look_for_task
 """Its running task. Only to be asked where ``running_loop`` is not ``None``."""
+
+
+def in_asyncio_task() -> bool:
+    """
+    Whether a task of asyncio runs here; not so within trio as its guest.
+    """
+    return running_loop() is not None and running_task() is not None
+
+
+@types.coroutine
+def one_turn() -> Generator[None, None, None]:
+    """
+    Let the others have a turn, in an asyncio task: what ``checkpoint`` comes to there,
+    without the search for the loop, which costs as much as a whole refusal.
+    """
+    yield
 
 
 def cancel_requests(task: Any) -> int:

@@ -5,7 +5,6 @@ The names of tools: what one may be, and which are close to one that does not ex
 from __future__ import annotations
 
 import functools
-import heapq
 import itertools
 from collections.abc import Collection, Iterable
 from typing import Final
@@ -37,12 +36,13 @@ def closest(name: object, names: Collection[str]) -> list[str]:
     """
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         return []
+    import difflib
+    import heapq
+
     candidates: Iterable[str] = names
     if len(names) > _MANY:
         likeness = functools.partial(_likeness, name)
         candidates = heapq.nlargest(_MANY, names, key=likeness)
-    import difflib
-
     wanted = _pairs(name)
     shortlist = heapq.nlargest(
         _SHORTLIST, candidates, key=lambda each: len(wanted & _pairs(each))

@@ -10,10 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import anyio
-import anyio.abc
 from anyio.lowlevel import checkpoint
 
 from . import _loop
@@ -48,6 +47,9 @@ from ._registry import registry as _registry
 from ._settle import Flight, binds_arguments
 from ._stats import ToolStats
 from ._text import clean as default_clean
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 
 class ToolOrchestrator:
@@ -144,6 +146,7 @@ class ToolOrchestrator:
         # each call of a function would cost a tenth of it.
         if context:
             check_context(context)
+            return await self._dispatch_long(name, args, call_id, context)
         try:
             entry = self._entries[name]
         except Exception:
@@ -155,10 +158,13 @@ class ToolOrchestrator:
         if permit is None:
             text = self._refuse(entry, args, call_id, context)
             if text is not None:
-                await checkpoint()
+                if _loop.in_asyncio_task():
+                    await _loop.one_turn()
+                else:
+                    await checkpoint()
                 return text
             return await self._dispatch_long(name, args, call_id, context)
-        if context or not entry.simple or self._observers.listening:
+        if self._observers.listening or not entry.simple:
             return await self._dispatch_long(name, args, call_id, context)
         arguments = args
         if type(args) is not dict or entry.check is not None:
@@ -267,8 +273,9 @@ class ToolOrchestrator:
         Run a turn's tool calls side by side. None of them cancels another by failing.
 
         Args:
-            calls: ``ToolCall`` records, or tool calls of the OpenAI or Anthropic API
-                as dicts or as their clients' objects. One that cannot be read has its error in its place.
+            calls: ``ToolCall`` records, or tool calls of the OpenAI or Anthropic API,
+                as dicts or as their clients' objects. One that cannot be read has its
+                error in its place.
             limit: How many may run at one time; ``None`` for all of them.
             **context: What the tools find in their ``ToolContext``.
 
@@ -287,7 +294,7 @@ class ToolOrchestrator:
         raised: dict[int, BaseException] = {}
         rest = iter(enumerate(entries))
 
-        async def work(group: anyio.abc.TaskGroup) -> None:
+        async def work(group: TaskGroup) -> None:
             for index, entry in rest:
                 try:
                     results[index] = await self._run_one(entry, context)

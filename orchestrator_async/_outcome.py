@@ -40,7 +40,7 @@ class Verdict(enum.StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Outcome:
     """
     What a judge sees of a finished call.

@@ -12,18 +12,20 @@ from __future__ import annotations
 import contextvars
 import math
 import os
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 _IDLE_SECONDS: Final = 10.0
 
@@ -171,14 +173,19 @@ _idle: deque[_Worker] = deque()
 
 class _Worker(threading.Thread):
     def __init__(self) -> None:
+        # Imported here, with the first thread: many programs never make one.
+        import queue
+
         super().__init__(name="orchestrator_async worker", daemon=True)
-        self.inbox: queue.SimpleQueue[ThreadedCall] = queue.SimpleQueue()
+        self.inbox: SimpleQueue[ThreadedCall] = queue.SimpleQueue()
 
     def run(self) -> None:
+        from queue import Empty
+
         while True:
             try:
                 call = self.inbox.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
+            except Empty:
                 if self._retires():
                     return
                 continue

@@ -4,7 +4,6 @@ A tool, and how arguments are made for it.
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 Format = Literal["openai", "anthropic", "mcp"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Tool:
     """
     One tool.
@@ -139,6 +138,8 @@ class Tool:
         Raises:
             ValueError: There is no such format.
         """
+        import copy
+
         if self.parameters is None:
             schema = self.schema()
             # A copy, as what is handed out gets changed by those who send it on.
