@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
-from ._calls import Request, ToolResult
+from ._calls import Request, ToolResult, read_call
 from ._entry import Entry
 from ._errors import (
     InvalidArgumentsError,
@@ -125,6 +125,22 @@ class Answers:
         text = error_text(str(error), tool.name, error_type=kind)
         return self._turn_away(tool.name, error, "unusable", text, request)
 
+    def broken_off(self, context: Mapping[str, Any], entry: Any) -> ToolResult:
+        """
+        To a call whose tool has cancelled the task that it ran in.
+        """
+        call = read_call(entry)
+        error = ToolCancelledError(tool_name=quote_name(call.name))
+        kind = type(error).__name__
+        return ToolResult(
+            name=call.name,
+            call_id=call.id,
+            content=error_text(str(error), call.name, error_type=kind),
+            error=error,
+            source=call.name,
+            attempts=1,
+        )
+
     # To a call that has ended
 
     def why(self, end: End) -> str:
@@ -139,7 +155,7 @@ class Answers:
             return ""
         return f"it returned an error: {self._clean(end.text or '')[:200]}"
 
-    def text(self, entry: Entry, end: End, why: str, duration: float) -> str:
+    def text(self, entry: Entry, end: End, why: str) -> str:
         """
         What the model reads of a call that has ended.
         """
@@ -148,7 +164,7 @@ class Answers:
             return end.text or ""
         if end.not_run and isinstance(error, InvalidArgumentsError):
             return self._invalid_text(error, entry.name)
-        more: dict[str, Any] = {"execution_time": round(duration, 3)}
+        more: dict[str, Any] = {"execution_time": round(end.duration, 3)}
         if end.timed_out:
             return error_text(str(error), entry.name, timeout=True, **more)
         more = {"error_type": type(error).__name__, **more}
@@ -214,7 +230,7 @@ class Answers:
         # A tool may raise such an error itself, and fill it with anything.
         given: Iterable[object] = error.errors
         entries = [
-            {str(key): self._clean(str(text)) for key, text in entry.items()}
+            {self._clean(str(key)): self._clean(str(text)) for key, text in entry.items()}
             for entry in given
             if isinstance(entry, Mapping)
         ]

@@ -135,12 +135,9 @@ class ToolResult:
 class Request:
     """
     What a caller asked for, as it was asked.
-
-    Attributes:
-        in_own_task: Whether it runs in a task that was made for it alone.
     """
 
-    __slots__ = ("args", "call_id", "context", "in_own_task", "name")
+    __slots__ = ("args", "call_id", "context", "name")
 
     def __init__(
         self,
@@ -148,10 +145,7 @@ class Request:
         args: Any,
         call_id: str | None,
         context: Mapping[str, Any],
-        *,
-        in_own_task: bool = False,
     ) -> None:
-        self.in_own_task = in_own_task
         self.name = name
         self.args = args
         self.call_id = call_id

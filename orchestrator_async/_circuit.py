@@ -131,6 +131,12 @@ class Circuit:
 
     # For the orchestrator
 
+    def retire(self) -> None:
+        """
+        Say no more: the last tool is gone, and the name may be another circuit's.
+        """
+        self._tell = _say_nothing
+
     def admit(self, now: float, lease: float, average: float) -> Permit | Refusal:
         """
         A permit, or why not. A probe is claimed with the lock held.
@@ -232,6 +238,10 @@ class Circuit:
     def _announce(self, transition: Transition | None) -> None:
         if transition is not None and transition.old is not transition.new:
             self._tell(self, transition)
+
+
+def _say_nothing(circuit: Circuit, transition: Transition) -> None:
+    return None
 
 
 class Isolation:

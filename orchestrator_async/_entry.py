@@ -44,7 +44,6 @@ class Entry:
         "fn",
         "is_async",
         "judge",
-        "lease",
         "name",
         "reads_values",
         "settings",
@@ -70,7 +69,6 @@ class Entry:
         self.timeout = settings.timeout
         self.circuit = circuit
         self.breaker: Breaker = circuit.breaker
-        self.lease = settings.lease(circuit.breaker.settings)
         self.figures = figures
         self.binder = Binder(tool, settings.max_args_size)
         self.check = self.binder.check
@@ -84,6 +82,13 @@ class Entry:
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None
         self._refusal_text = ""
+
+    @property
+    def lease(self) -> float:
+        """
+        Seconds that a probe by this tool may hold its place.
+        """
+        return self.settings.lease(self.breaker.settings)
 
     def take_over(self, before: Entry) -> None:
         """

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
@@ -28,8 +28,9 @@ from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import CallFinished, Observers
 from ._fleet import Fleet
 from ._outcome import Verdict
-from ._settle import End, Flight, binds_arguments, end_with_error, end_with_value
+from ._settle import End, Flight, end_with_error, end_with_value
 from ._threads import ThreadedCall
+from ._traceback import binds_arguments, raise_as_it_was
 
 _TURNS: Final = 3
 
@@ -78,8 +79,7 @@ class Execution:
         except BaseException as raised:
             error = raised
         try:
-            end, duration = await self.land(flight, value, error, render=render)
-            return _result(flight, end, duration)
+            return _result(flight, await self.land(flight, value, error, render=render))
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del error, value
@@ -108,12 +108,9 @@ class Execution:
         error: BaseException | None,
         *,
         render: bool = True,
-    ) -> tuple[End, float]:
+    ) -> End:
         """
         Judge the call, give everything back, then return or raise. Awaits only then.
-
-        Returns:
-            How the call ended, and how many seconds it took.
         """
         now = self._time_now()
         duration = max(0.0, now - flight.started)
@@ -126,27 +123,28 @@ class Execution:
             # A group of groups of groups that cannot be looked into.
             end = End(Verdict.FAILURE, value, too_deep)
         except BaseException:
-            self._close(flight, End(Verdict.IGNORE), now, duration)
+            self._close(flight, End(Verdict.IGNORE), now)
             raise
+        end.duration = duration
         try:
-            self._close(flight, end, now, duration)
+            self._close(flight, end, now)
             if end.goes_up is not None:
                 raise_as_it_was(end.goes_up)
             if end.reassert:
                 await _reassert(flight)
             elif end.not_run:
                 await checkpoint()
-            return end, duration
+            return end
         finally:
             del error, end, value
 
     def _time_now(self) -> float:
         """
-        The time, or NaN where the clock is a loop's, and the loop is gone.
+        The time, or NaN where the clock fails: a loop's, say, when that is gone.
         """
         try:
             return self._clock()
-        except anyio.NoEventLoopError:
+        except Exception:
             return math.nan
 
     # Taking off
@@ -246,7 +244,7 @@ class Execution:
 
     # Landing
 
-    def _close(self, flight: Flight, end: End, now: float, duration: float) -> None:
+    def _close(self, flight: Flight, end: End, now: float) -> None:
         """
         Give the permit back with the verdict, count, and tell the observers.
         """
@@ -265,14 +263,14 @@ class Execution:
                 entry.circuit.ignored(flight.permit, now)
             raise
         finally:
-            _count(flight, end, duration)
-        end.text = self._answers.text(entry, end, why, duration)
+            _count(flight, end)
+        end.text = self._answers.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
             self._answers.log(entry, end, why)
         if self._observers.listening:
-            self._tell(flight, end, duration)
+            self._tell(flight, end)
 
-    def _tell(self, flight: Flight, end: End, duration: float) -> None:
+    def _tell(self, flight: Flight, end: End) -> None:
         entry, request = flight.entry, flight.request
         state = entry.circuit.state
         if end.not_run:
@@ -287,7 +285,7 @@ class Execution:
                 context=request.context,
                 verdict=Verdict.IGNORE if end.late else end.verdict,
                 late=end.late,
-                duration=duration,
+                duration=end.duration,
                 value=end.value,
                 error=end.error,
                 state=state,
@@ -316,21 +314,6 @@ def struck(entry: Entry) -> ToolTimeoutError:
     return ToolTimeoutError(tool_name=entry.name, timeout=entry.timeout)
 
 
-def raise_as_it_was(error: BaseException) -> NoReturn:
-    """
-    Raise an exception that was caught before, and leave its context as it was.
-
-    To raise is to put whatever the caller is handling in the place of the context, by
-    which anyio knows a cancellation that somebody has raised anew.
-    """
-    context = error.__context__
-    try:
-        raise error
-    finally:
-        error.__context__ = context
-        del error, context
-
-
 def _calling_probe(breaker: Breaker) -> Permit | None:
     """
     The permit of the circuit's probe, if the call comes from within it.
@@ -348,14 +331,14 @@ def _reset(token: Token[_Probes] | None) -> None:
             _probes.reset(token)
 
 
-def _count(flight: Flight, end: End, duration: float) -> None:
+def _count(flight: Flight, end: End) -> None:
     figures = flight.entry.figures
     del figures.flights[flight.number]
     if end.not_run:
         figures.not_run += 1
         figures.invalid += 1
         return
-    figures.total_time += duration
+    figures.total_time += end.duration
     figures.late += end.late
     figures.timeouts += end.timed_out
     if end.verdict is Verdict.FAILURE:
@@ -366,7 +349,7 @@ def _count(flight: Flight, end: End, duration: float) -> None:
         figures.ignored += 1
 
 
-def _result(flight: Flight, end: End, duration: float) -> ToolResult:
+def _result(flight: Flight, end: End) -> ToolResult:
     name = flight.entry.name
     return ToolResult(
         name=name,
@@ -379,7 +362,7 @@ def _result(flight: Flight, end: End, duration: float) -> ToolResult:
         late=end.late,
         state=flight.entry.circuit.state,
         source=name,
-        duration=duration,
+        duration=end.duration,
         attempts=0 if end.not_run else 1,
     )
 

@@ -112,8 +112,21 @@ class Fleet:
             self._kept.pop(tool.name, None)
         elif entry is not None:
             self._kept[tool.name] = entry
-        if not self.registry.sharing(tool.circuit_name):
-            self.circuits.pop(tool.circuit_name, None)
+        circuit = self.circuits.get(tool.circuit_name)
+        if circuit is None:
+            return
+        if self.registry.sharing(tool.circuit_name):
+            self.circuit(tool.circuit_name)
+        else:
+            del self.circuits[tool.circuit_name]
+            circuit.retire()
+
+    def tool_added(self, tool: Tool) -> None:
+        """
+        The registry's word that a tool was added, whose circuit may be in use already.
+        """
+        if tool.circuit_name in self.circuits:
+            self.circuit(tool.circuit_name)
 
     def _changed(self, circuit: Circuit, transition: Transition) -> None:
         """

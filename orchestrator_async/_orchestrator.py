@@ -7,10 +7,11 @@ What users call stands here; how a call goes is in ``_execution``, what it is to
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -28,9 +29,9 @@ from ._calls import (
 )
 from ._circuit import Circuit
 from ._entry import Entry
-from ._errors import InvalidArgumentsError, InvalidResultError, OrchestratorError
+from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers, rejected
-from ._execution import Execution, raise_as_it_was, struck
+from ._execution import Execution, struck
 from ._fleet import Fleet
 from ._log import logger
 from ._outcome import Verdict, judge_value, to_text
@@ -44,12 +45,11 @@ from ._policy import (
 )
 from ._registry import Registry
 from ._registry import registry as _registry
-from ._settle import Flight, binds_arguments
+from ._settle import Flight
 from ._stats import ToolStats
 from ._text import clean as default_clean
-
-if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
+from ._traceback import binds_arguments, raise_as_it_was
+from ._turn import Turn
 
 
 class ToolOrchestrator:
@@ -179,6 +179,7 @@ class ToolOrchestrator:
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
         scope = failure = closing = None
+        on_time = False
         flights = figures.flights
         number = figures.begun = figures.begun + 1
         flights[number] = started = clock()
@@ -194,15 +195,20 @@ class ToolOrchestrator:
                         raise
                 if scope.cancelled_caught:
                     raise struck(entry)
-            if type(value) is str and "{" not in value:
-                text = value
-            else:
-                text = _text_of_success(entry, value)
-            if text is not None and (task is None or task.cancelling() == requests):
-                duration = clock() - started
-                if scope is None or not _is_late(scope, duration, entry):
+            # What the tool took, before its value is made text: that is our time.
+            duration = clock() - started
+            if (task is None or task.cancelling() == requests) and (
+                scope is None or not _is_late(scope, duration, entry)
+            ):
+                on_time = True
+                if type(value) is str and "{" not in value:
+                    text = value
+                else:
+                    text = _text_of_success(entry, value)
+                if text is not None:
                     del flights[number]
-                    figures.total_time += duration
+                    if duration > 0:
+                        figures.total_time += duration
                     if permit is not breaker.closed_permit:
                         figures.late += 1
                     elif breaker.failures:
@@ -213,9 +219,9 @@ class ToolOrchestrator:
         flight = Flight(entry, Request(name, args, call_id, context), arguments, permit)
         flight.number, flight.started, flight.scope = number, started, scope
         flight.task, flight.requests, flight.closing = task, requests, closing
+        flight.on_time = on_time
         try:
-            end, _ = await self._execution.land(flight, value, failure)
-            return end.text or ""
+            return (await self._execution.land(flight, value, failure)).text or ""
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del failure, value
@@ -247,9 +253,12 @@ class ToolOrchestrator:
         check_context(context)
         request = Request(name, args, call_id, context)
         result = await self._execution.run(request, render=False)
-        if result.error is not None:
-            _raise(result.error, result.name)
-        return result.value
+        try:
+            if result.error is not None:
+                _raise(result.error, result.name)
+            return result.value
+        finally:
+            del result
 
     async def run(
         self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
@@ -267,7 +276,7 @@ class ToolOrchestrator:
         return await self._execution.run(Request(name, args, call_id, context))
 
     async def dispatch_all(
-        self, calls: Iterable[Any], /, *, limit: int | None = 16, **context: Any
+        self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any
     ) -> list[ToolResult]:
         """
         Run a turn's tool calls side by side. None of them cancels another by failing.
@@ -290,35 +299,12 @@ class ToolOrchestrator:
         entries = _listed(calls)
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError(f"limit={limit!r} cannot be; expected at least 1, or None")
-        results: dict[int, ToolResult] = {}
-        raised: dict[int, BaseException] = {}
-        rest = iter(enumerate(entries))
-
-        async def work(group: TaskGroup) -> None:
-            for index, entry in rest:
-                try:
-                    results[index] = await self._run_one(entry, context)
-                except anyio.get_cancelled_exc_class():
-                    raise
-                except Exception as error:
-                    raised[index] = error
-                except BaseException as error:
-                    # Nothing may leave a task of asyncio but an Exception: it would
-                    # leave the loop too.
-                    raised[index] = error
-                    group.cancel_scope.cancel()
-
-        try:
-            async with anyio.create_task_group() as group:
-                for _ in range(min(limit or len(entries), len(entries))):
-                    group.start_soon(work, group)
-        finally:
-            fatal = [each for each in raised.values() if not isinstance(each, Exception)]
-            if fatal:
-                raise_as_it_was(fatal[0])
-        if raised:
-            raise_as_it_was(raised[min(raised)])
-        return [results[index] for index in range(len(entries))]
+        turn = Turn(
+            functools.partial(self._run_one, context),
+            functools.partial(self._answers.broken_off, context),
+            limit,
+        )
+        return await turn.results(entries)
 
     # Figures and circuits
 
@@ -404,7 +390,7 @@ class ToolOrchestrator:
         request = Request(name, args, call_id, context)
         return (await self._execution.run(request)).content
 
-    async def _run_one(self, entry: Any, context: Mapping[str, Any]) -> ToolResult:
+    async def _run_one(self, context: Mapping[str, Any], entry: Any) -> ToolResult:
         try:
             call: ToolCall = read_call(entry)
         except InvalidArgumentsError as error:
@@ -412,7 +398,7 @@ class ToolOrchestrator:
             result = self._answers.malformed(error, request)
             await checkpoint()
             return result
-        request = Request(call.name, call.args, call.id, context, in_own_task=True)
+        request = Request(call.name, call.args, call.id, context)
         return await self._execution.run(request)
 
     def _time_if_any(self) -> float | None:
@@ -438,24 +424,27 @@ def _is_late(scope: anyio.CancelScope, duration: float, entry: Entry) -> bool:
 
 def _text_of_success(entry: Entry, value: Any) -> str | None:
     """
-    The value as the model reads it, or ``None`` where there is more to say of it.
+    The value as the model reads it, or ``None`` if it tells of an error.
+
+    Raises:
+        InvalidResultError: It cannot be made JSON.
     """
     if entry.reads_values and judge_value(value) is not Verdict.SUCCESS:
         return None
-    try:
-        return to_text(value, tool_name=entry.name)
-    except InvalidResultError:
-        return None
+    return to_text(value, tool_name=entry.name)
 
 
 def _raise(error: BaseException, tool_name: str) -> NoReturn:
     """
     Raise the tool's error to a program, which a tool cannot end by ``sys.exit``.
     """
-    if isinstance(error, Exception):
-        raise_as_it_was(error)
-    message = f"{tool_name} tried to end the program: {type(error).__name__}"
-    raise OrchestratorError(message, tool_name=tool_name) from error
+    try:
+        if isinstance(error, Exception):
+            raise_as_it_was(error)
+        message = f"{tool_name} tried to end the program: {type(error).__name__}"
+        raise OrchestratorError(message, tool_name=tool_name) from error
+    finally:
+        del error
 
 
 def _listed(calls: Any) -> list[Any]:

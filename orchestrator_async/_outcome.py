@@ -8,10 +8,8 @@ when a result has to be read or written as JSON, not before.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
-import itertools
 import json
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from ._drain import drained
 from ._errors import (
     CircuitOpenError,
     InvalidArgumentsError,
@@ -165,9 +164,13 @@ def _read_object(text: str) -> Mapping[str, Any] | None:
 def _error_of(value: Any) -> Any:
     if isinstance(value, Mapping):
         return value.get("error")
-    if dataclasses.is_dataclass(value) or hasattr(type(value), "__pydantic_fields__"):
-        return getattr(value, "error", None)
-    return None
+    kind = type(value)
+    if getattr(kind, "__pydantic_root_model__", False):
+        return _error_of(value.root)
+    for fields in ("__dataclass_fields__", "__pydantic_fields__"):
+        if "error" in getattr(kind, fields, ()):
+            return getattr(value, "error", None)
+    return (getattr(value, "__pydantic_extra__", None) or {}).get("error")
 
 
 def _is_true(error: Any) -> bool:
@@ -231,13 +234,10 @@ def to_text(value: Any, *, tool_name: str) -> str:
     try:
         return _as_json(value)
     except Exception as error:
-        raise InvalidResultError(
-            tool_name=tool_name, result_type=type(value).__name__, reason=_reason(error)
-        ) from None
-
-
-_LONGEST: Final = 100_000
-"""Items of a generator. One that has more may have no end, and would hang the loop."""
+        reason = _reason(error)
+    kind = type(value).__name__
+    del value  # the error keeps this frame, and is to keep no more
+    raise InvalidResultError(tool_name=tool_name, result_type=kind, reason=reason)
 
 
 class _NotJsonError(TypeError):
@@ -278,10 +278,7 @@ def _prepared(value: Any) -> Any:
         return bytes(value)
     if not isinstance(value, Generator):
         return value
-    items = list(itertools.islice(value, _LONGEST + 1))
-    if len(items) > _LONGEST:
-        raise _NotJsonError("it may never end")
-    return items
+    return drained(value)
 
 
 def _fallback(value: Any) -> Any:

@@ -216,10 +216,11 @@ class ToolSettings(NamedTuple):
         """
         What the levels come to. Those who ask for the same share it.
         """
-        try:
+        # A judge may belong to an object that is not to be kept, nor is it always one
+        # that can be hashed.
+        if all(level.judge is level.is_failure is INHERIT for level in levels):
             return _tool_settings(*levels)
-        except TypeError:  # a judge that cannot be hashed
-            return _tool_settings.__wrapped__(*levels)
+        return _tool_settings.__wrapped__(*levels)
 
     def lease(self, breaker: BreakerSettings) -> float:
         """

@@ -44,6 +44,9 @@ class Watcher(Protocol):
     def tool_changed(self, tool: Tool, *, removed: bool) -> None:
         """The tool was replaced or removed."""
 
+    def tool_added(self, tool: Tool) -> None:
+        """The tool is new, or has taken the place of another."""
+
 
 class Registry:
     """
@@ -212,6 +215,8 @@ class Registry:
         self._tools[tool.name] = tool
         if before is not None:
             self._forget(before, removed=False)
+        for watcher in tuple(self._watchers):
+            watcher.tool_added(tool)
         return tool
 
     def remove(self, name: str) -> Tool:

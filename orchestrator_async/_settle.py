@@ -8,9 +8,9 @@ scope has been left. ``_execution`` then gives the permit back and acts on the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
-from types import CodeType
-from typing import Any, Final
+from typing import Any
 
 import anyio
 
@@ -26,6 +26,7 @@ from ._errors import (
 )
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
 from ._threads import ThreadedCall
+from ._traceback import codes_of, ends_in_ours
 
 
 class Flight:
@@ -46,6 +47,7 @@ class Flight:
         requests: How often that task had been asked to cancel when it began.
         scope: The scope of the tool's own timeout, if it has one.
         thread: The worker thread's part of it, if it has one.
+        on_time: Whether it is known that the tool ended within its timeout.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
     """
@@ -57,6 +59,7 @@ class Flight:
         "is_probe",
         "nested",
         "number",
+        "on_time",
         "permit",
         "request",
         "requests",
@@ -85,13 +88,13 @@ class Flight:
         self.scope: anyio.CancelScope | None = None
         self.thread: ThreadedCall | None = None
         self.closing: GeneratorExit | None = None
+        self.on_time = False
 
     def remember_task(self) -> None:
         """
-        Note which asyncio task this is, and what has been asked of it before. A task
-        of ``dispatch_all`` has no caller who could ask it: its scope is cancelled.
+        Note which asyncio task this is, and what has been asked of it before.
         """
-        if not self.request.in_own_task and _loop.running_loop() is not None:
+        if _loop.running_loop() is not None:
             self.task = task = _loop.running_task()
             if task is not None:
                 self.requests = _loop.cancel_requests(task)
@@ -117,7 +120,7 @@ class Flight:
         to cancel anything does not know.
         """
         scope = self.scope
-        if scope is None:
+        if scope is None or self.on_time:
             return False
         return scope.cancel_called or scope.deadline <= anyio.current_time()
 
@@ -135,6 +138,7 @@ class End:
         timed_out: Whether its own timeout struck.
         not_run: Whether the tool was never entered.
         refused: Whether what it returned is the refusal of a call of its own.
+        duration: Seconds that the tool took.
         late: Whether the circuit had moved on when it was told.
         goes_up: What is raised on, whatever the caller asked for.
         reassert: Whether the caller's cancellation was lost and must be raised anew.
@@ -142,6 +146,7 @@ class End:
 
     __slots__ = (
         "cancelled",
+        "duration",
         "error",
         "goes_up",
         "late",
@@ -171,6 +176,7 @@ class End:
         self.error = error
         self.text: str | None = None
         self.late = False
+        self.duration = 0.0
         self.cancelled = cancelled
         self.timed_out = timed_out
         self.not_run = not_run
@@ -197,7 +203,8 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         try:
             end.text = to_text(value, tool_name=entry.name)
         except InvalidResultError as error:
-            end.error = error
+            # Ours, so nobody wants to know where it was raised: in a frame that has it.
+            end.error = error.with_traceback(None)
     if end.error is not None:
         end.verdict = Verdict.FAILURE
     elif end.verdict is Verdict.SUCCESS:
@@ -234,7 +241,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         return End(Verdict.FAILURE, error=broken)
     if _is_control_flow(own, entry.settings.control_flow):
         return End(Verdict.IGNORE, error=error, goes_up=error)
-    if isinstance(own, TypeError) and _was_never_entered(own):
+    if isinstance(own, TypeError) and _was_never_entered(flight, own):
         expected = str(own).removeprefix(f"{entry.fn!r} ")
         wrong = InvalidArgumentsError(
             tool_name=entry.name,
@@ -364,23 +371,31 @@ def _is_control_flow(error: BaseException, types: tuple[type[BaseException], ...
     return isinstance(error, BaseExceptionGroup) and error.split(types)[1] is None
 
 
-_binding: Final[set[CodeType]] = set()
-
-
-def binds_arguments(fn: Any) -> Any:
+def _was_never_entered(flight: Flight, error: TypeError) -> bool:
     """
-    Mark a function of ours that calls a tool: a ``TypeError`` out of its own frame
-    came from binding the arguments, before the tool was entered.
+    Whether the arguments could not be bound, so that no frame of the tool was entered,
+    at the most those of decorators around it.
     """
-    _binding.add(fn.__code__)
-    return fn
+    if ends_in_ours(error):
+        return True
+    fn = flight.entry.fn
+    if flight.entry.check is not None or not hasattr(fn, "__wrapped__"):
+        return False
+    if getattr(inspect.unwrap(fn), "__code__", None) in codes_of(error):
+        return False
+    try:
+        inspect.signature(fn).bind(**flight.arguments)
+    except (TypeError, ValueError):
+        return True
+    return False
 
 
-def _was_never_entered(error: TypeError) -> bool:
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    return traceback is not None and traceback.tb_frame.f_code in _binding
-
-
-binds_arguments(ThreadedCall.run)
+def fatal_in(group: BaseException) -> BaseException | None:
+    """
+    The first exception in a group that no program answers.
+    """
+    if not isinstance(group, BaseExceptionGroup):
+        ours = isinstance(group, anyio.get_cancelled_exc_class())
+        return group if _is_fatal(group) and not ours else None
+    found = (fatal_in(each) for each in group.exceptions)
+    return next((each for each in found if each is not None), None)

@@ -14,8 +14,8 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -23,6 +23,8 @@ import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
+from ._drain import drained
+from ._traceback import binds_arguments
 
 if TYPE_CHECKING:
     from queue import SimpleQueue
@@ -67,6 +69,7 @@ class ThreadedCall:
         "_done",
         "_fn",
         "_result",
+        "_scope",
         "_slots",
         "_taken",
         "_token",
@@ -81,6 +84,7 @@ class ThreadedCall:
         self._context: contextvars.Context | None = None
         self._token: EventLoopToken | None = None
         self._done: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
         self._result: Any = None
         self.error: BaseException | None = None
         self.running = False
@@ -103,13 +107,18 @@ class ThreadedCall:
                 self._token = current_token()
                 self._context = contextvars.copy_context()
                 self._done = anyio.Event()
-                _submit(self)
-                await self._done.wait()
+                with anyio.CancelScope() as self._scope:
+                    _submit(self)
+                    await self._done.wait()
         finally:
             self.give_up()
-        if self.error is not None:
-            raise self.error
-        return self._result
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+            return self._result
+        finally:
+            del error
 
     def give_up(self) -> None:
         """
@@ -119,6 +128,7 @@ class ThreadedCall:
             self._fn = None
             self._slots.release()
 
+    @binds_arguments
     def run(self) -> None:
         """
         The thread's part.
@@ -129,7 +139,9 @@ class ThreadedCall:
         assert fn is not None
         self.running = True
         try:
-            self._result = fn()
+            value = fn()
+            # A generator's body is the tool's too, and has no business in the loop.
+            self._result = drained(value) if isinstance(value, Generator) else value
         except BaseException as error:
             self.error = error
         finally:
@@ -143,7 +155,7 @@ class ThreadedCall:
         assert self._context is not None
         assert self._token is not None
         assert self._done is not None
-        with _anyio_thread(self._token):
+        with _anyio_thread(self._token, self._scope):
             self._context.run(self._run_outside)
         _loop.wake(self._token, self._done.set)
 
@@ -154,18 +166,27 @@ class ThreadedCall:
         self.run()
 
 
-def _anyio_thread(token: EventLoopToken) -> AbstractContextManager[object]:
+@contextmanager
+def _anyio_thread(
+    token: EventLoopToken, scope: anyio.CancelScope | None
+) -> Generator[None, None, None]:
     """
     Make ``anyio.from_thread`` work in this thread as in one of anyio's own.
 
-    The only way to that is a private function; without it, ``from_thread`` needs to be
-    given the token.
+    The only way to that are private names; without them, ``from_thread`` needs to be
+    given the token, and a thread cannot ask whether its call was given up.
     """
     try:
-        from anyio._core._eventloop import claim_worker_thread
+        from anyio._core._eventloop import claim_worker_thread, threadlocals
     except ImportError:
-        return nullcontext()
-    return claim_worker_thread(token.backend_class, token.native_token)
+        yield
+        return
+    with claim_worker_thread(token.backend_class, token.native_token):
+        threadlocals.current_cancel_scope = scope
+        try:
+            yield
+        finally:
+            del threadlocals.current_cancel_scope
 
 
 _idle: deque[_Worker] = deque()

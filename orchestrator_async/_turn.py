@@ -1,0 +1,101 @@
+"""
+A turn of a model: many calls side by side, none of which can harm another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+
+from ._calls import ToolResult
+from ._settle import fatal_in
+from ._traceback import raise_as_it_was
+
+
+class Turn:
+    """
+    Runs each call in a task of its own, so that what one sets in its context is seen by
+    no other. They are begun in their order.
+
+    Args:
+        run: Runs one call. Raises nothing but cancellation and control flow.
+        broken_off: The answer to a call whose tool has cancelled its own task.
+        limit: How many may run at one time; ``None`` for all of them.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Any], Awaitable[ToolResult]],
+        broken_off: Callable[[Any], ToolResult],
+        limit: int | None,
+    ) -> None:
+        self._run = run
+        self._broken_off = broken_off
+        self._places = None if limit is None else anyio.Semaphore(limit)
+        self._results: dict[int, ToolResult] = {}
+        self._raised: dict[int, BaseException] = {}
+        self._interrupted = False
+
+    async def results(self, calls: Sequence[Any]) -> list[ToolResult]:
+        """
+        The results in the order of the calls.
+
+        Raises:
+            BaseException: What came out of the first of the calls out of which anything
+                came, as it was; an interrupt before all else.
+        """
+        try:
+            async with anyio.create_task_group() as group:
+                for index, call in enumerate(calls):
+                    if self._places is not None:
+                        await self._places.acquire()
+                    if self._interrupted:
+                        break
+                    group.start_soon(self._work, group.cancel_scope, index, call)
+        except BaseExceptionGroup as errors:
+            interrupt = fatal_in(errors)
+            if interrupt is None:
+                raise
+            self._raised[-1] = interrupt
+        finally:
+            self._raise_interrupt()
+        if self._raised:
+            raise_as_it_was(self._raised[min(self._raised)])
+        # Taken out, as the group's own cycles keep this object a while.
+        found, self._results = self._results, {}
+        return [found[index] for index in range(len(calls))]
+
+    def _raise_interrupt(self) -> None:
+        for error in self._raised.values():
+            if not isinstance(error, Exception):
+                raise_as_it_was(error)
+
+    async def _work(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
+        try:
+            if not self._interrupted:
+                await self._answer(scope, index, call)
+        finally:
+            if self._places is not None:
+                self._places.release()
+
+    async def _answer(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
+        try:
+            self._results[index] = await self._run(call)
+        except anyio.get_cancelled_exc_class():
+            # If it is the group that is cancelled, this says so again. Where asyncio
+            # cancels every task there is, it takes the group a turn to be told.
+            for _ in range(3):
+                await checkpoint_if_cancelled()
+                await checkpoint()
+            self._results[index] = self._broken_off(call)
+        except Exception as error:
+            self._raised[index] = error
+        except BaseException as error:
+            # Nothing may leave a task of asyncio but an Exception: it would leave the
+            # loop too.
+            self._raised[index] = error
+            self._interrupted = True
+            scope.cancel()
