@@ -50,8 +50,7 @@ class Turn:
         try:
             async with anyio.create_task_group() as group:
                 for index, call in enumerate(calls):
-                    if self._places is not None:
-                        await self._places.acquire()
+                    await self._take_place()
                     if self._interrupted:
                         break
                     group.start_soon(self._work, group.cancel_scope, index, call)
@@ -67,6 +66,14 @@ class Turn:
         # Taken out, as the group's own cycles keep this object a while.
         found, self._results = self._results, {}
         return [found[index] for index in range(len(calls))]
+
+    async def _take_place(self) -> None:
+        if self._places is None:
+            return
+        try:
+            self._places.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._places.acquire()
 
     def _raise_interrupt(self) -> None:
         for error in self._raised.values():
