@@ -125,6 +125,8 @@ def judge_value(value: Any) -> Verdict:
     try:
         if isinstance(value, str):
             value = _read_object(str(value))
+            if value is None:
+                return Verdict.SUCCESS
         error = _error_of(value)
         if error is None or not _is_true(error):
             return Verdict.SUCCESS
