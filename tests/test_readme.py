@@ -327,7 +327,8 @@ def imports_of(path: Path) -> tuple[set[str], set[str]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)
 def test_relative_links_lead_somewhere(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
+    # Without what stands in backticks: a call of what is looked up is no link.
+    text = re.sub(r"`[^`\n]*`", "", document.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" in target:
             continue
