@@ -82,6 +82,14 @@ def cancel_requests(task: Any) -> int:
     return requests
 
 
+def is_cancellation_of_asyncio(error: BaseException) -> bool:
+    """
+    Whether it is asyncio's ``CancelledError``, which a library may let out anywhere.
+    """
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
 def leave() -> None:
     """
     Have this context forget which loop it was copied in.

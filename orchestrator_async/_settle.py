@@ -328,6 +328,8 @@ def _part(error: BaseException) -> tuple[BaseException | None, BaseException | N
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(error, cancelled):
         return None, error
+    if _loop.is_cancellation_of_asyncio(error):
+        return None, None  # on trio, where it cancels nobody
     if not isinstance(error, BaseExceptionGroup) or isinstance(error, ExceptionGroup):
         return error, None
     cancellations, own = error.split(cancelled)

@@ -4,6 +4,7 @@ What tools of all kinds do to the one who runs them, and what becomes of it.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import gc
 import inspect
@@ -261,6 +262,20 @@ async def test_arguments_that_a_decorated_tool_cannot_bind_give_no_verdict() -> 
     assert json.loads(await orch.dispatch("tool", {"town": "x"}))["invalid_arguments"]
     assert orch.circuit("tool").failures == 0
     await orch.dispatch("tool", {"city": "odd"})
+    assert orch.circuit("tool").state == "open"
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+async def test_a_cancellation_of_asyncio_cancels_nobody_on_trio() -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def tool() -> None:
+        raise asyncio.CancelledError
+
+    orch = ToolOrchestrator(registry, failure_threshold=1)
+    said = json.loads(await orch.dispatch("tool"))
+    assert said["error_type"] == "ToolCancelledError"
     assert orch.circuit("tool").state == "open"
 
 
