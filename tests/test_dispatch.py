@@ -507,6 +507,21 @@ async def longest_stall(work: Callable[[], Awaitable[object]]) -> float:
     return min([await one_stall(work) for _ in range(5)])
 
 
+def bound() -> float:
+    """
+    Ten milliseconds, and more where the machine is at this moment slower than one on
+    which fifty thousand turns of a loop take five.
+    """
+    return 0.010 * max(1.0, min(fifty_thousand_turns() for _ in range(5)) / 0.005)
+
+
+def fifty_thousand_turns() -> float:
+    started, total = time.thread_time(), 0
+    for number in range(50_000):
+        total += number * number % 7
+    return time.thread_time() - started
+
+
 async def one_stall(work: Callable[[], Awaitable[object]]) -> float:
     longest = last = 0.0
     over = False
@@ -561,7 +576,7 @@ async def test_an_unknown_name_among_a_thousand_tools_does_not_stall_the_loop(
 ) -> None:
     orch = crowded()
     assert read(await orch.dispatch(name, {}))["unknown_tool"] is True
-    assert await longest_stall(lambda: orch.dispatch(name, {})) < 0.010
+    assert await longest_stall(lambda: orch.dispatch(name, {})) < bound()
 
 
 async def test_an_unknown_name_among_long_names_does_not_stall_the_loop() -> None:
@@ -569,7 +584,7 @@ async def test_an_unknown_name_among_long_names_does_not_stall_the_loop() -> Non
     orch = crowded(long[:120] + "_{:04d}")
     name = long[:120] + "_x001"
     assert read(await orch.dispatch(name, {}))["unknown_tool"] is True
-    assert await longest_stall(lambda: orch.dispatch(name, {})) < 0.010
+    assert await longest_stall(lambda: orch.dispatch(name, {})) < bound()
 
 
 @pytest.mark.parametrize(
@@ -607,7 +622,7 @@ async def test_arguments_that_do_not_fit_do_not_stall_the_loop(args: Any) -> Non
     orch = crowded()
     name = "get_weather_forecast_0500"
     assert read(await orch.dispatch(name, args))["invalid_arguments"]
-    assert await longest_stall(lambda: orch.dispatch(name, args)) < 0.010
+    assert await longest_stall(lambda: orch.dispatch(name, args)) < bound()
 
 
 # A megabyte that holds hundreds of thousands of values is parsed in one piece, which takes
