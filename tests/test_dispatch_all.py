@@ -290,9 +290,8 @@ async def test_a_failing_tool_cancels_none_of_its_siblings() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(ask)
-        while turn.orch.get_fleet_stats().get("fail", {}).get("failures", 0) < 2:
+        while turn.inside < 2 or turn.orch.stats("fail").total_failures < 2:
             await checkpoint()
-        assert turn.inside == 2
         turn.open_doors.set()
     assert [each.ok for each in results] == [False, True, False, True]
 
@@ -394,7 +393,7 @@ async def test_context_reaches_every_call_with_the_id_of_its_own() -> None:
     turn = Turn()
     calls = [ToolCall("tell", id="a"), openai("tell", "{}", "b")]
     await turn.orch.dispatch_all(calls, user=3)
-    assert [each.call_id for each in turn.contexts] == ["a", "b"]
+    assert sorted(str(each.call_id) for each in turn.contexts) == ["a", "b"]
     assert [dict(each.data) for each in turn.contexts] == [{"user": 3}] * 2
     for word in ("timeout", "policy", "circuit"):
         with pytest.raises(TypeError, match=word):
