@@ -70,7 +70,7 @@ class Entry:
         self.circuit = circuit
         self.breaker: Breaker = circuit.breaker
         self.figures = figures
-        self.binder = Binder(tool, settings.max_args_size)
+        self.binder = Binder(tool, settings)
         self.check = self.binder.check
         self.judge, self.reads_values = _judge_of(settings)
         self._clean = clean

@@ -84,7 +84,7 @@ def _merged(found: list[dict[str, Any]], known: Sequence[str]) -> dict[str, str]
 def _bounded(merged: dict[str, str]) -> list[dict[str, str]]:
     shown = [_entry(path, words) for path, words in islice(merged.items(), _ENTRIES)]
     more = len(merged) - len(shown)
-    return [*shown, _entry(ALL, f"{more} more do not fit")] if more else shown
+    return [*shown, _entry(ALL, f"{more} or more others do not fit")] if more else shown
 
 
 def _expected(item: dict[str, Any], known: Sequence[str]) -> str:

@@ -81,6 +81,9 @@ class ToolPolicy:
             by ``dispatch``. Default none.
         max_args_size: Characters (bytes, for bytes) of JSON text that the arguments
             may have. Default 1,000,000.
+        max_args_values: Values that such text may hold, items and members at any depth
+            and the lists and objects around them. Default 4,000: they are checked in
+            one piece on the event loop, in milliseconds.
         max_threads: Executions of a plain function at one time, those included that
             were given up and still run. Default 40.
         breaker: The settings of the tool's circuit.
@@ -96,12 +99,13 @@ class ToolPolicy:
     ignore: ExceptionTypes | Inherit = INHERIT
     control_flow: ExceptionTypes | Inherit = INHERIT
     max_args_size: int | Inherit = INHERIT
+    max_args_values: int | Inherit = INHERIT
     max_threads: int | Inherit = INHERIT
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
     def __post_init__(self) -> None:
         _check_seconds(self, "timeout", "hang_after", optional=True)
-        _check_count(self, "max_args_size", "max_threads")
+        _check_count(self, "max_args_size", "max_args_values", "max_threads")
         _check_types(self, "ignore", "control_flow")
         _check_predicate(self, "judge", "is_failure")
         if self.judge is not INHERIT and self.is_failure is not INHERIT:
@@ -209,6 +213,7 @@ class ToolSettings(NamedTuple):
     ignore: ExceptionTypes
     control_flow: ExceptionTypes
     max_args_size: int
+    max_args_values: int
     max_threads: int
 
     @staticmethod
@@ -244,6 +249,7 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         ignore=cast("ExceptionTypes", policy.ignore),
         control_flow=cast("ExceptionTypes", policy.control_flow),
         max_args_size=cast("int", policy.max_args_size),
+        max_args_values=cast("int", policy.max_args_values),
         max_threads=cast("int", policy.max_threads),
     )
 
@@ -318,6 +324,7 @@ _TOOL_DEFAULTS: Final = ToolPolicy(
     ignore=(),
     control_flow=(),
     max_args_size=1_000_000,
+    max_args_values=4_000,
     max_threads=40,
 )
 

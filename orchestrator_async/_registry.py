@@ -24,6 +24,7 @@ from ._policy import (
     BreakerPolicy,
     Inherit,
     ToolPolicy,
+    ToolSettings,
     as_tool_policy,
     join,
 )
@@ -283,7 +284,8 @@ class Registry:
         tool = self[name]
         binder = self._binders.get(name)
         if binder is None:
-            binder = self._binders[name] = Binder(tool, 1_000_000)
+            settings = ToolSettings.of(tool.policy)
+            binder = self._binders[name] = Binder(tool, settings)
         arguments = dict(binder.bind(args))
         if binder.context_parameter is not None:
             arguments[binder.context_parameter] = ToolContext(

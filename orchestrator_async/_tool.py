@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ._calls import ToolContext
 from ._errors import InvalidArgumentsError
 from ._log import log_with_traceback
+from ._measure import holds_more_values
 from ._names import check_name
-from ._policy import INHERITED, ToolPolicy, as_tool_policy, is_async
+from ._policy import INHERITED, ToolPolicy, ToolSettings, as_tool_policy, is_async
 from ._text import clean
 
 if TYPE_CHECKING:
@@ -173,11 +174,19 @@ class Binder:
             nothing has to be checked.
     """
 
-    __slots__ = ("_check_json", "_max_size", "_name", "check", "context_parameter")
+    __slots__ = (
+        "_check_json",
+        "_max_size",
+        "_max_values",
+        "_name",
+        "check",
+        "context_parameter",
+    )
 
-    def __init__(self, tool: Tool, max_size: int) -> None:
+    def __init__(self, tool: Tool, settings: ToolSettings) -> None:
         self._name = tool.name
-        self._max_size = max_size
+        self._max_size = settings.max_args_size
+        self._max_values = settings.max_args_values
         self._check_json: Callable[[str | bytes], dict[str, Any]] | None = None
         self.check: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
         self.context_parameter = tool.context_parameter
@@ -212,6 +221,8 @@ class Binder:
             raise self._wrong("(all)", f"at most {self._max_size} characters of JSON")
         if isinstance(text, bytearray):
             text = bytes(text)
+        if holds_more_values(text, self._max_values):
+            raise self._wrong("(all)", f"at most {self._max_values} values; send fewer")
         if not text.strip():
             text = "{}"  # what some models send for a tool without arguments
         if self._check_json is not None:

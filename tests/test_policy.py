@@ -37,6 +37,7 @@ def named(error: pytest.ExceptionInfo[ValueError], field: str, value: object) ->
         (BreakerPolicy, "failure_threshold"),
         (ToolOrchestrator, "failure_threshold"),
         (ToolPolicy, "max_args_size"),
+        (ToolPolicy, "max_args_values"),
         (ToolPolicy, "max_threads"),
     ],
 )

@@ -595,8 +595,9 @@ async def test_the_deadline_in_the_context_is_the_nearest() -> None:
     with anyio.move_on_after(5):
         await orch.dispatch("ask")
     await orch.dispatch("endless")
-    assert 5 < seen[0] <= 50
-    assert 0 < seen[1] <= 5
+    # The clock of uvloop has moved on by less than it can tell.
+    assert 5 < seen[0] <= 50 + 1e-9
+    assert 0 < seen[1] <= 5 + 1e-9
     assert seen[2] == float("inf")
 
 

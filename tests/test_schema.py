@@ -671,7 +671,7 @@ def test_known_names_are_few() -> None:
 def test_at_most_ten_entries_and_one_that_counts_the_rest() -> None:
     errors = errors_of(made(search), {f"k{i}": 1 for i in range(24)})
     assert len(errors) == 11
-    assert errors["(all)"] == "15 more do not fit"
+    assert errors["(all)"] == "15 or more others do not fit"
 
 
 def test_paths_and_texts_are_cut() -> None:
@@ -770,8 +770,13 @@ def test_a_validator_that_never_ends_is_a_refusal() -> None:
 def test_more_errors_than_anyone_reads_are_only_counted() -> None:
     def tool(scores: dict[str, int]) -> None: ...
 
-    errors = errors_of(made(tool), {"scores": dict.fromkeys(map(str, range(600)), "x")})
+    scores = dict.fromkeys(map(str, range(600)), "x")
+    errors = errors_of(made(tool), json.dumps({"scores": scores}))
     assert errors == {"(all)": "values that fit the schema; 600 of them do not"}
+    # A mapping is not even looked at to its end.
+    errors = errors_of(made(tool), {"scores": scores})
+    assert errors["scores.0"] == "a valid integer (given: str)"
+    assert errors["(all)"] == "490 or more others do not fit"
 
 
 def test_a_tool_without_arguments_says_so() -> None:
