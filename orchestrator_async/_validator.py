@@ -194,7 +194,8 @@ def _overflows(node: Mapping[str, Any]) -> bool:
         # Whoever bounds its length has bounded its errors.
         return not {"min_length", "max_length"} & node.keys()
     config = node.get("config") or {}
-    return node.get("extra_behavior", config.get("extra_fields_behavior")) == "forbid"
+    extras: object = node.get("extra_behavior", config.get("extra_fields_behavior"))
+    return extras == "forbid"
 
 
 def _may_overflow(node: Any) -> bool:
