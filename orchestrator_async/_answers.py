@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
-from ._calls import Request, ToolResult, read_call
+from ._calls import Request, ToolResult, read_call, result
 from ._entry import Entry
 from ._errors import (
     InvalidArgumentsError,
@@ -53,7 +53,7 @@ class Answers:
         """
         entry.figures.rejected += 1
         self.tell(entry.name, "circuit", request, refusal.retry_after, refusal.state)
-        return ToolResult(
+        return result(
             name=entry.name,
             call_id=request.call_id,
             content=entry.refusal_text(refusal.state, refusal.retry_after),
@@ -132,7 +132,7 @@ class Answers:
         call = read_call(entry)
         error = ToolCancelledError(tool_name=quote_name(call.name))
         kind = type(error).__name__
-        return ToolResult(
+        return result(
             name=call.name,
             call_id=call.id,
             content=error_text(str(error), call.name, error_type=kind),
@@ -216,7 +216,7 @@ class Answers:
         state = None if entry is None else entry.circuit.state
         retry_after: float | None = getattr(error, "retry_after", None)
         self.tell(name, reason, request, retry_after, state)
-        return ToolResult(
+        return result(
             name=name,
             call_id=request.call_id,
             content=text,

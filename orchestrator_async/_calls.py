@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ._breaker import CircuitState
 from ._errors import InvalidArgumentsError
+from ._frozen import quick
 from ._outcome import Verdict
 
 
@@ -130,6 +131,9 @@ class ToolResult:
             f"format={format!r}: expected 'openai', 'openai-responses', 'anthropic' "
             "or 'mcp'"
         )
+
+
+result: Final = quick(ToolResult)
 
 
 class Request:

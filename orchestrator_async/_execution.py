@@ -22,10 +22,10 @@ from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult
+from ._calls import Request, ToolContext, ToolResult, result
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
-from ._events import CallFinished, Observers
+from ._events import Observers, finished
 from ._fleet import Fleet
 from ._outcome import Verdict
 from ._settle import End, Flight, end_with_error, end_with_value
@@ -73,13 +73,26 @@ class Execution:
         if isinstance(flight, ToolResult):
             await checkpoint()
             return flight
+        return _result(flight, await self._flown(flight, render))
+
+    async def text(self, request: Request) -> str:
+        """
+        Run the tool and return what the model reads.
+        """
+        flight = self._take_off(request)
+        if isinstance(flight, ToolResult):
+            await checkpoint()
+            return flight.content
+        return (await self._flown(flight, True)).text or ""
+
+    async def _flown(self, flight: Flight, render: bool) -> End:
         error = value = None
         try:
             value = await self._fly(flight)
         except BaseException as raised:
             error = raised
         try:
-            return _result(flight, await self.land(flight, value, error, render=render))
+            return await self.land(flight, value, error, render=render)
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del error, value
@@ -186,9 +199,8 @@ class Execution:
         flight.nested = nested is not None
         flight.is_probe = not nested and permit is entry.breaker.probe
         flight.thread = thread
-        figures = entry.figures
-        flight.number = figures.begun = figures.begun + 1
-        figures.flights[flight.number] = flight.started = now
+        flight.started = now
+        flight.number = entry.figures.begin(now)
         return flight
 
     def _permit(self, entry: Entry, now: float) -> Permit | Refusal:
@@ -278,7 +290,7 @@ class Execution:
             self._answers.tell(entry.name, reason, request, None, state)
             return
         self._observers.tell(
-            CallFinished(
+            finished(
                 tool_name=entry.name,
                 call_id=request.call_id,
                 arguments=request.args,
@@ -333,7 +345,7 @@ def _reset(token: Token[_Probes] | None) -> None:
 
 def _count(flight: Flight, end: End) -> None:
     figures = flight.entry.figures
-    del figures.flights[flight.number]
+    figures.end(flight.number)
     if end.not_run:
         figures.not_run += 1
         figures.invalid += 1
@@ -351,7 +363,7 @@ def _count(flight: Flight, end: End) -> None:
 
 def _result(flight: Flight, end: End) -> ToolResult:
     name = flight.entry.name
-    return ToolResult(
+    return result(
         name=name,
         call_id=flight.request.call_id,
         content=end.text or "",

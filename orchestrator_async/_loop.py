@@ -30,8 +30,8 @@ def _bind() -> tuple[Callable[[], Any], Callable[[], Any]]:
     """
     Put asyncio's own functions in the place of these, from the day that it is there.
 
-    They are called twice in every dispatch, and a Python function around them would
-    cost more than they do.
+    They are called in every dispatch, and a Python function around them would cost
+    more than they do.
     """
     global running_loop, running_task
     asyncio = sys.modules.get("asyncio")
@@ -52,11 +52,30 @@ running_task: Callable[[], Any] = _look_for_task
 """Its running task. Only to be asked where ``running_loop`` is not ``None``."""
 
 
+def this_task() -> Any:
+    """
+    The task of asyncio that runs here, or ``None``, as on trio.
+    """
+    global current_task
+    if running_loop() is None:
+        current_task = this_task
+        return None
+    current_task = running_task
+    return current_task()
+
+
+current_task: Callable[[], Any] = this_task
+"""
+The same for half the price, where what ran last was asyncio; where that does not run now,
+it may raise ``RuntimeError``, and ``this_task`` has the answer.
+"""
+
+
 def in_asyncio_task() -> bool:
     """
     Whether a task of asyncio runs here; not so within trio as its guest.
     """
-    return running_loop() is not None and running_task() is not None
+    return this_task() is not None
 
 
 @types.coroutine

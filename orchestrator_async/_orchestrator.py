@@ -8,6 +8,7 @@ What users call stands here; how a call goes is in ``_execution``, what it is to
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -174,15 +175,24 @@ class ToolOrchestrator:
                 request = Request(name, args, call_id, context)
                 return await _told(self._answers.invalid(entry, error, request))
         clock, figures, timeout = self._clock, entry.figures, entry.timeout
-        task = _loop.running_task() if _loop.running_loop() is not None else None
+        try:
+            started = clock()
+        except Exception:
+            return await self._dispatch_long(name, args, call_id, context)
+        try:
+            task = _loop.current_task()
+        except RuntimeError:
+            task = _loop.this_task()
         requests = 0
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
         scope = failure = closing = None
         on_time = False
-        flights = figures.flights
         number = figures.begun = figures.begun + 1
-        flights[number] = started = clock()
+        if figures.alone:
+            figures.flights[number] = started
+        else:
+            figures.alone, figures.alone_since = number, started
         try:
             if timeout is None:
                 value = await entry.fn(**arguments)
@@ -196,7 +206,10 @@ class ToolOrchestrator:
                 if scope.cancelled_caught:
                     raise struck(entry)
             # What the tool took, before its value is made text: that is our time.
-            duration = clock() - started
+            try:
+                duration = clock() - started
+            except Exception:
+                duration = math.nan
             if (task is None or task.cancelling() == requests) and (
                 scope is None or not _is_late(scope, duration, entry)
             ):
@@ -206,7 +219,10 @@ class ToolOrchestrator:
                 else:
                     text = _text_of_success(entry, value)
                 if text is not None:
-                    del flights[number]
+                    if number == figures.alone:
+                        figures.alone = 0
+                    else:
+                        del figures.flights[number]
                     if duration > 0:
                         figures.total_time += duration
                     if permit is not breaker.closed_permit:
@@ -370,13 +386,16 @@ class ToolOrchestrator:
         """
         state = CircuitState.OPEN
         wait: float | None = None
-        if not self._clock_is_the_loops:
-            wait = entry.breaker.open_for(self._clock())
-        if not wait:
-            refusal = self._execution.refusal(entry)
-            if refusal is None:
-                return None
-            state, wait = refusal
+        try:
+            if not self._clock_is_the_loops:
+                wait = entry.breaker.open_for(self._clock())
+            if not wait:
+                refusal = self._execution.refusal(entry)
+                if refusal is None:
+                    return None
+                state, wait = refusal
+        except Exception:
+            return None  # the clock failed, and the long path says so
         entry.figures.rejected += 1
         if self._observers.listening:
             self._observers.tell(
@@ -387,8 +406,7 @@ class ToolOrchestrator:
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
     ) -> str:
-        request = Request(name, args, call_id, context)
-        return (await self._execution.run(request)).content
+        return await self._execution.text(Request(name, args, call_id, context))
 
     async def _run_one(self, context: Mapping[str, Any], entry: Any) -> ToolResult:
         try:

@@ -41,7 +41,7 @@ class Flight:
         is_probe: Whether the circuit's fate hangs on it.
         nested: Whether it runs under the permit of a probe that called it, which
             alone votes.
-        number: Its key in the tool's ``flights``.
+        number: The tool's figures know it by this.
         started: When it began, on the orchestrator's clock.
         task: The asyncio task that it runs in, ``None`` on trio.
         requests: How often that task had been asked to cancel when it began.
@@ -94,10 +94,9 @@ class Flight:
         """
         Note which asyncio task this is, and what has been asked of it before.
         """
-        if _loop.running_loop() is not None:
-            self.task = task = _loop.running_task()
-            if task is not None:
-                self.requests = _loop.cancel_requests(task)
+        self.task = task = _loop.this_task()
+        if task is not None:
+            self.requests = _loop.cancel_requests(task)
 
     def task_was_cancelled(self) -> bool:
         """

@@ -4,6 +4,7 @@ Figures of one tool: counted in place by the orchestrator, shown as frozen snaps
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 
@@ -57,11 +58,17 @@ class Figures:
     Attributes:
         begun: Executions that were begun; also the number of the latest.
         not_run: Those of them that the arguments kept from entering the tool.
-        flights: When each execution that is going on began, by its number, oldest
+        alone: The number of an execution that is going on and began while there was
+            no other such one, or 0. A call that nobody shares the tool with costs no
+            entry in a dict.
+        alone_since: When that one began.
+        flights: When each of the others that are going on began, by its number, oldest
             first. It is never copied or searched while calls are made.
     """
 
     __slots__ = (
+        "alone",
+        "alone_since",
         "begun",
         "cancelled",
         "flights",
@@ -80,7 +87,36 @@ class Figures:
         self.total_failures = self.cancelled = self.ignored = 0
         self.late = self.timeouts = 0
         self.total_time = 0.0
+        self.alone = 0
+        self.alone_since = 0.0
         self.flights: dict[int, float] = {}
+
+    def begin(self, now: float) -> int:
+        """
+        An execution begins; its number. ``dispatch`` has this written out.
+        """
+        number = self.begun = self.begun + 1
+        if self.alone:
+            self.flights[number] = now
+        else:
+            self.alone, self.alone_since = number, now
+        return number
+
+    def end(self, number: int) -> None:
+        """
+        That execution has ended.
+        """
+        if number == self.alone:
+            self.alone = 0
+        else:
+            del self.flights[number]
+
+    @property
+    def in_flight(self) -> int:
+        """
+        Executions that are going on.
+        """
+        return len(self.flights) + (self.alone > 0)
 
     @property
     def calls(self) -> int:
@@ -95,7 +131,7 @@ class Figures:
         Executions that succeeded: those that did not end in another way. What is most
         frequent is not counted, which a call is cheaper for.
         """
-        ended = self.calls - len(self.flights)
+        ended = self.calls - self.in_flight
         return ended - self.total_failures - self.cancelled - self.ignored
 
     @property
@@ -103,7 +139,7 @@ class Figures:
         """
         Seconds an execution took on average; 0 before the first has ended.
         """
-        ended = self.begun - self.not_run - len(self.flights)
+        ended = self.calls - self.in_flight
         return max(0.0, self.total_time / ended) if ended > 0 else 0.0
 
     def snapshot(
@@ -112,9 +148,9 @@ class Figures:
         """
         The figures as they are; ``now`` is the clock's, ``None`` where it has none.
         """
-        oldest = 0.0
-        if self.flights and now is not None:
-            oldest = max(0.0, now - next(iter(self.flights.values())))
+        began = [self.alone_since] if self.alone else []
+        began.extend(itertools.islice(self.flights.values(), 1))
+        oldest = max(0.0, now - min(began)) if began and now is not None else 0.0
         return ToolStats(
             state=state,
             failures=failures,
@@ -128,7 +164,7 @@ class Figures:
             timeouts=self.timeouts,
             cancelled=self.cancelled,
             ignored=self.ignored,
-            in_flight=len(self.flights),
+            in_flight=self.in_flight,
             oldest_in_flight=oldest,
             last_error=last_error,
         )

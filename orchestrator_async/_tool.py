@@ -201,8 +201,10 @@ class Binder:
         Raises:
             InvalidArgumentsError: They do not fit; says which and why.
         """
+        if type(args) is dict:
+            return self._as_given(args) if self.check is None else self.check(args)
         if args is None:
-            args = {}
+            return self.bind({})
         if isinstance(args, (str, bytes, bytearray)):
             return self._from_text(args)
         if not isinstance(args, Mapping):
@@ -235,8 +237,9 @@ class Binder:
         args = dict(args)
         if self.context_parameter is not None and self.context_parameter in args:
             raise self._wrong(self.context_parameter, "not to be given")
-        if not all(isinstance(key, str) for key in args):
-            raise self._wrong("(all)", "names that are text")
+        for key in args:
+            if not isinstance(key, str):
+                raise self._wrong("(all)", "names that are text")
         return args
 
     def _wrong(self, argument: str, expected: str) -> InvalidArgumentsError:

@@ -17,6 +17,7 @@ import anyio
 import anyio.from_thread
 import pydantic
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -410,3 +411,72 @@ async def test_a_clock_that_fails_when_a_call_ends_loses_no_permit() -> None:
     await orch.dispatch("tool")
     assert asked >= broken > readings
     assert orch.stats("tool").in_flight == 0
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+async def test_a_clock_that_fails_now_and_then_is_no_mistake_of_the_tools(at: int) -> None:
+    registry = Registry()
+    asked = 0
+
+    @registry.tool
+    async def well() -> str:
+        return "well"
+
+    @registry.tool
+    async def ill() -> str:
+        raise ValueError("ill")
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == at:
+            raise OSError("no time")
+        return float(asked)
+
+    orch = ToolOrchestrator(registry, clock=clock, failure_threshold=1)
+    for name in ("well", "ill", "ill", "well", "ill"):
+        assert isinstance(await orch.dispatch(name), str)
+    asked = 100
+    figures = orch.stats("well")
+    assert (figures.total_failures, figures.in_flight) == (0, 0)
+    assert figures.calls == figures.successes
+    assert orch.circuit("well").failures == 0
+    assert orch.stats("ill").in_flight == 0
+
+
+async def test_figures_tell_the_calls_that_go_on_whoever_ends_first() -> None:
+    registry = Registry()
+    ends = [anyio.Event() for _ in range(4)]
+    now = 0.0
+
+    @registry.tool
+    async def wait(number: int) -> str:
+        await ends[number].wait()
+        return "done"
+
+    orch = ToolOrchestrator(registry, clock=lambda: now)
+
+    async def seen() -> tuple[int, float]:
+        await wait_all_tasks_blocked()
+        stats = orch.stats("wait")
+        assert stats.calls == stats.successes + stats.in_flight
+        return stats.in_flight, stats.oldest_in_flight
+
+    async with anyio.create_task_group() as group:
+        for number in range(3):
+            group.start_soon(orch.dispatch, "wait", {"number": number})
+            await wait_all_tasks_blocked()
+            now += 10
+        assert await seen() == (3, 30)
+        ends[1].set()
+        assert await seen() == (2, 30)
+        ends[0].set()
+        assert await seen() == (1, 10)
+        group.start_soon(orch.run, "wait", {"number": 3})
+        await wait_all_tasks_blocked()
+        now += 1
+        assert await seen() == (2, 11)
+        ends[2].set()
+        assert await seen() == (1, 1)
+        ends[3].set()
+        assert await seen() == (0, 0)
