@@ -68,16 +68,19 @@ class Answers:
         By the number of worker threads that the tool may have.
         """
         entry.figures.rejected += 1
-        wait = max(1.0, entry.figures.average)
-        error = LimitExceededError(
-            tool_name=entry.name,
-            limit="threads",
-            size=entry.settings.max_threads,
-            retry_after=wait,
-        )
-        more = {"limit": error.limit, "retry_after": math.ceil(wait)}
+        error = self.no_thread(entry, entry.settings.max_threads, "threads")
+        more = {"limit": error.limit, "retry_after": math.ceil(error.retry_after)}
         text = error_text(str(error), entry.name, **more)
         return self._turn_away(entry.name, error, "limit", text, request, entry)
+
+    def no_thread(self, entry: Entry, size: int, limit: str) -> LimitExceededError:
+        """
+        There is no thread for the tool, by its own limit or by the system's.
+        """
+        wait = max(1.0, entry.figures.average)
+        return LimitExceededError(
+            tool_name=entry.name, limit=limit, size=size, retry_after=wait
+        )
 
     def invalid(
         self, entry: Entry, error: InvalidArgumentsError, request: Request
@@ -167,6 +170,9 @@ class Answers:
         more: dict[str, Any] = {"execution_time": round(end.duration, 3)}
         if end.timed_out:
             return error_text(str(error), entry.name, timeout=True, **more)
+        if type(error) is LimitExceededError and error.tool_name == entry.name:
+            wait = math.ceil(error.retry_after)
+            return error_text(str(error), entry.name, limit=error.limit, retry_after=wait)
         more = {"error_type": type(error).__name__, **more}
         if blames_arguments(error, entry.name):
             return self._invalid_text(error, entry.name, **more)

@@ -215,9 +215,10 @@ class Breaker:
         if permit is self.closed_permit:
             self.failures = 0
             return _COUNTED
-        if not self.covers(permit):
+        in_time = self.covers(permit)
+        self._free(permit)
+        if not in_time:
             return _LATE
-        permit.spent = True
         self.failures = 0
         return Ruling(False, self._move(CircuitState.CLOSED, "the probe succeeded"))
 
@@ -251,8 +252,6 @@ class Breaker:
         self._isolations += 1
         if self._isolations > 1:
             return None
-        if self._base is CircuitState.HALF_OPEN:
-            self._base, self._reopen_at = CircuitState.OPEN, -math.inf
         return self._begin(old, "isolated by hand")
 
     def release(self) -> Transition | None:
@@ -266,6 +265,13 @@ class Breaker:
             return None
         return self._begin(CircuitState.ISOLATED, "released by hand")
 
+    def release_all(self) -> Transition | None:
+        """
+        Take every isolation back.
+        """
+        self._isolations = min(self._isolations, 1)
+        return self.release()
+
     def disable(self) -> Transition:
         """
         Admit every call, and go on counting, until ``reset``.
@@ -278,6 +284,13 @@ class Breaker:
         """
         self.failures = 0
         return self._move(CircuitState.CLOSED, "reset by hand")
+
+    def configure(self, settings: BreakerSettings) -> None:
+        """
+        Go on with other settings. A circuit that is open stays so no longer than they say.
+        """
+        self.settings = settings
+        self._cap()
 
     def rebase(self, now: float) -> None:
         """
@@ -333,13 +346,18 @@ class Breaker:
 
     def _give_back(self, permit: Permit, now: float) -> bool:
         """
-        Free the probe's place if this permit holds it; whether it held it in time.
+        Free the probe's place if this permit holds it; whether it still had a say.
         """
+        if not self._free(permit) or permit.generation != self.generation:
+            return False
+        return self._tick(now) < self._lease_until
+
+    def _free(self, permit: Permit) -> bool:
         permit.spent = True
         if permit is not self.probe:
             return False
         self.probe = None
-        return self._tick(now) < self._lease_until
+        return True
 
     def _move(self, new: CircuitState, reason: str) -> Transition:
         old = self.state
@@ -348,10 +366,13 @@ class Breaker:
 
     def _begin(self, old: CircuitState, reason: str) -> Transition:
         """
-        Start a generation: what was admitted before decides nothing from here on.
+        Start a generation: what was admitted before decides nothing from here on. A
+        probe that an isolation has covered keeps its place, though, until its lease
+        ends: a second one beside it would be one too many.
         """
         self.generation += 1
-        self.probe = None
+        if self._base is not CircuitState.HALF_OPEN or old is CircuitState.OPEN:
+            self.probe = None
         lets_all_run = not self._isolations and self._base in _LETTING
         self.closed_permit = Permit(self.generation) if lets_all_run else None
         return Transition(old, self.state, reason)

@@ -107,8 +107,7 @@ class Circuit:
         Lift every isolation, whoever holds it.
         """
         self._isolated_anew += 1
-        while self.breaker.state is CircuitState.ISOLATED:
-            self._announce(self.breaker.release())
+        self._announce(self.breaker.release_all())
 
     def disable(self) -> None:
         """

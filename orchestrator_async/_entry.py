@@ -59,6 +59,7 @@ class Entry:
         settings: ToolSettings,
         circuit: Circuit,
         figures: Figures,
+        slots: Slots | None,
         clean: Callable[[str], str],
     ) -> None:
         self.tool = tool
@@ -75,7 +76,7 @@ class Entry:
         self.judge, self.reads_values = _judge_of(settings)
         self._clean = clean
         self._complained = False
-        self.slots = None if self.is_async else Slots(settings.max_threads)
+        self.slots = slots
         self.simple = (
             self.is_async and self.judge is None and self.binder.context_parameter is None
         )
@@ -89,14 +90,6 @@ class Entry:
         Seconds that a probe by this tool may hold its place.
         """
         return self.settings.lease(self.breaker.settings)
-
-    def take_over(self, before: Entry) -> None:
-        """
-        Go on with the threads of the tool that this one has replaced, some of which
-        may still run.
-        """
-        if self.slots and before.slots and self.slots.size == before.slots.size:
-            self.slots = before.slots
 
     def refusal_error(self, refusal: Refusal) -> CircuitOpenError:
         """

@@ -12,14 +12,16 @@ import functools
 import inspect
 import math
 import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
+from . import _loop
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
 from ._calls import Request, ToolContext, ToolResult, result
@@ -29,7 +31,7 @@ from ._events import Observers, finished
 from ._fleet import Fleet
 from ._outcome import Verdict
 from ._settle import End, Flight, end_with_error, end_with_value
-from ._threads import ThreadedCall
+from ._threads import NoThreadError, ThreadedCall
 from ._traceback import binds_arguments, raise_as_it_was
 
 _TURNS: Final = 3
@@ -251,7 +253,11 @@ class Execution:
             arguments = {**arguments, entry.binder.context_parameter: context}
         if flight.thread is None:
             return await entry.fn(**arguments)
-        value = await flight.thread.wait(functools.partial(entry.fn, **arguments))
+        try:
+            value = await flight.thread.wait(functools.partial(entry.fn, **arguments))
+        except NoThreadError as error:
+            count = threading.active_count()
+            raise self._answers.no_thread(entry, count, "system threads") from error
         return await value if inspect.isawaitable(value) else value
 
     # Landing
@@ -387,8 +393,11 @@ async def _reassert(flight: Flight) -> None:
     tool blocked the loop needs some turns of the loop to be acted on. A request to an
     asyncio task is made once only: what was delivered and swallowed is gone.
     """
-    for _ in range(_TURNS):
-        await checkpoint_if_cancelled()
-        await checkpoint()
     if flight.task_was_cancelled():
+        if _loop.is_to_be_cancelled(flight.task):
+            await checkpoint()
         raise anyio.get_cancelled_exc_class()
+    for _ in range(_TURNS):
+        # Not checkpoint_if_cancelled, which waits for ever where the scope has been left
+        # and nobody delivers: in a call from a thread that was given up, say.
+        await checkpoint()

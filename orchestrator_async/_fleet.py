@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from weakref import WeakValueDictionary
 
 from ._breaker import CircuitState, Transition
 from ._circuit import Circuit
@@ -16,6 +17,7 @@ from ._log import logger
 from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
 from ._registry import Registry
 from ._stats import Figures
+from ._threads import Slots
 from ._tool import Tool
 
 
@@ -43,6 +45,8 @@ class Fleet:
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
+        # Kept alive by the calls whose threads run, and by the entries.
+        self._slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         registry.watch(self)
 
     def entry(self, tool: Tool) -> Entry:
@@ -56,12 +60,25 @@ class Fleet:
         if entry is None:
             settings = ToolSettings.of(tool.policy, self._policy)
             circuit = self.circuit(tool.circuit_name)
-            entry = Entry(tool, settings, circuit, self.figures(tool.name), self._clean)
-            if tool.name in self._kept:
-                entry.take_over(self._kept[tool.name])
+            slots = self._slots_of(tool, settings)
+            figures = self.figures(tool.name)
+            entry = Entry(tool, settings, circuit, figures, slots, self._clean)
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
         return entry
+
+    def _slots_of(self, tool: Tool, settings: ToolSettings) -> Slots | None:
+        """
+        The threads' places of a plain function: those of the tool that had its name
+        before, if some of its threads still run, so that no hung tool gets a second set.
+        """
+        if tool.is_async:
+            return None
+        slots = self._slots.get(tool.name)
+        if slots is None:
+            slots = self._slots[tool.name] = Slots(settings.max_threads)
+        slots.size = settings.max_threads
+        return slots
 
     def called(self) -> list[str]:
         """
@@ -94,7 +111,8 @@ class Fleet:
         circuit = self.circuits.get(name)
         if circuit is None:
             circuit = self.circuits[name] = Circuit(name, settings, self._changed)
-        circuit.breaker.settings = settings
+        elif circuit.breaker.settings is not settings:
+            circuit.breaker.configure(settings)
         return circuit
 
     def _no_circuit(self, name: str) -> UnknownToolError:

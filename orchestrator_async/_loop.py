@@ -93,12 +93,47 @@ def cancel_requests(task: Any) -> int:
 
     A request that has not been delivered yet is left out: it will be, in the call that
     begins now. One that was delivered before is old: cleanup code after a cancellation
-    may call tools.
+    may call tools. Those of anyio's scopes are left out too: a scope asks again and again,
+    and takes back what it has asked for.
+    """
+    requests = all_requests(task)
+    return requests - 1 if requests and is_to_be_cancelled(task) else requests
+
+
+def all_requests(task: Any) -> int:
+    """
+    How many requests to cancel this asyncio task there are, those of scopes left out.
     """
     requests: int = task.cancelling()
-    if requests and getattr(task, "_must_cancel", False):
-        requests -= 1
-    return requests
+    return max(0, requests - _requests_of_scopes(task)) if requests else 0
+
+
+def is_to_be_cancelled(task: Any) -> bool:
+    """
+    Whether a request to cancel this asyncio task has yet to be delivered.
+    """
+    return bool(getattr(task, "_must_cancel", False))
+
+
+def _requests_of_scopes(task: Any) -> int:
+    """
+    How many requests to cancel the task come from the scopes that it is in.
+
+    Anyio counts them in private, and not those that a scope makes to the tasks of a group
+    that it is around: what comes beside such a scope may all be its own.
+    """
+    found = 0
+    with suppress(ImportError, AttributeError, KeyError, TypeError):
+        from anyio._backends._asyncio import _task_states
+
+        scope: Any = _task_states[task].cancel_scope
+        while scope is not None:
+            if scope._host_task is task:
+                found += scope._pending_uncancellations or 0
+            elif scope._cancel_called:
+                return int(task.cancelling())
+            scope = scope._parent_scope
+    return found
 
 
 def is_cancellation_of_asyncio(error: BaseException) -> bool:

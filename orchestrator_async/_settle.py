@@ -24,6 +24,7 @@ from ._errors import (
     ToolCancelledError,
     ToolTimeoutError,
 )
+from ._groups import take_back_requests
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
@@ -102,7 +103,10 @@ class Flight:
         """
         Whether somebody has asked asyncio to cancel the task since the call began.
         """
-        return self.task is not None and self.task.cancelling() > self.requests
+        task = self.task
+        if task is None or task.cancelling() <= self.requests:
+            return False
+        return _loop.all_requests(task) > self.requests
 
     def caller_is_cancelled(self) -> bool:
         """
@@ -112,6 +116,21 @@ class Flight:
             return True
         deadline = anyio.current_effective_deadline()
         return deadline <= anyio.current_time()
+
+    def take_back_requests(self, error: BaseException) -> None:
+        """
+        Do not count what a task group of the tool has asked of the task for itself.
+        """
+        unaccounted = _loop.all_requests(self.task) - self.requests
+        take_back_requests(self.task, error, unaccounted)
+
+    def closed_by(self) -> GeneratorExit | None:
+        """
+        What ended the tool, if its coroutine was closed beneath a scope of ours.
+        """
+        if self.closing is None and self.thread is not None:
+            return self.thread.closing
+        return self.closing
 
     def timeout_struck(self) -> bool:
         """
@@ -191,11 +210,11 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
     end = End(Verdict.SUCCESS, value)
     entry = flight.entry
     struck = flight.timeout_struck()
-    if flight.task_was_cancelled() or (struck and flight.caller_is_cancelled()):
+    asked = flight.task_was_cancelled()
+    if asked or (struck and flight.caller_is_cancelled()):
         # The tool swallowed the caller's cancellation. A scope asserts it again at the
         # caller's next checkpoint; a request to an asyncio task is made once.
-        end.reassert = anyio.current_effective_deadline() > anyio.current_time()
-        end.cancelled = True
+        end.reassert, end.cancelled = asked, True
     elif struck:
         end.timed_out, end.verdict = True, Verdict.FAILURE
     if render:
@@ -219,11 +238,13 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     """
     The end of a call out of whose tool an exception came.
     """
-    closing = error if isinstance(error, GeneratorExit) else flight.closing
+    closing = error if isinstance(error, GeneratorExit) else flight.closed_by()
     if closing is not None:
         # The coroutine is being closed; there may be no loop left to ask.
         return End(Verdict.IGNORE, error=error, goes_up=closing)
     entry = flight.entry
+    if flight.task_was_cancelled():
+        flight.take_back_requests(error)
     own, cancellation = _part(error)
     if flight.caller_is_cancelled():
         up = error if own is not None and _is_fatal(own) else _as_it_came(cancellation)

@@ -32,28 +32,44 @@ if TYPE_CHECKING:
 _IDLE_SECONDS: Final = 10.0
 
 
+class NoThreadError(RuntimeError):
+    """
+    The system has no thread to spare; the function was not entered.
+    """
+
+
 class Slots:
     """
     So many places. Taking one never waits; releasing one works from any thread.
+
+    Attributes:
+        size: How many. It may be changed while places are taken.
+        taken: How many of them are in use.
     """
 
-    __slots__ = ("_free", "size")
+    __slots__ = ("__weakref__", "_lock", "size", "taken")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._free = threading.BoundedSemaphore(size)
+        self.taken = 0
+        self._lock = threading.Lock()
 
     def take(self) -> bool:
         """
         Take a place; whether there was one.
         """
-        return self._free.acquire(blocking=False)
+        with self._lock:
+            if self.taken >= self.size:
+                return False
+            self.taken += 1
+            return True
 
     def release(self) -> None:
         """
         Give a place back.
         """
-        self._free.release()
+        with self._lock:
+            self.taken -= 1
 
 
 class ThreadedCall:
@@ -62,17 +78,24 @@ class ThreadedCall:
 
     The slot is given back once: by the thread when the function has ended, or here if
     the call was given up before a thread took it up.
+
+    Attributes:
+        closing: What ended the wait if the coroutine was closed.
+        error: What the function has raised.
+        running: Whether the function is running at this moment.
     """
 
     __slots__ = (
         "_context",
         "_done",
         "_fn",
+        "_given_up",
         "_result",
         "_scope",
         "_slots",
         "_taken",
         "_token",
+        "closing",
         "error",
         "running",
     )
@@ -87,7 +110,9 @@ class ThreadedCall:
         self._scope: anyio.CancelScope | None = None
         self._result: Any = None
         self.error: BaseException | None = None
+        self.closing: GeneratorExit | None = None
         self.running = False
+        self._given_up = False
 
     async def wait(self, fn: Callable[[], Any]) -> Any:
         """
@@ -98,21 +123,17 @@ class ThreadedCall:
         self._fn = fn
         try:
             if _loop.running_loop() is None:
-                await anyio.to_thread.run_sync(
-                    self.run,
-                    abandon_on_cancel=True,
-                    limiter=anyio.CapacityLimiter(math.inf),
-                )
+                await self._wait_for_anyio()
             else:
                 self._token = current_token()
                 self._context = contextvars.copy_context()
                 self._done = anyio.Event()
                 with anyio.CancelScope() as self._scope:
                     _submit(self)
-                    await self._done.wait()
+                    await self._wait_until_done()
+            error, self.error = self.error, None
         finally:
             self.give_up()
-        error, self.error = self.error, None
         try:
             if error is not None:
                 raise error
@@ -120,10 +141,31 @@ class ThreadedCall:
         finally:
             del error
 
+    async def _wait_until_done(self) -> None:
+        assert self._done is not None
+        try:
+            await self._done.wait()
+        except GeneratorExit as closing:
+            # The scope around this may raise something else in its place.
+            self.closing = closing
+            raise
+
+    async def _wait_for_anyio(self) -> None:
+        try:
+            await anyio.to_thread.run_sync(
+                self.run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(math.inf)
+            )
+        except RuntimeError as error:
+            # The function's own errors do not come this way.
+            if self._taken.locked():
+                raise
+            raise NoThreadError(str(error)) from error
+
     def give_up(self) -> None:
         """
         Do not begin any more. Gives the slot back if no thread has begun.
         """
+        self._given_up, self.error = True, None
         if self._taken.acquire(blocking=False):
             self._fn = None
             self._slots.release()
@@ -143,7 +185,9 @@ class ThreadedCall:
             # A generator's body is the tool's too, and has no business in the loop.
             self._result = drained(value) if isinstance(value, Generator) else value
         except BaseException as error:
-            self.error = error
+            # Nobody takes it any more, and its traceback holds this object.
+            if not self._given_up:
+                self.error = error
         finally:
             self.running = False
             self._slots.release()
@@ -230,7 +274,10 @@ def _submit(call: ThreadedCall) -> None:
         worker = _idle.pop()
     except IndexError:
         worker = _Worker()
-        worker.start()
+        try:
+            worker.start()
+        except RuntimeError as error:
+            raise NoThreadError(str(error)) from error
     worker.inbox.put(call)
 
 

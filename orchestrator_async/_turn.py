@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
-from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
+from anyio.lowlevel import checkpoint
 
 from ._calls import ToolResult
 from ._settle import fatal_in
@@ -50,10 +50,10 @@ class Turn:
         try:
             async with anyio.create_task_group() as group:
                 for index, call in enumerate(calls):
-                    await self._take_place()
+                    place = await self._take_place()
                     if self._interrupted:
                         break
-                    group.start_soon(self._work, group.cancel_scope, index, call)
+                    group.start_soon(self._work, group.cancel_scope, place, index, call)
         except BaseExceptionGroup as errors:
             interrupt = fatal_in(errors)
             if interrupt is None:
@@ -65,38 +65,42 @@ class Turn:
             raise_as_it_was(self._raised[min(self._raised)])
         # Taken out, as the group's own cycles keep this object a while.
         found, self._results = self._results, {}
-        return [found[index] for index in range(len(calls))]
+        # A task that asyncio was asked to cancel before its first step has never run.
+        return [
+            found[index] if index in found else self._broken_off(call)
+            for index, call in enumerate(calls)
+        ]
 
-    async def _take_place(self) -> None:
+    async def _take_place(self) -> _Place | None:
         if self._places is None:
-            return
+            return None
         try:
             self._places.acquire_nowait()
         except anyio.WouldBlock:
             await self._places.acquire()
+        return _Place(self._places)
 
     def _raise_interrupt(self) -> None:
         for error in self._raised.values():
             if not isinstance(error, Exception):
                 raise_as_it_was(error)
 
-    async def _work(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
+    async def _work(
+        self, scope: anyio.CancelScope, place: _Place | None, index: int, call: Any
+    ) -> None:
         try:
             if not self._interrupted:
                 await self._answer(scope, index, call)
         finally:
-            if self._places is not None:
-                self._places.release()
+            if place is not None:
+                place.release()
 
     async def _answer(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
         try:
             self._results[index] = await self._run(call)
         except anyio.get_cancelled_exc_class():
-            # If it is the group that is cancelled, this says so again. Where asyncio
-            # cancels every task there is, it takes the group a turn to be told.
-            for _ in range(3):
-                await checkpoint_if_cancelled()
-                await checkpoint()
+            if await _is_cancelled():
+                raise
             self._results[index] = self._broken_off(call)
         except Exception as error:
             self._raised[index] = error
@@ -106,3 +110,43 @@ class Turn:
             self._raised[index] = error
             self._interrupted = True
             scope.cancel()
+
+
+async def _is_cancelled() -> bool:
+    """
+    Whether it is the group that is cancelled, and not this task alone.
+
+    Where asyncio cancels every task there is, it takes the group a turn to be told. A
+    request to this task that is delivered meanwhile is of no more account than the one
+    before.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    for _ in range(3):
+        if anyio.current_effective_deadline() <= anyio.current_time():
+            return True
+        try:
+            await checkpoint()
+        except cancelled:
+            continue
+    return anyio.current_effective_deadline() <= anyio.current_time()
+
+
+class _Place:
+    """
+    A place among those that may run at one time.
+
+    It is given back once, when the call has ended, or when its task is gone without
+    having run: asyncio drops a task that was cancelled before its first step.
+    """
+
+    __slots__ = ("_places",)
+
+    def __init__(self, places: anyio.Semaphore) -> None:
+        self._places: anyio.Semaphore | None = places
+
+    def release(self) -> None:
+        places, self._places = self._places, None
+        if places is not None:
+            places.release()
+
+    __del__ = release

@@ -449,9 +449,64 @@ def test_after_an_isolation_a_half_open_circuit_is_probed_anew() -> None:
     assert breaker.succeeded(probe).late
     breaker.release()
 
-    assert breaker.state is CircuitState.OPEN
+    assert breaker.state is CircuitState.HALF_OPEN
     assert admitted(breaker, RESET) is not probe
     assert breaker.state is CircuitState.HALF_OPEN
+
+
+@pytest.mark.parametrize("verdict", ["succeeded", "failed", "ignored"])
+def test_an_isolation_during_a_probe_lets_no_second_one_in_beside_it(verdict: str) -> None:
+    breaker, probe = probing()
+    for _ in range(2):
+        breaker.isolate()
+        breaker.release()
+    assert breaker.state is CircuitState.HALF_OPEN
+    assert refused(breaker, RESET).retry_after == 1
+
+    now = () if verdict == "succeeded" else (RESET,)
+    assert getattr(breaker, verdict)(probe, *now) == Ruling(True, None)
+    assert breaker.state is CircuitState.HALF_OPEN
+    assert breaker.failures == 3
+    second = admitted(breaker, RESET)
+    assert not breaker.succeeded(second).late
+    assert breaker.state is CircuitState.CLOSED
+
+
+def test_a_probe_that_an_isolation_covers_keeps_its_place_until_its_lease_ends() -> None:
+    breaker, probe = probing()
+    breaker.isolate()
+    breaker.release()
+    refused(breaker, RESET + LEASE - 1)
+    second = admitted(breaker, RESET + LEASE)
+    assert breaker.succeeded(probe).late
+    assert breaker.probe is second
+    assert not breaker.succeeded(second).late
+
+
+def test_isolations_are_lifted_together_in_one_change() -> None:
+    breaker = closed()
+    for _ in range(3):
+        breaker.isolate()
+    generation = breaker.generation
+    lifted = breaker.release_all()
+    assert lifted is not None
+    assert (lifted.old, lifted.new) == (CircuitState.ISOLATED, CircuitState.CLOSED)
+    assert breaker.generation == generation + 1
+    assert breaker.release_all() is None
+
+
+def test_a_shorter_reset_timeout_reaches_a_circuit_that_is_open() -> None:
+    breaker = opened()
+    refused(breaker, 10)
+    breaker.configure(BreakerSettings(failure_threshold=3, reset_timeout=5))
+    assert refused(breaker, 10).retry_after == 5
+    admitted(breaker, 15)
+
+
+def test_a_longer_reset_timeout_does_not_keep_a_circuit_open_for_longer() -> None:
+    breaker = opened()
+    breaker.configure(BreakerSettings(failure_threshold=3, reset_timeout=2 * RESET))
+    admitted(breaker, RESET)
 
 
 def test_failures_are_kept_under_an_isolation() -> None:

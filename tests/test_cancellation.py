@@ -1314,3 +1314,153 @@ async def test_who_keeps_asking_in_vain_can_be_cancelled_and_starves_nobody(
 
     assert 0 < turns < 10_000
     assert service.runs == 0
+
+
+# asyncio's groups ask their own task to be cancelled
+
+
+async def fail_soon() -> str:
+    await asyncio.sleep(0)
+    raise ConnectionError("the service is down")
+
+
+async def group_that_waits() -> str:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(fail_soon())
+        tasks.create_task(asyncio.sleep(1000))
+    return "fine"
+
+
+async def groups_within_a_group() -> str:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(group_that_waits())
+        tasks.create_task(group_that_waits())
+    return "fine"
+
+
+async def another_error_for_that_of_a_group() -> str:
+    try:
+        return await group_that_waits()
+    except* ConnectionError:
+        raise RuntimeError("no pages") from None
+
+
+async def one_group_after_another() -> str:
+    try:
+        return await group_that_waits()
+    except ExceptionGroup:
+        return await group_that_waits()
+
+
+@asyncio_only
+@each_answer
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        group_that_waits,
+        groups_within_a_group,
+        another_error_for_that_of_a_group,
+        one_group_after_another,
+    ],
+)
+async def test_the_failure_of_a_group_that_waits_is_no_cancellation(
+    behaviour: Callable[[], Awaitable[Any]], answer: str
+) -> None:
+    orch, service = bench(HandClock(), policy=BreakerPolicy(failure_threshold=3))
+    service.behaviour = behaviour
+    task = asyncio.current_task()
+    assert task is not None
+    for _ in range(3):
+        with suppress(ExceptionGroup, RuntimeError):
+            await ask(orch, answer)
+    assert orch.get_fleet_stats()["tool"]["total_failures"] == 3
+    assert orch.circuit("tool").state == "open"
+    assert task.cancelling() == 0
+    assert_adds_up(orch)
+
+
+@asyncio_only
+async def test_a_request_is_not_lost_beside_that_of_a_group() -> None:
+    orch, service = bench(HandClock())
+
+    async def swallow_and_fail_in_a_group() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+        return await group_that_waits()
+
+    service.behaviour = swallow_and_fail_in_a_group
+    task = asyncio.create_task(orch.dispatch("tool"))
+    await when_blocked()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert_untouched(orch)
+
+
+# A request to the task and the cancellation of a scope at one time
+
+
+@asyncio_only
+@pytest.mark.parametrize("answer", ["dispatch", "call", "run"])
+async def test_a_request_is_not_lost_beside_the_cancellation_of_a_scope(
+    answer: str,
+) -> None:
+    orch, service = bench(HandClock())
+    went_on = False
+    scope = anyio.CancelScope()
+
+    async def swallow_both() -> str:
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+        return "value"
+
+    async def agent() -> None:
+        nonlocal went_on
+        with scope:
+            await ask(orch, answer)
+        went_on = True
+
+    service.behaviour = swallow_both
+    task = asyncio.create_task(agent())
+    await when_blocked()
+    task.cancel()
+    await when_blocked()
+    scope.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not went_on
+    assert_untouched(orch)
+
+
+@asyncio_only
+@pytest.mark.parametrize("answer", ["dispatch", "call", "run"])
+async def test_the_cancellation_of_a_scope_alone_is_no_request_to_the_task(
+    answer: str,
+) -> None:
+    orch, service = bench(HandClock())
+    scope = anyio.CancelScope()
+
+    async def swallow() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+        return "value"
+
+    service.behaviour = swallow
+    seen: list[Any] = []
+
+    async def agent() -> str:
+        with scope:
+            seen.append(await ask(orch, answer))
+            await anyio.lowlevel.checkpoint()
+            seen.append("not cancelled")
+        return "went on"
+
+    task = asyncio.create_task(agent())
+    await when_blocked()
+    scope.cancel()
+    assert await task == "went on"
+    assert len(seen) == 1
+    assert scope.cancelled_caught
+    assert task.cancelling() == 0
+    assert_untouched(orch)

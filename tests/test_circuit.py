@@ -25,6 +25,7 @@ from orchestrator_async import (
     CallRejected,
     CircuitChanged,
     CircuitOpenError,
+    Event,
     InvalidArgumentsError,
     LimitExceededError,
     OrchestratorError,
@@ -990,3 +991,75 @@ async def test_tasks_that_begin_eagerly_are_cancelled_like_others() -> None:
     assert task.cancelled()
     assert orch.circuit("tool").failures == 0
     assert_adds_up(orch)
+
+
+# Settings that change, and observers that answer back
+
+
+async def test_a_tool_that_joins_an_open_circuit_with_a_shorter_time_is_told_the_truth() -> (
+    None
+):
+    registry, clock = Registry(), HandClock()
+
+    @registry.tool(circuit="db")
+    async def read() -> str:
+        raise ConnectionError("down")
+
+    orch = ToolOrchestrator(registry, clock=clock, reset_timeout=300)
+    for _ in range(3):
+        await orch.dispatch("read")
+
+    @registry.tool(circuit="db", policy=BreakerPolicy(reset_timeout=5))
+    async def write() -> str:
+        return "written"
+
+    refused = await orch.run("write")
+    assert refused.retry_after == 5
+    clock.turn(refused.retry_after)
+    assert await orch.dispatch("write") == "written"
+
+
+def test_an_observer_that_isolates_what_was_lifted_ends_isolated() -> None:
+    registry = Registry()
+    registry.tool(name="tool")(succeed)
+    orch = ToolOrchestrator(registry)
+    states: list[str] = []
+
+    def guard(event: Event) -> None:
+        if isinstance(event, CircuitChanged):
+            states.append(event.new)
+            if event.new == "closed":
+                orch.circuit("tool").isolate()
+
+    orch.add_observer(guard)
+    orch.circuit("tool").isolate()
+    orch.circuit("tool").isolate()
+    orch.circuit("tool").unisolate()
+    assert states == ["isolated", "closed", "isolated"]
+    assert orch.circuit("tool").state == "isolated"
+
+
+async def test_an_isolation_during_a_probe_lets_no_second_one_in() -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+    await trip(orch, service)
+    clock.turn(300)
+    gate = anyio.Event()
+
+    async def wait() -> str:
+        await gate.wait()
+        return "fine"
+
+    service.behaviour = wait
+    async with anyio.create_task_group() as group:
+        group.start_soon(orch.dispatch, "tool")
+        await when_blocked()
+        for _ in range(3):
+            with orch.circuit("tool").isolate():
+                pass
+            assert (await orch.run("tool")).attempts == 0
+        assert service.running == 1
+        gate.set()
+    assert orch.stats("tool").late == 1
+    assert await orch.dispatch("tool") == "fine"
+    assert orch.circuit("tool").state == "closed"

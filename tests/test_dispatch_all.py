@@ -4,6 +4,8 @@ A turn's parallel calls: each its own answer, in its own place.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -450,3 +452,71 @@ async def test_calls_may_come_from_a_generator() -> None:
     calls = (ToolCall("echo", {"text": str(number)}) for number in range(40))
     results = await turn.orch.dispatch_all(calls, limit=3)
     assert [each.content for each in results] == [str(number) for number in range(40)]
+
+
+# Tasks that asyncio is asked to cancel, one by one
+
+on_asyncio = pytest.mark.parametrize(
+    "anyio_backend", ["asyncio", "asyncio+uvloop"], indirect=True
+)
+
+
+def own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def cancel_again() -> str:
+    own_task().cancel()
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        own_task().cancel()
+    return "no"
+
+
+async def break_off_and_cancel() -> str:
+    try:
+        raise asyncio.CancelledError
+    except asyncio.CancelledError:
+        own_task().cancel()
+        raise
+
+
+@on_asyncio
+@pytest.mark.parametrize("tool", [cancel_again, break_off_and_cancel])
+async def test_a_tool_that_cancels_its_own_task_twice_harms_no_sibling(tool: Any) -> None:
+    turn = Turn()
+    turn.orch.registry.tool(name="odd")(tool)
+    echo = ToolCall("echo", {"text": "x"})
+    results = await turn.orch.dispatch_all([echo, ToolCall("odd"), echo])
+    assert [result.ok for result in results] == [True, False, True]
+    assert results[1].name == "odd"
+
+
+@on_asyncio
+@pytest.mark.parametrize("limit", [None, 1, 2])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
+    limit: int | None,
+) -> None:
+    turn = Turn()
+    before = asyncio.all_tasks()
+
+    async def cancel_what_is_new() -> None:
+        for task in asyncio.all_tasks() - before - {own_task()}:
+            task.cancel()
+
+    supervisor = asyncio.create_task(cancel_what_is_new())
+    calls = [ToolCall("echo", {"text": str(number)}) for number in range(4)]
+    with anyio.fail_after(5):
+        results = await turn.orch.dispatch_all(calls, limit=limit)
+    await supervisor
+    assert [result.name for result in results] == ["echo"] * 4
+    answers = {result.content for result in results if result.ok}
+    broken = [result for result in results if not result.ok]
+    assert broken
+    assert all("broke off" in result.content for result in broken)
+    assert len(answers) + len(broken) == 4
+    gc.collect()

@@ -4,6 +4,7 @@ Plain functions in worker threads: slots, hangs, and a process that ends all the
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import gc
 import json
@@ -32,6 +33,7 @@ from orchestrator_async import (
 )
 
 from .clock import real_time
+from .conftest import LOOPS
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = {
@@ -212,6 +214,174 @@ async def test_a_replaced_tool_does_not_get_a_second_set_of_threads(
     for _ in range(10):
         await orch.dispatch("hang")
     assert hanging.most == 4
+
+
+@real_time
+async def test_another_number_of_threads_is_no_second_set_of_them(hanging: Hanging) -> None:
+    orch = hanging.orch
+    for size, most in ((4, 4), (6, 6), (3, 6), (2, 6)):
+        hanging.registry.tool(
+            name="hang", timeout=0.01, policy=ToolPolicy(max_threads=size), replace=True
+        )(hanging._hang)
+        for _ in range(8):
+            await orch.dispatch("hang")
+        assert hanging.most == most
+
+
+@real_time
+async def test_a_tool_that_is_removed_and_added_again_has_the_threads_it_had(
+    hanging: Hanging,
+) -> None:
+    orch, policy = hanging.orch, ToolPolicy(max_threads=4)
+    for _ in range(3):
+        for _ in range(8):
+            await orch.dispatch("hang")
+        hanging.registry.remove("hang")
+        hanging.registry.tool(name="hang", timeout=0.01, policy=policy)(hanging._hang)
+    assert hanging.most == 4
+    hanging.go_on.set()
+    await until(lambda: hanging.inside == 0)
+    with anyio.fail_after(10):
+        while await orch.dispatch("hang") != "done":  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+
+
+@real_time
+async def test_a_function_that_was_given_up_may_still_call_tools() -> None:
+    registry, begun, go_on = Registry(), threading.Event(), threading.Event()
+    answers: list[str] = []
+
+    @registry.tool
+    async def look_up() -> str:
+        await anyio.lowlevel.checkpoint()
+        raise ConnectionError("down")
+
+    @registry.tool(timeout=0.05)
+    def report() -> str:
+        begun.set()
+        go_on.wait(30)
+        answers.append(anyio.from_thread.run(orch.dispatch, "look_up"))
+        return "done"
+
+    orch = ToolOrchestrator(registry)
+    assert json.loads(await orch.dispatch("report"))["timeout"] is True
+    go_on.set()
+    await until(lambda: answers)
+    assert "down" in answers[0]
+    assert orch.stats("look_up").in_flight == 0
+
+
+@real_time
+async def test_a_call_from_a_thread_that_was_given_up_has_an_answer() -> None:
+    registry, go_on = Registry(), threading.Event()
+    answers: list[str] = []
+
+    @registry.tool
+    async def look_up() -> str:
+        await anyio.lowlevel.checkpoint()
+        raise ConnectionError("down")
+
+    orch = ToolOrchestrator(registry)
+
+    def elsewhere() -> None:
+        go_on.wait(30)
+        answers.append(anyio.from_thread.run(orch.dispatch, "look_up"))
+
+    with anyio.move_on_after(0.05):
+        await anyio.to_thread.run_sync(elsewhere, abandon_on_cancel=True)
+    go_on.set()
+    await until(lambda: answers)
+    assert "down" in answers[0]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_thread_that_cannot_be_had_is_held_against_nobody(loop: str) -> None:
+    # In a process of its own, which has no thread that idles.
+    text = """
+        import anyio, threading, time
+        from orchestrator_async import Registry, ToolOrchestrator
+
+        registry = Registry()
+
+        @registry.tool
+        def convert() -> str:
+            return "done"
+
+        orch = ToolOrchestrator(registry, failure_threshold=1)
+
+        async def main():
+            # Room for a stack that no machine has: a thread cannot be started.
+            threading.stack_size(1 << 46)
+            refused = await orch.run("convert")
+            threading.stack_size(0)
+            print(refused.content)
+            print(refused.verdict, type(refused.error).__name__)
+            print(orch.circuit("convert").state, await orch.dispatch("convert"))
+
+        anyio.run(main, backend=BACKEND)
+        print(time.monotonic())
+    """
+    said, verdict, after = run_script(text, loop)[0].splitlines()
+    assert json.loads(said)["limit"] == "system threads"
+    assert verdict == "ignore LimitExceededError"
+    assert after == "closed done"
+
+
+@pytest.mark.parametrize(
+    "anyio_backend", ["asyncio in real time", "asyncio+uvloop"], indirect=True
+)
+async def test_a_call_that_another_task_closes_gives_no_verdict() -> None:
+    registry, go_on = Registry(), threading.Event()
+
+    @registry.tool
+    def convert() -> str:
+        go_on.wait(30)
+        return "done"
+
+    orch = ToolOrchestrator(registry, failure_threshold=1)
+    coroutine = orch.dispatch("convert")
+
+    async def begin() -> None:
+        coroutine.send(None)
+
+    try:
+        await asyncio.create_task(begin())
+        coroutine.close()
+    finally:
+        go_on.set()
+    assert orch.circuit("convert").failures == 0
+    assert orch.stats("convert").ignored == 1
+    assert orch.stats("convert").in_flight == 0
+
+
+@real_time
+async def test_the_late_error_of_a_function_that_was_given_up_is_not_kept() -> None:
+    class Big:
+        pass
+
+    registry, go_on, ended = Registry(), threading.Event(), threading.Event()
+    alive: weakref.WeakSet[Big] = weakref.WeakSet()
+
+    @registry.tool(timeout=0.02)
+    def read() -> str:
+        big = Big()
+        alive.add(big)
+        try:
+            go_on.wait(30)
+            raise OSError("late")
+        finally:
+            ended.set()
+
+    orch = ToolOrchestrator(registry)
+    gc.collect()
+    gc.disable()
+    try:
+        await orch.dispatch("read")
+        go_on.set()
+        await until(ended.is_set)
+        await until(lambda: not alive)
+    finally:
+        gc.enable()
 
 
 @real_time
