@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+from ._callbacks import is_its_own
 from ._drain import drained
 from ._errors import (
     CircuitOpenError,
@@ -24,6 +25,7 @@ from ._errors import (
     InvalidResultError,
     LimitExceededError,
 )
+from ._foreign import bare_type_name, is_a, members_of
 
 if TYPE_CHECKING:
     from ._calls import ToolContext
@@ -93,12 +95,12 @@ def judge_error(
     The table's row for what was raised: nothing is held against a tool that was itself
     refused, or that blames the arguments. A group is what all of its members are.
     """
-    if isinstance(error, (*_REFUSALS, *ignore)):
+    if issubclass(type(error), (*_REFUSALS, *ignore)):
         return Verdict.IGNORE
-    if isinstance(error, BaseExceptionGroup):
-        members = error.exceptions
+    if is_a(error, BaseExceptionGroup):
         verdicts = {
-            judge_error(each, tool_name=tool_name, ignore=ignore) for each in members
+            judge_error(each, tool_name=tool_name, ignore=ignore)
+            for each in members_of(error)
         }
         return Verdict.IGNORE if verdicts == {Verdict.IGNORE} else Verdict.FAILURE
     return Verdict.IGNORE if blames_arguments(error, tool_name) else Verdict.FAILURE
@@ -111,7 +113,7 @@ def blames_arguments(
     Whether it says that this call's arguments make no sense, and not those of another
     call that the tool has made.
     """
-    if not isinstance(error, InvalidArgumentsError):
+    if not is_a(error, InvalidArgumentsError):
         return False
     return error.tool_name in (None, tool_name)
 
@@ -123,15 +125,17 @@ def judge_value(value: Any) -> Verdict:
     if type(value) is dict and value.get("error") is None:
         return Verdict.SUCCESS
     try:
-        if isinstance(value, str):
-            value = _read_object(str(value))
+        if issubclass(type(value), str):
+            value = _read_object(str.__str__(value))
             if value is None:
                 return Verdict.SUCCESS
         error = _error_of(value)
         if error is None or not _is_true(error):
             return Verdict.SUCCESS
         return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
-    except Exception:
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
         return Verdict.SUCCESS  # it raises when it is looked at, and tells of nothing
 
 
@@ -231,13 +235,16 @@ def to_text(value: Any, *, tool_name: str) -> str:
     Raises:
         InvalidResultError: It cannot be made JSON.
     """
-    if isinstance(value, str):
-        return value
+    if issubclass(type(value), str):  # what only says that it is one is no text
+        text: str = value
+        return text
     try:
         return _as_json(value)
-    except Exception as error:
+    except BaseException as error:
+        if not is_its_own(error):
+            raise
         reason = _reason(error)
-    kind = type(value).__name__
+    kind = bare_type_name(value)
     del value  # the error keeps this frame, and is to keep no more
     raise InvalidResultError(tool_name=tool_name, result_type=kind, reason=reason)
 
@@ -290,11 +297,14 @@ def _fallback(value: Any) -> Any:
         return list(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise _NotJsonError(f"no JSON for {type(value).__name__}")
+    raise _NotJsonError(f"no JSON for {bare_type_name(value)}")
 
 
-def _reason(error: Exception) -> str:
-    said = str(error).partition("\n")[0]
+def _reason(error: BaseException) -> str:
+    try:
+        said = str(error).partition("\n")[0]
+    except Exception:
+        return "it raises when it is read"
     if "ircular" in said:
         return "it holds itself"
     return said.rpartition(": ")[2][:200]

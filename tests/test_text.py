@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator_async._text import clean, describe_error, quote_name
+from orchestrator_async._describe import describe_error
+from orchestrator_async._text import clean, quote_name
 
 SECRET = "Hunter2xyzzy"
 ANYTHING = st.text(st.characters(codec=None, exclude_categories=()), max_size=300)
