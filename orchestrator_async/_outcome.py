@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from weakref import WeakKeyDictionary
 
 from ._callbacks import is_its_own
 from ._drain import drained
@@ -173,10 +174,31 @@ def _error_of(value: Any) -> Any:
     kind = type(value)
     if getattr(kind, "__pydantic_root_model__", False):
         return _error_of(value.root)
-    for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        if "error" in getattr(kind, fields, ()):
-            return getattr(value, "error", None)
+    name = _error_names.get(kind, "")
+    if name == "":
+        name = _error_names[kind] = _error_name(kind)
+    if name is not None:
+        return getattr(value, name, None)
     return (getattr(value, "__pydantic_extra__", None) or {}).get("error")
+
+
+_error_names: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
+"""What ``_error_name`` says of the types that were seen, while they live."""
+
+
+def _error_name(kind: type) -> str | None:
+    """
+    The name of the field that the model reads as ``error``, in a class that has one.
+    """
+    declared = getattr(kind, "__pydantic_fields__", {})
+    computed = getattr(kind, "__pydantic_decorators__", None)
+    computed = {} if computed is None else computed.computed_fields
+    for fields in (getattr(kind, "__dataclass_fields__", {}), declared, computed):
+        if "error" in fields:
+            return "error"
+    aliases = {name: info.serialization_alias for name, info in declared.items()}
+    aliases |= {name: each.info.alias for name, each in computed.items()}
+    return next((name for name, alias in aliases.items() if alias == "error"), None)
 
 
 def _is_true(error: Any) -> bool:

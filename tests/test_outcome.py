@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import socket
 import sys
 import types
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -113,6 +115,26 @@ class Text(str):
     __slots__ = ()
 
 
+class Computed(pydantic.BaseModel):
+    code: int = 0
+
+    @pydantic.computed_field
+    def error(self) -> str | None:
+        return "boom" if self.code else None
+
+
+class Aliased(pydantic.BaseModel):
+    failure: str | None = pydantic.Field(default=None, serialization_alias="error")
+
+
+class ComputedAlias(pydantic.BaseModel):
+    code: int = 0
+
+    @pydantic.computed_field(alias="error")
+    def failure(self) -> int:
+        return self.code
+
+
 SUCCESSES: list[Any] = [
     None,
     "",
@@ -147,6 +169,9 @@ SUCCESSES: list[Any] = [
     "Error: boom",
     Model(),
     Model(error=0),
+    Computed(),
+    Aliased(),
+    ComputedAlias(),
     Data(),
     Data(error=[]),
     types.MappingProxyType({"error": None}),
@@ -169,6 +194,9 @@ FAILURES: list[Any] = [
     '{"error": null, "error": "boom"}',
     Text('{"error": "boom"}'),
     Model(error="boom"),
+    Computed(code=500),
+    Aliased(failure="boom"),
+    ComputedAlias(code=500),
     Data(error="boom"),
     types.MappingProxyType({"error": "boom"}),
     collections.OrderedDict(error="boom"),
@@ -309,6 +337,24 @@ async def test_a_value_that_raises_when_it_is_looked_at_has_an_answer(value: Any
     assert giving.orch.stats("give").in_flight == 0
     assert await giving.orch.call("give") is value
     assert giving.orch.stats("give").in_flight == 0
+
+
+async def test_no_class_is_kept_alive_by_what_was_found_of_it() -> None:
+    giving = Giving()
+
+    async def judged() -> weakref.ref[type]:
+        @dataclasses.dataclass
+        class Passing:
+            error: str = "boom"
+
+        assert (await giving.gives(Passing())).verdict is Verdict.FAILURE
+        giving.value = None
+        return weakref.ref(Passing)
+
+    watched = await judged()
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    assert watched() is None
 
 
 async def test_an_error_without_truth_is_an_error() -> None:
