@@ -257,10 +257,12 @@ def end_in_the_dark(
 ) -> End:
     """
     The end of a call that cannot be looked at: the tool ended with something whose own
-    code raised, in a group that splits itself, say. It has failed, unless the caller
-    was cancelled, who goes before.
+    code raised, in a group that splits itself, say. It has failed, unless there is an
+    interrupt in it, or the caller was cancelled, who goes before.
     """
     flight.entry.complain("how it ended cannot be told", broken)
+    if error is not None and fatal_in(error) is not None:
+        return End(Verdict.IGNORE, error=error, goes_up=error)
     if flight.caller_is_cancelled():
         return End(Verdict.IGNORE, value, error, cancelled=True, reassert=True)
     return End(Verdict.FAILURE, value, broken if error is None else error)

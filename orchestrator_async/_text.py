@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 
 from ._credentials import mask
 from ._foreign import bare_type_name, is_a
@@ -156,7 +156,14 @@ def type_name(thing: object) -> str:
     """
     The name of the type of anything, on one line, cleaned and cut.
     """
-    shown = _clean(bare_type_name(thing), 2 * _NAME, 2 * _NAME)
+    name = bare_type_name(thing)
+    return _shown_type(name) if len(name) <= _NAME else _shown_type.__wrapped__(name)
+
+
+@lru_cache(maxsize=256)
+def _shown_type(name: str) -> str:
+    # Kept, for tools fail by the same few types. Not if it is long: that may be large.
+    shown = _clean(name, 2 * _NAME, 2 * _NAME)
     return _cut(" ".join(shown.partition("\n")[0].split()), _NAME) or "object"
 
 

@@ -980,6 +980,16 @@ async def test_an_exception_that_cannot_be_shown_has_an_answer(
         assert "give failed" in caplog.text
 
 
+async def test_an_interrupt_goes_up_also_out_of_a_group_that_cannot_be_split() -> None:
+    giving = Giving()
+    giving.error = SplitsItself("g", [ValueError(), KeyboardInterrupt()])
+    for method in (giving.orch.dispatch, giving.orch.run):
+        with pytest.raises(SplitsItself):
+            await method("give")
+    stats = giving.orch.stats("give")
+    assert (stats.in_flight, stats.total_failures, stats.failures) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
     "errors",
     [
