@@ -1,5 +1,5 @@
 """
-What a caller is told where there is no value to hand over.
+What a caller is told where the tool was not run.
 
 Each answer that turns a call away is counted and told to the observers here. None of it
 awaits: who asked for the answer passes a checkpoint after it.
@@ -7,27 +7,26 @@ awaits: who asked for the answer passes a checkpoint after it.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
 from ._calls import Request, ToolResult, read_call, result
+from ._endings import Endings, invalid_text
 from ._entry import Entry
 from ._errors import (
     InvalidArgumentsError,
-    InvalidResultError,
     LimitExceededError,
     OrchestratorError,
     ToolCancelledError,
     UnknownToolError,
 )
 from ._events import Observers, rejected
+from ._foreign import is_a
 from ._log import log_with_traceback
-from ._outcome import Verdict, blames_arguments, error_text
-from ._settle import End
-from ._text import describe_error, quote_name
+from ._outcome import error_text
+from ._text import quote_name
 from ._tool import Tool
 
 
@@ -35,12 +34,16 @@ class Answers:
     """
     Makes the answers of one orchestrator.
 
+    Attributes:
+        endings: Those to calls that have ended.
+
     Args:
         clean: What foreign text passes through.
         observers: Those who are told.
     """
 
     def __init__(self, clean: Callable[[str], str], observers: Observers) -> None:
+        self.endings = Endings(clean)
         self._clean = clean
         self._observers = observers
         self._complained: set[str] = set()
@@ -89,7 +92,7 @@ class Answers:
         Because of its arguments.
         """
         entry.figures.invalid += 1
-        text = self._invalid_text(error, entry.name)
+        text = invalid_text(error, entry.name, self._clean)
         reason = "invalid_arguments"
         return self._turn_away(entry.name, error, reason, text, request, entry)
 
@@ -97,7 +100,7 @@ class Answers:
         """
         Because it cannot be read as a tool call at all.
         """
-        text = self._invalid_text(error, "")
+        text = invalid_text(error, "", self._clean)
         return self._turn_away("", error, "invalid_arguments", text, request)
 
     def unknown(self, error: UnknownToolError, request: Request) -> ToolResult:
@@ -116,7 +119,7 @@ class Answers:
         if tool.name not in self._complained:
             self._complained.add(tool.name)
             log_with_traceback(f"{tool.name} cannot be called", error, self._clean)
-        if not isinstance(error, OrchestratorError):
+        if not is_a(error, OrchestratorError):
             message = (
                 f"{tool.name} cannot be called: it is not defined rightly, which is not "
                 "your mistake. It was not run; use another tool."
@@ -143,53 +146,6 @@ class Answers:
             source=call.name,
             attempts=1,
         )
-
-    # To a call that has ended
-
-    def why(self, end: End) -> str:
-        """
-        What the circuit is told of a failure; empty where there is none.
-        """
-        if end.error is not None:
-            return describe_error(end.error, self._clean)
-        if end.timed_out:
-            return "it ran over its timeout"
-        if end.verdict is not Verdict.FAILURE:
-            return ""
-        return f"it returned an error: {self._clean(end.text or '')[:200]}"
-
-    def text(self, entry: Entry, end: End, why: str) -> str:
-        """
-        What the model reads of a call that has ended.
-        """
-        error = end.error
-        if error is None:
-            return end.text or ""
-        if end.not_run and isinstance(error, InvalidArgumentsError):
-            return self._invalid_text(error, entry.name)
-        more: dict[str, Any] = {"execution_time": round(end.duration, 3)}
-        if end.timed_out:
-            return error_text(str(error), entry.name, timeout=True, **more)
-        if type(error) is LimitExceededError and error.tool_name == entry.name:
-            wait = math.ceil(error.retry_after)
-            return error_text(str(error), entry.name, limit=error.limit, retry_after=wait)
-        more = {"error_type": type(error).__name__, **more}
-        if blames_arguments(error, entry.name):
-            return self._invalid_text(error, entry.name, **more)
-        if type(error) in (ToolCancelledError, InvalidResultError):
-            return error_text(self._clean(str(error)), entry.name, **more)
-        text = (
-            f"{entry.name} failed: {why.rstrip('.')}. Do not repeat the same call "
-            "unchanged more than once; change it, or use another tool."
-        )
-        return error_text(text, entry.name, **more)
-
-    def log(self, entry: Entry, end: End, why: str) -> None:
-        """
-        Log a failure. Its traceback goes here, and nowhere else.
-        """
-        message = f"{entry.name} failed: {why}"
-        log_with_traceback(message, end.error, self._clean, logging.INFO)
 
     def tell(
         self,
@@ -231,14 +187,3 @@ class Answers:
             source=name,
             retry_after=retry_after,
         )
-
-    def _invalid_text(self, error: InvalidArgumentsError, name: str, **more: Any) -> str:
-        # A tool may raise such an error itself, and fill it with anything.
-        given: Iterable[object] = error.errors
-        entries = [
-            {self._clean(str(key)): self._clean(str(text)) for key, text in entry.items()}
-            for entry in given
-            if isinstance(entry, Mapping)
-        ]
-        message = self._clean(str(error))
-        return error_text(message, name, invalid_arguments=entries, **more)

@@ -50,19 +50,65 @@ def _credentials(text: str, cut: bool) -> Iterator[_Span]:
     patterns = _patterns()
     if "//" in text or "/\\" in text:
         yield from _in_urls(text, cut)
+        if "\n" in text:
+            for found in patterns.broken_userinfo.finditer(text):
+                if cut or found["at"]:
+                    yield found.span("value")
     folded = text.casefold()
     if any(hint in folded for hint in _HINTS):
         yield from _beside_names(text)
     if "bearer" in folded:
-        for found in patterns.bearer.finditer(text):
-            if _bare_word(found["value"]) not in _AFTER_BEARER:
-                yield found.span("value")
+        yield from _after_bearer(text, cut)
     if any(hint in text for hint in _SHAPE_HINTS):
         yield from (found.span() for found in patterns.shapes.finditer(text))
     if cut:
         tail = len(text.rstrip(_TOKEN_LETTERS))
         if begun := patterns.beginnings.search(text, tail):
             yield begun.start(), len(text)
+
+
+def _after_bearer(text: str, cut: bool) -> Iterator[_Span]:
+    """
+    What follows the word ``Bearer``, and is no word of a sentence about bearers.
+
+    Right after it, that is whatever is no such word. "Bearer token has expired" goes on
+    with words that may stand there, and may come to the token after some of them; past
+    those, or past the end of the line, it is a token only if it looks like one.
+    """
+    for bearer in _patterns().bearer.finditer(text):
+        end = bearer.end()
+        for step in range(_STEPS):
+            found = _patterns().next_word.match(text, end)
+            if found is None:
+                break
+            end, word = found.end(), _bare_word(found["value"])
+            if word == "bearer":
+                break  # which is looked after by itself
+            if word in _AFTER_BEARER:
+                continue
+            if (
+                (step == 0 and "\n" not in found["gap"])
+                or found["quote"]
+                or (cut and end == len(text))
+                or _looks_like_token(found["value"])
+            ):
+                yield found.span("value")
+            break
+
+
+def _looks_like_token(value: str) -> bool:
+    """
+    Whether there are figures among letters, capitals after small ones, or too many
+    letters for a word. A name with a colon after it is that of a header.
+    """
+    word = value.rstrip(".,;!?)")[:200]
+    if len(word) < 6 or word.endswith(":"):
+        return False
+    letters = sum(letter.isalpha() for letter in word)
+    figures = sum(letter.isdigit() for letter in word)
+    if letters and figures:
+        return True
+    return letters >= 24 or figures >= 10 or _patterns().camel.search(word) is not None
 
 
 def _in_urls(text: str, cut: bool) -> Iterator[_Span]:
@@ -230,6 +276,7 @@ _AFTER_BEARER = _WORDS | frozenset(
         "tokens",
     ]
 )
+_STEPS = 6
 _TOKEN_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~+/="
 
 # A value without quotes goes on to a blank, and through punctuation unless that ends
@@ -254,6 +301,9 @@ class _Patterns(NamedTuple):
     bare: re.Pattern[str]
     one_word: re.Pattern[str]
     bearer: re.Pattern[str]
+    next_word: re.Pattern[str]
+    camel: re.Pattern[str]
+    broken_userinfo: re.Pattern[str]
     shapes: re.Pattern[str]
     beginnings: re.Pattern[str]
 
@@ -266,7 +316,9 @@ def _patterns() -> _Patterns:
         slashes=re.compile(r"(?:(?P<quote>[\"'`])[A-Za-z][\w+.\-]{0,20}:)?(?:\\{0,4}/){2}"),
         authority=re.compile(r"[^/?#\\]*"),
         names=re.compile(
+            # Each begins with two of these letters, as most of a text does not.
             rf"""
+            (?=[acekmpst][acehinopruw])
             (?: (?P<header> (?:proxy-)?authorization | cookies? )
               | (?: {_SECRETS} ) \d*
               | (?: {_BEFORE_EQUALS} ) (?= \\*["'] | \ ?= )
@@ -286,8 +338,15 @@ def _patterns() -> _Patterns:
         one_word=re.compile(
             r"(?:basic|bearer|token|apikey)[ \t]+[^\s=]+={0,2}(?:\s|\Z)", re.IGNORECASE
         ),
-        bearer=re.compile(
-            rf"bearer(?:[ \t]+|[ \t]*[=:][ \t]*|%20|\+)(?P<value>{_BARE})", re.IGNORECASE
+        bearer=re.compile(r"bearer(?:\\*[\"'`](?=\s*[=:]))?", re.IGNORECASE),
+        next_word=re.compile(
+            rf"(?P<gap>(?:\s|[=:+]|%20)+)(?P<quote>\\{{0,4}}[\"'`])?(?P<value>{_BARE})"
+        ),
+        camel=re.compile(r"[a-z][A-Z]"),
+        # A password that holds the end of a line, or two.
+        broken_userinfo=re.compile(
+            r"//(?P<value>[^\s/?#@:]*:(?!\d{1,5}\r?\n)[^\s/?#@]*(?:\r?\n[^\s/?#@]*){1,3})"
+            r"(?:(?P<at>@)|\Z)"
         ),
         shapes=re.compile(
             r"""

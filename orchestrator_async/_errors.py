@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+NOT_RUN: Final = " The tool was not run. Correct the arguments and call it again."
 
 
 def _restore(
@@ -140,7 +142,7 @@ class InvalidArgumentsError(OrchestratorError, ValueError):
             message = f"The arguments for {tool_name or 'the tool'} are not valid"
             said = [f"{entry['argument']}: {entry['expected']}" for entry in errors]
             message += f" ({'; '.join(said)})" if said else ""
-            message += ". The tool was not run. Correct the arguments and call it again."
+            message += "." if tool_name is None else f".{NOT_RUN}"
         super().__init__(message, tool_name=tool_name)
         self.errors: tuple[Mapping[str, str], ...] = tuple(errors)
 

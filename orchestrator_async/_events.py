@@ -6,14 +6,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from ._breaker import CircuitState
+from ._callbacks import is_its_own
+from ._foreign import bare_type_name, is_a
 from ._frozen import quick
 from ._log import log_with_traceback
 from ._outcome import Verdict
 from ._policy import is_async
+from ._text import quote_name
+from ._traceback import raise_as_it_was
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -166,22 +171,42 @@ class Observers:
             queue.append(event)
             return
         self._telling = True
+        interrupt = None
         try:
             while True:
                 for observer in self.listening:
                     try:
                         observer(event)
-                    except Exception as error:
-                        self._complain(observer, error)
+                    except BaseException as error:
+                        if is_its_own(error):
+                            self._complain(observer, error)
+                        elif interrupt is None:
+                            # Raised when all is told: who keeps account of circuits
+                            # must not miss a change because the program is stopped.
+                            interrupt = error
+                        else:
+                            raise
                 if not queue:
-                    return
+                    break
                 event = queue.popleft()
         finally:
             self._telling = False
+            queue.clear()
+        if interrupt is not None:
+            try:
+                raise_as_it_was(interrupt)
+            finally:
+                del interrupt
 
-    def _complain(self, observer: Observer, error: Exception) -> None:
+    def _complain(self, observer: Observer, error: BaseException) -> None:
         if id(observer) not in self._complained:
             self._complained.add(id(observer))
-            name = getattr(observer, "__qualname__", type(observer).__qualname__)
-            what = f"the observer {name} raised, and goes on being told"
+            what = f"the observer {_name_of(observer)} raised, and goes on being told"
             log_with_traceback(what, error, self._clean)
+
+
+def _name_of(observer: object) -> str:
+    name = None
+    with suppress(Exception):
+        name = getattr(observer, "__qualname__", None)
+    return quote_name(name if is_a(name, str) else bare_type_name(observer))

@@ -30,7 +30,7 @@ from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
 from ._fleet import Fleet
 from ._outcome import Verdict
-from ._settle import End, Flight, end_with_error, end_with_value
+from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
 from ._threads import NoThreadError, ThreadedCall
 from ._traceback import binds_arguments, raise_as_it_was
 
@@ -56,6 +56,7 @@ class Execution:
     ) -> None:
         self._fleet = fleet
         self._answers = answers
+        self._endings = answers.endings
         self._observers = observers
         self._clock = clock
         self._clock_is_the_loops = clock is anyio.current_time
@@ -137,6 +138,8 @@ class Execution:
         except RecursionError as too_deep:
             # A group of groups of groups that cannot be looked into.
             end = End(Verdict.FAILURE, value, too_deep)
+        except Exception as broken:
+            end = end_in_the_dark(flight, value, error, broken)
         except BaseException:
             self._close(flight, End(Verdict.IGNORE), now)
             raise
@@ -258,7 +261,7 @@ class Execution:
         except NoThreadError as error:
             count = threading.active_count()
             raise self._answers.no_thread(entry, count, "system threads") from error
-        return await value if inspect.isawaitable(value) else value
+        return await value if _is_awaitable(value) else value
 
     # Landing
 
@@ -269,12 +272,12 @@ class Execution:
         entry = flight.entry
         why = ""
         try:
-            why = self._answers.why(end)
+            why = self._endings.why(end)
             end.late = self._vote(flight, end, why, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
-            why = self._answers.why(end)
+            why = self._endings.why(end)
         except BaseException:
             # Interrupted within foreign code: a cleaner, an exception's text.
             if not flight.nested:
@@ -282,9 +285,9 @@ class Execution:
             raise
         finally:
             _count(flight, end)
-        end.text = self._answers.text(entry, end, why)
+        end.text = self._endings.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
-            self._answers.log(entry, end, why)
+            self._endings.log(entry, end, why)
         if self._observers.listening:
             self._tell(flight, end)
 
@@ -330,6 +333,13 @@ def struck(entry: Entry) -> ToolTimeoutError:
     """
     assert entry.timeout is not None
     return ToolTimeoutError(tool_name=entry.name, timeout=entry.timeout)
+
+
+def _is_awaitable(value: object) -> bool:
+    try:
+        return inspect.isawaitable(value)
+    except Exception:
+        return False  # it raises when it is looked at
 
 
 def _calling_probe(breaker: Breaker) -> Permit | None:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from ._foreign import cause_of, context_of, is_a, members_of, traceback_of
+
 _LEAVES_REQUESTS: Final = sys.version_info < (3, 13)
 _MOST_ERRORS: Final = 200
 
@@ -45,9 +47,9 @@ def _errors(error: BaseException) -> Iterator[BaseException]:
             continue
         seen[id(each)] = each
         yield each
-        waiting += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            waiting += each.exceptions
+        waiting += [cause_of(each), context_of(each)]
+        if is_a(each, BaseExceptionGroup):
+            waiting += members_of(each)
 
 
 def _groups(error: BaseException, task: Any) -> Iterator[Any]:
@@ -58,7 +60,7 @@ def _groups(error: BaseException, task: Any) -> Iterator[Any]:
     if taskgroups is None:
         return
     leaving = taskgroups.TaskGroup.__aexit__.__code__
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_code is leaving and _left_one(frame.f_locals, task):

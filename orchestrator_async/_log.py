@@ -5,9 +5,11 @@ The log, of which foreign text is not to make a leak.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from typing import Final
+
+from ._callbacks import is_its_own
+from ._report import report
 
 logger: Final = logging.getLogger("orchestrator_async")
 
@@ -21,9 +23,27 @@ def log_with_traceback(
     """
     Log a foreign error with its traceback, which passes through ``clean`` like all
     foreign text: an exception's message can hold a password.
+
+    Args:
+        message: What to say before it.
+        error: The error, if there is one.
+        clean: What foreign text goes through.
+        level: Of the record.
     """
     if not logger.isEnabledFor(level):
         return
-    lines = [] if error is None else traceback.format_exception(error)
-    text = "\n".join(clean(line.rstrip("\n")) for line in (message, *lines))
+    text = clean(message)
+    if error is not None:
+        text = f"{text}\n{_report(error, clean)}"
     logger.log(level, "%s", text)
+
+
+def _report(error: BaseException, clean: Callable[[str], str]) -> str:
+    # What is logged must not depend on an error's goodwill, and what comes of a call
+    # must not depend on the level of the log.
+    try:
+        return report(error, clean)
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
+        return "(its traceback cannot be had)"

@@ -16,7 +16,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from weakref import WeakKeyDictionary
 
+from ._callbacks import is_its_own
 from ._drain import drained
 from ._errors import (
     CircuitOpenError,
@@ -24,6 +26,7 @@ from ._errors import (
     InvalidResultError,
     LimitExceededError,
 )
+from ._foreign import bare_type_name, is_a, members_of
 
 if TYPE_CHECKING:
     from ._calls import ToolContext
@@ -93,12 +96,12 @@ def judge_error(
     The table's row for what was raised: nothing is held against a tool that was itself
     refused, or that blames the arguments. A group is what all of its members are.
     """
-    if isinstance(error, (*_REFUSALS, *ignore)):
+    if issubclass(type(error), (*_REFUSALS, *ignore)):
         return Verdict.IGNORE
-    if isinstance(error, BaseExceptionGroup):
-        members = error.exceptions
+    if is_a(error, BaseExceptionGroup):
         verdicts = {
-            judge_error(each, tool_name=tool_name, ignore=ignore) for each in members
+            judge_error(each, tool_name=tool_name, ignore=ignore)
+            for each in members_of(error)
         }
         return Verdict.IGNORE if verdicts == {Verdict.IGNORE} else Verdict.FAILURE
     return Verdict.IGNORE if blames_arguments(error, tool_name) else Verdict.FAILURE
@@ -111,7 +114,7 @@ def blames_arguments(
     Whether it says that this call's arguments make no sense, and not those of another
     call that the tool has made.
     """
-    if not isinstance(error, InvalidArgumentsError):
+    if not is_a(error, InvalidArgumentsError):
         return False
     return error.tool_name in (None, tool_name)
 
@@ -123,15 +126,17 @@ def judge_value(value: Any) -> Verdict:
     if type(value) is dict and value.get("error") is None:
         return Verdict.SUCCESS
     try:
-        if isinstance(value, str):
-            value = _read_object(str(value))
+        if issubclass(type(value), str):
+            value = _read_object(str.__str__(value))
             if value is None:
                 return Verdict.SUCCESS
         error = _error_of(value)
         if error is None or not _is_true(error):
             return Verdict.SUCCESS
         return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
-    except Exception:
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
         return Verdict.SUCCESS  # it raises when it is looked at, and tells of nothing
 
 
@@ -169,10 +174,31 @@ def _error_of(value: Any) -> Any:
     kind = type(value)
     if getattr(kind, "__pydantic_root_model__", False):
         return _error_of(value.root)
-    for fields in ("__dataclass_fields__", "__pydantic_fields__"):
-        if "error" in getattr(kind, fields, ()):
-            return getattr(value, "error", None)
+    name = _error_names.get(kind, "")
+    if name == "":
+        name = _error_names[kind] = _error_name(kind)
+    if name is not None:
+        return getattr(value, name, None)
     return (getattr(value, "__pydantic_extra__", None) or {}).get("error")
+
+
+_error_names: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
+"""What ``_error_name`` says of the types that were seen, while they live."""
+
+
+def _error_name(kind: type) -> str | None:
+    """
+    The name of the field that the model reads as ``error``, in a class that has one.
+    """
+    declared = getattr(kind, "__pydantic_fields__", {})
+    computed = getattr(kind, "__pydantic_decorators__", None)
+    computed = {} if computed is None else computed.computed_fields
+    for fields in (getattr(kind, "__dataclass_fields__", {}), declared, computed):
+        if "error" in fields:
+            return "error"
+    aliases = {name: info.serialization_alias for name, info in declared.items()}
+    aliases |= {name: each.info.alias for name, each in computed.items()}
+    return next((name for name, alias in aliases.items() if alias == "error"), None)
 
 
 def _is_true(error: Any) -> bool:
@@ -231,13 +257,16 @@ def to_text(value: Any, *, tool_name: str) -> str:
     Raises:
         InvalidResultError: It cannot be made JSON.
     """
-    if isinstance(value, str):
-        return value
+    if issubclass(type(value), str):  # what only says that it is one is no text
+        text: str = value
+        return text
     try:
         return _as_json(value)
-    except Exception as error:
+    except BaseException as error:
+        if not is_its_own(error):
+            raise
         reason = _reason(error)
-    kind = type(value).__name__
+    kind = bare_type_name(value)
     del value  # the error keeps this frame, and is to keep no more
     raise InvalidResultError(tool_name=tool_name, result_type=kind, reason=reason)
 
@@ -290,11 +319,14 @@ def _fallback(value: Any) -> Any:
         return list(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise _NotJsonError(f"no JSON for {type(value).__name__}")
+    raise _NotJsonError(f"no JSON for {bare_type_name(value)}")
 
 
-def _reason(error: Exception) -> str:
-    said = str(error).partition("\n")[0]
+def _reason(error: BaseException) -> str:
+    try:
+        said = str(error).partition("\n")[0]
+    except Exception:
+        return "it raises when it is read"
     if "ircular" in said:
         return "it holds itself"
     return said.rpartition(": ")[2][:200]

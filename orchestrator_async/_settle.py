@@ -16,6 +16,7 @@ import anyio
 
 from . import _loop
 from ._breaker import Permit
+from ._callbacks import is_its_own
 from ._calls import Request, ToolContext
 from ._entry import Entry
 from ._errors import (
@@ -24,6 +25,7 @@ from ._errors import (
     ToolCancelledError,
     ToolTimeoutError,
 )
+from ._foreign import context_of, is_a, members_of
 from ._groups import take_back_requests
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
 from ._threads import ThreadedCall
@@ -238,7 +240,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     """
     The end of a call out of whose tool an exception came.
     """
-    closing = error if isinstance(error, GeneratorExit) else flight.closed_by()
+    closing = error if is_a(error, GeneratorExit) else flight.closed_by()
     if closing is not None:
         # The coroutine is being closed; there may be no loop left to ask.
         return End(Verdict.IGNORE, error=error, goes_up=closing)
@@ -261,7 +263,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         return End(Verdict.FAILURE, error=broken)
     if _is_control_flow(own, entry.settings.control_flow):
         return End(Verdict.IGNORE, error=error, goes_up=error)
-    if isinstance(own, TypeError) and _was_never_entered(flight, own):
+    if is_a(own, TypeError) and _was_never_entered(flight, own):
         expected = str(own).removeprefix(f"{entry.fn!r} ")
         wrong = InvalidArgumentsError(
             tool_name=entry.name,
@@ -269,6 +271,22 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         )
         return End(Verdict.IGNORE, error=wrong, not_run=True)
     return End(_condemned(flight, own, duration), error=own)
+
+
+def end_in_the_dark(
+    flight: Flight, value: Any, error: BaseException | None, broken: Exception
+) -> End:
+    """
+    The end of a call that cannot be looked at: the tool ended with something whose own
+    code raised, in a group that splits itself, say. It has failed, unless there is an
+    interrupt in it, or the caller was cancelled, who goes before.
+    """
+    flight.entry.complain("how it ended cannot be told", broken)
+    if error is not None and fatal_in(error) is not None:
+        return End(Verdict.IGNORE, error=error, goes_up=error)
+    if flight.caller_is_cancelled():
+        return End(Verdict.IGNORE, value, error, cancelled=True, reassert=True)
+    return End(Verdict.FAILURE, value, broken if error is None else error)
 
 
 def _end_cancelled(
@@ -298,7 +316,7 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
         timeout=entry.timeout or entry.settings.hang_after,
         still_running=flight.thread is not None and flight.thread.running,
     )
-    if not isinstance(error, ToolTimeoutError):
+    if not is_a(error, ToolTimeoutError):
         timeout.__cause__ = error
     return timeout
 
@@ -336,7 +354,9 @@ def _opinion(
     outcome = Outcome(value=value, error=error, duration=duration, context=context)
     try:
         return opinion(entry.judge, outcome)
-    except Exception as raised:
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
         entry.complain("its judge raised, so it has no opinion", raised)
         return None
 
@@ -346,11 +366,11 @@ def _part(error: BaseException) -> tuple[BaseException | None, BaseException | N
     What is the tool's own of an exception, and a cancellation that is in it.
     """
     cancelled = anyio.get_cancelled_exc_class()
-    if isinstance(error, cancelled):
+    if is_a(error, cancelled):
         return None, error
     if _loop.is_cancellation_of_asyncio(error):
         return None, None  # on trio, where it cancels nobody
-    if not isinstance(error, BaseExceptionGroup) or isinstance(error, ExceptionGroup):
+    if not is_a(error, BaseExceptionGroup) or is_a(error, ExceptionGroup):
         return error, None
     cancellations, own = error.split(cancelled)
     return own, None if cancellations is None else _leaf(cancellations)
@@ -362,14 +382,14 @@ def _as_it_came(cancellation: BaseException | None) -> BaseException | None:
     the context alone anyio can tell whose it is, and where the caller is handling an
     error, Python puts that in the place of the context.
     """
-    if cancellation is None or isinstance(cancellation.__context__, type(cancellation)):
+    if cancellation is None or is_a(context_of(cancellation), type(cancellation)):
         return None
     return cancellation
 
 
 def _leaf(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
+    while is_a(group, BaseExceptionGroup):
+        group = members_of(group)[0]
     return group
 
 
@@ -378,19 +398,19 @@ def _is_fatal(error: BaseException) -> bool:
     Whether it holds what no program answers: a ``KeyboardInterrupt``, say. Leaving by
     ``SystemExit`` is a tool's way of failing.
     """
-    if isinstance(error, (Exception, SystemExit)):
+    if is_a(error, (Exception, SystemExit)):
         return False
-    if isinstance(error, BaseExceptionGroup):
-        return any(_is_fatal(each) for each in error.exceptions)
+    if is_a(error, BaseExceptionGroup):
+        return any(_is_fatal(each) for each in members_of(error))
     return True
 
 
 def _is_control_flow(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
     if not types:
         return False
-    if isinstance(error, types):
+    if is_a(error, types):
         return True
-    return isinstance(error, BaseExceptionGroup) and error.split(types)[1] is None
+    return is_a(error, BaseExceptionGroup) and error.split(types)[1] is None
 
 
 def _was_never_entered(flight: Flight, error: TypeError) -> bool:
@@ -416,8 +436,8 @@ def fatal_in(group: BaseException) -> BaseException | None:
     """
     The first exception in a group that no program answers.
     """
-    if not isinstance(group, BaseExceptionGroup):
-        ours = isinstance(group, anyio.get_cancelled_exc_class())
+    if not is_a(group, BaseExceptionGroup):
+        ours = is_a(group, anyio.get_cancelled_exc_class())
         return group if _is_fatal(group) and not ours else None
-    found = (fatal_in(each) for each in group.exceptions)
+    found = (fatal_in(each) for each in members_of(group))
     return next((each for each in found if each is not None), None)

@@ -2,25 +2,28 @@
 What foreign text goes through before anybody reads it: a model, a log, a page.
 
 The text of an exception may hold a password, a terminal's escape sequences, or ten
-megabytes. Everything that shows such text imports it; below it lies ``_credentials``.
+megabytes. Everything that shows such text imports it; below it lies ``_credentials``, and
+above it ``_describe`` and ``_report``, which show errors.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache
 
 from ._credentials import mask
+from ._foreign import bare_type_name, is_a
 
-__all__ = ["clean", "describe_error", "quote_name"]
+__all__ = ["Allowance", "clean", "quote_name", "type_name"]
 
 # Read beyond the limit, so that a credential across the cut is mostly seen whole.
 _MARGIN = 1024
+_PIECE_MARGIN = 200
 _ROUNDS = 8
-_WITHHELD = "[text withheld]"
-_INNER_ERRORS = 5
-_INNER_LIMIT = 300
+WITHHELD = "[text withheld]"
+_PIECE = 300
+_NAME = 100
 
 
 def clean(text: str, *, limit: int = 2000) -> str:
@@ -43,9 +46,12 @@ def clean(text: str, *, limit: int = 2000) -> str:
     Returns:
         The text, at most ``limit`` characters of it.
     """
-    limit = max(limit, 0)
+    return _clean(text, max(limit, 0), _MARGIN)
+
+
+def _clean(text: str, limit: int, margin: int) -> str:
     text = str.__str__(text)
-    window = text[: limit + _MARGIN]
+    window = text[: limit + margin]
     beyond = len(text) - len(window)
 
     # Masked before the control characters go as well as after: an escape sequence may
@@ -65,33 +71,36 @@ def clean(text: str, *, limit: int = 2000) -> str:
     return head + _notice(length - min(room, len(masked)))
 
 
-def describe_error(error: BaseException, clean: Callable[[str], str] = clean) -> str:
-    """
-    Say what an exception is: ``"TypeName: its message"``, cleaned.
+_default = clean
 
-    An exception group names the errors inside it, five at most, however deep they lie:
-    "unhandled errors in a TaskGroup" alone helps nobody.
+
+class Allowance:
+    """
+    Cleans the pieces of one answer, or of one record, which share what that may cost.
 
     Args:
-        error: Any exception, also one whose ``__str__`` raises.
-        clean: What the text goes through.
-
-    Returns:
-        One text, whose length is bounded.
+        clean: What the pieces go through.
+        most: Characters that are read, of all pieces together. As many as ``clean``
+            reads of one text, unless said otherwise.
     """
-    if not isinstance(error, BaseExceptionGroup):
-        return _describe_one(error, clean)
 
-    described: list[str] = []
-    more = False
-    for inner in _leaves(error):
-        if len(described) == _INNER_ERRORS:
-            more = True
-            break
-        described.append(_shorten(_describe_one(inner, clean)))
-    if more:
-        described.append("and more")
-    return f"{_shorten(_describe_one(error, clean))}: {'; '.join(described)}"
+    def __init__(self, clean: Callable[[str], str] = clean, most: int = 3000) -> None:
+        self._own = None if clean is _default else clean
+        self._left = most
+
+    def piece(self, text: str, limit: int = _PIECE) -> str:
+        """
+        The text, cleaned and cut; withheld where nothing is left to clean it with.
+        """
+        if not text:
+            return ""
+        if self._own is not None:
+            text = self._own(text)
+        limit = min(limit, self._left - _PIECE_MARGIN)
+        if limit < len(WITHHELD):
+            return WITHHELD
+        self._left -= min(len(text), limit + _PIECE_MARGIN)
+        return _clean(text, limit, _PIECE_MARGIN)
 
 
 def quote_name(name: object, limit: int = 64) -> str:
@@ -105,8 +114,8 @@ def quote_name(name: object, limit: int = 64) -> str:
     Returns:
         A name that looks like one as it is, and anything else in double quotes.
     """
-    if not isinstance(name, str):
-        return _cut(f"<{_type_name(name)}>", limit)
+    if not is_a(name, str):
+        return _cut(f"<{type_name(name)}>", limit)
     window = name[: limit + _MARGIN]
     shown = " ".join(
         _settle(mask(_strip_controls(window), cut=window != name), None).split()
@@ -121,10 +130,6 @@ def quote_name(name: object, limit: int = 64) -> str:
 
 def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: max(limit - 1, 0)]}…"[: max(limit, 0)]
-
-
-def _shorten(text: str) -> str:
-    return clean(text, limit=_INNER_LIMIT)
 
 
 def _notice(missing: int) -> str:
@@ -144,42 +149,22 @@ def _settle(text: str, room: int | None) -> str:
         if again == text:
             return text
         text = again
-    return _WITHHELD[:room]
+    return WITHHELD[:room]
 
 
-# --- errors ------------------------------------------------------------------------
+def type_name(thing: object) -> str:
+    """
+    The name of the type of anything, on one line, cleaned and cut.
+    """
+    name = bare_type_name(thing)
+    return _shown_type(name) if len(name) <= _NAME else _shown_type.__wrapped__(name)
 
 
-def _type_name(thing: object) -> str:
-    name = getattr(type(thing), "__name__", "")
-    return _cut(clean(name) if isinstance(name, str) else "", 100) or "object"
-
-
-def _describe_one(error: BaseException, clean: Callable[[str], str]) -> str:
-    name = _type_name(error)
-    try:
-        message = str(error)
-    except Exception:
-        message = "(its message cannot be had)"
-    try:
-        shown = clean(message)
-    except Exception:
-        # A cleaner that fails has not said that the message may be seen.
-        shown = _WITHHELD
-    return f"{name}: {shown}" if shown else name
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    # By hand and bounded: groups nest deeper than Python recurses.
-    waiting: list[BaseException] = [group]
-    for _ in range(1000):
-        if not waiting:
-            return
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            waiting.extend(reversed(error.exceptions[: 2 * _INNER_ERRORS]))
-        else:
-            yield error
+@lru_cache(maxsize=256)
+def _shown_type(name: str) -> str:
+    # Kept, for tools fail by the same few types. Not if it is long: that may be large.
+    shown = _clean(name, 2 * _NAME, 2 * _NAME)
+    return _cut(" ".join(shown.partition("\n")[0].split()), _NAME) or "object"
 
 
 # --- control characters --------------------------------------------------------------

@@ -183,7 +183,7 @@ class ThreadedCall:
         try:
             value = fn()
             # A generator's body is the tool's too, and has no business in the loop.
-            self._result = drained(value) if isinstance(value, Generator) else value
+            self._result = drained(value) if issubclass(type(value), Generator) else value
         except BaseException as error:
             # Nobody takes it any more, and its traceback holds this object.
             if not self._given_up:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Final, NoReturn, TypeVar
 
+from ._foreign import context_of, set_context, traceback_of
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_context = BaseException.__dict__["__context__"]
 _binding: Final[set[CodeType]] = set()
 
 
@@ -21,12 +22,11 @@ def raise_as_it_was(error: BaseException) -> NoReturn:
     To raise is to put whatever the caller is handling in the place of the context, by
     which anyio knows a cancellation that somebody has raised anew.
     """
-    context = error.__context__
+    context = context_of(error)
     try:
         raise error
     finally:
-        # Not by an assignment, which the class of the exception may refuse.
-        _context.__set__(error, context)
+        set_context(error, context)
         del error, context
 
 
@@ -52,7 +52,7 @@ def codes_of(error: BaseException) -> list[CodeType]:
     The code of every frame that the exception has come through, outermost first.
     """
     codes = []
-    traceback = error.__traceback__
+    traceback = traceback_of(error)
     while traceback is not None:
         codes.append(traceback.tb_frame.f_code)
         traceback = traceback.tb_next

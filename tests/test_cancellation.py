@@ -299,8 +299,10 @@ async def test_cancelled_calls_do_not_end_a_row_of_failures() -> None:
     orch, service = bench(HandClock())
     for behaviour in (fail, hang, fail, hang, fail):
         service.behaviour = behaviour
-        with anyio.move_on_after(0.005):
-            await orch.dispatch("tool")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(orch.dispatch, "tool")
+            await when_blocked()
+            tasks.cancel_scope.cancel()
 
     assert orch.circuit("tool").state == "open"
 

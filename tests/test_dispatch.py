@@ -4,7 +4,9 @@ Calls that do not run a tool, answers that a model can act on, text that is safe
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import functools
 import gc
 import json
 import logging
@@ -1211,6 +1213,125 @@ async def test_the_cleaner_can_be_replaced_and_may_fail(ears: Ears) -> None:
     ears.lines = [line for line in ears.lines if "s..." not in line]
     for line in ears.lines:
         check(line, most=40_000)
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\nhunter2\n-----END PRIVATE KEY-----"
+# Costly to clean, each in another way.
+COSTLY = ("bearer token ", "//joe:hunter2@x\u200d", "token\ttoken\t//\u200d", "/a://b:c@")
+
+
+def noted(*notes: str) -> Exception:
+    error = ValueError("noted")
+    for note in notes:
+        error.add_note(note)
+    return error
+
+
+def led_by(many: int) -> Exception:
+    error = ValueError("the first of all")
+    for _ in range(many):
+        try:
+            raise ValueError(NASTY[:5000]) from error
+        except ValueError as caught:
+            error = caught
+    return error
+
+
+def in_a_ring() -> Exception:
+    one, other = ValueError(NASTY), KeyError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+def from_deep(depth: int) -> None:
+    if depth:
+        from_deep(depth - 1)
+    raise ValueError(NASTY)
+
+
+def group_of(*texts: str) -> Exception:
+    return ExceptionGroup("many", [ValueError(text) for text in texts])
+
+
+LARGE: dict[str, Callable[[], Any]] = {
+    "text": lambda: ValueError(NASTY),
+    "lines": lambda: ValueError("<p>hunter</p>\n" * 80_000),
+    "a note": lambda: noted(NASTY),
+    "lines in a note": lambda: noted("<p>hunter</p>\n" * 80_000),
+    "a key in a note": lambda: noted("see", KEY),
+    "notes": lambda: noted(*[NASTY] * 50),
+    "causes": lambda: led_by(300),
+    "a ring of causes": in_a_ring,
+    "calls": lambda: from_deep(200),
+    "a group": lambda: group_of(*[NASTY] * 8),
+    "groups in groups": lambda: ExceptionGroup("g", [group_of(*[NASTY] * 8)] * 8),
+    "bad arguments": lambda: InvalidArgumentsError(
+        errors=[{"argument": NASTY, "expected": NASTY}] * 3
+    ),
+    "many bad arguments": lambda: InvalidArgumentsError(
+        errors=[{"argument": NASTY[:500], "expected": NASTY[:500]}] * 100
+    ),
+    **{
+        repr(text): functools.partial(ValueError, text * (1_000_000 // len(text)))
+        for text in COSTLY
+    },
+    **{
+        f"a group of {text!r}": functools.partial(
+            group_of, *[text * (1_000_000 // len(text))] * 8
+        )
+        for text in COSTLY
+    },
+}
+
+
+@pytest.mark.parametrize("make", LARGE.values(), ids=list(LARGE))
+async def test_no_exception_stalls_the_loop_or_fills_the_log(make: Any, ears: Ears) -> None:
+    registry = Registry()
+    error: Any = None
+    with contextlib.suppress(ValueError):
+        error = make()
+
+    @registry.tool
+    async def fail() -> None:
+        nonlocal error
+        if error is not None:
+            raise error
+        try:
+            make()
+        except ValueError as raised:
+            error = raised
+            raise
+
+    orch = ToolOrchestrator(registry, failure_threshold=1_000_000)
+    check(await orch.dispatch("fail"))
+    assert await longest_stall(lambda: orch.dispatch("fail")) < bound()
+    check(json.dumps(orch.get_fleet_stats()))
+    for line in ears.lines:
+        check(line, most=12_500)
+
+
+async def test_the_log_tells_the_whole_story_of_an_error(ears: Ears) -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def fail() -> None:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError as error:
+                raise ExceptionGroup("several", [OSError("one"), OSError("two")]) from error
+        except ExceptionGroup:
+            last = ValueError("last")
+            last.add_note("and a note")
+            raise last  # noqa: B904
+
+    await ToolOrchestrator(registry).dispatch("fail")
+    (text,) = ears.lines
+    parts = ["KeyError: 'first'", "several", "one", "two", "ValueError: last", "and a note"]
+    places = [text.index(part, text.index("\n")) for part in parts]
+    assert places == sorted(places)
+    assert text.count("Traceback (most recent call last):") == 3
+    assert "in fail\n    raise last" in text
 
 
 async def test_a_made_up_argument_of_a_megabyte_is_cut(ears: Ears) -> None:

@@ -4,6 +4,7 @@ What observers are told, and what is logged.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
@@ -312,7 +313,32 @@ class Unprintable(Broken):
         raise RuntimeError("no repr")
 
 
-@pytest.mark.parametrize("broken", [Broken(), Unprintable()], ids=["plain", "no repr"])
+class Nameless(Broken):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__qualname__":
+            raise RuntimeError("no name")
+        return super().__getattribute__(name)
+
+
+class Leaving:
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.error: BaseException = kind("the observer is ill")
+
+    def __call__(self, event: Any) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Broken(),
+        Unprintable(),
+        Nameless(),
+        Leaving(SystemExit),
+        Leaving(asyncio.CancelledError),
+    ],
+    ids=["plain", "no repr", "no name", "leaves", "cancelled"],
+)
 async def test_an_observer_that_raises_is_logged_once_and_changes_nothing(
     broken: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -332,6 +358,61 @@ async def test_an_observer_that_raises_is_logged_once_and_changes_nothing(
     assert len(complaints) == 1
     assert "the observer is ill" in complaints[0].getMessage()
     assert "Traceback" in complaints[0].getMessage()
+
+
+async def test_a_cancellation_out_of_an_observer_is_its_own_on_every_loop() -> None:
+    watched = Watched()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.lowlevel.checkpoint()
+        except anyio.get_cancelled_exc_class() as cancelled:
+            leaving = Leaving(RuntimeError)
+            leaving.error = cancelled
+            watched.orch.add_observer(leaving)
+            raise
+    assert json.loads(await watched.orch.dispatch("tool")) == {"x": 1}
+    assert len(watched.events) == 1
+
+
+async def test_an_interrupt_in_an_observer_goes_up_when_all_have_been_told() -> None:
+    watched = Watched()
+    told: list[str] = []
+
+    def interrupted(event: Any) -> None:
+        told.append(type(event).__name__)
+        if isinstance(event, CallFinished):
+            watched.orch.circuit("tool").isolate()
+            watched.orch.circuit("tool").unisolate()
+            raise KeyboardInterrupt
+
+    watched.orch.remove_observer(watched.events.append)
+    watched.orch.add_observer(interrupted)
+    watched.orch.add_observer(watched.events.append)
+    with pytest.raises(KeyboardInterrupt):
+        await watched.orch.dispatch("tool")
+    names = ["CallFinished", "CircuitChanged", "CircuitChanged"]
+    assert told == names
+    assert [type(event).__name__ for event in watched.events] == names
+    assert watched.orch.stats("tool").in_flight == 0
+
+
+async def test_a_second_interrupt_ends_the_telling_and_leaves_nothing_over() -> None:
+    watched = Watched()
+
+    def interrupted(event: Any) -> None:
+        if isinstance(event, CallFinished):
+            watched.orch.circuit("tool").isolate()
+            watched.orch.circuit("tool").unisolate()
+        raise KeyboardInterrupt
+
+    watched.orch.add_observer(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await watched.orch.dispatch("tool")
+    watched.orch.remove_observer(interrupted)
+    watched.events.clear()
+    await watched.orch.dispatch("tool")
+    assert [type(event).__name__ for event in watched.events] == ["CallFinished"]
 
 
 async def test_an_audit_log_is_a_few_lines() -> None:

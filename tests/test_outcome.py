@@ -4,20 +4,25 @@ What a result says of its tool, and what the model reads of it.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import collections
 import dataclasses
 import datetime
 import decimal
 import enum
+import gc
 import json
 import logging
+import os
 import pathlib
 import re
 import socket
+import sys
 import types
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import anyio
@@ -39,6 +44,8 @@ from orchestrator_async import (
     any_error,
     exceptions_only,
 )
+
+from .clock import real_time
 
 
 def no_constant(name: str) -> None:
@@ -108,6 +115,26 @@ class Text(str):
     __slots__ = ()
 
 
+class Computed(pydantic.BaseModel):
+    code: int = 0
+
+    @pydantic.computed_field
+    def error(self) -> str | None:
+        return "boom" if self.code else None
+
+
+class Aliased(pydantic.BaseModel):
+    failure: str | None = pydantic.Field(default=None, serialization_alias="error")
+
+
+class ComputedAlias(pydantic.BaseModel):
+    code: int = 0
+
+    @pydantic.computed_field(alias="error")
+    def failure(self) -> int:
+        return self.code
+
+
 SUCCESSES: list[Any] = [
     None,
     "",
@@ -142,6 +169,9 @@ SUCCESSES: list[Any] = [
     "Error: boom",
     Model(),
     Model(error=0),
+    Computed(),
+    Aliased(),
+    ComputedAlias(),
     Data(),
     Data(error=[]),
     types.MappingProxyType({"error": None}),
@@ -164,6 +194,9 @@ FAILURES: list[Any] = [
     '{"error": null, "error": "boom"}',
     Text('{"error": "boom"}'),
     Model(error="boom"),
+    Computed(code=500),
+    Aliased(failure="boom"),
+    ComputedAlias(code=500),
     Data(error="boom"),
     types.MappingProxyType({"error": "boom"}),
     collections.OrderedDict(error="boom"),
@@ -306,12 +339,75 @@ async def test_a_value_that_raises_when_it_is_looked_at_has_an_answer(value: Any
     assert giving.orch.stats("give").in_flight == 0
 
 
+async def test_no_class_is_kept_alive_by_what_was_found_of_it() -> None:
+    giving = Giving()
+
+    async def judged() -> weakref.ref[type]:
+        @dataclasses.dataclass
+        class Passing:
+            error: str = "boom"
+
+        assert (await giving.gives(Passing())).verdict is Verdict.FAILURE
+        giving.value = None
+        return weakref.ref(Passing)
+
+    watched = await judged()
+    await anyio.lowlevel.checkpoint()
+    gc.collect()
+    assert watched() is None
+
+
 async def test_an_error_without_truth_is_an_error() -> None:
     giving = Giving()
     assert (await giving.gives({"error": Truthless()})).verdict is Verdict.FAILURE
 
 
 # What cannot be made JSON
+
+
+class Unbound:
+    """
+    A proxy outside of its context.
+    """
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        raise RuntimeError("outside of its context")
+
+
+class Pretender:
+    """
+    What says that it is a ``str``, as some fakes do.
+    """
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return str
+
+
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+
+class WithoutName(metaclass=Nameless):
+    pass
+
+
+class Leaving:
+    """
+    What leaves when it is read.
+    """
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __fspath__(self) -> str:
+        raise self.error
+
+
+os.PathLike.register(Leaving)
 
 
 class Leaky(pydantic.BaseModel):
@@ -365,6 +461,12 @@ UNSHOWABLE: list[tuple[Any, str]] = [
     (lambda: len, "builtin_function_or_method"),
     (lambda: {object(): 1}, "dict"),
     (lambda: Leaky(), "Leaky"),
+    (Unbound, "Unbound"),
+    (lambda: {"user": Unbound()}, "dict"),
+    (Pretender, "Pretender"),
+    (WithoutName, "WithoutName"),
+    (lambda: Leaving(SystemExit), "Leaving"),
+    (lambda: Leaving(asyncio.CancelledError), "Leaving"),
 ]
 
 
@@ -389,8 +491,21 @@ async def test_what_cannot_be_made_json_is_a_failure_that_names_tool_and_type(
     assert isinstance(result.error, OrchestratorError)
     assert isinstance(result.error, TypeError)
     assert result.error.tool_name == "give"
-    if isinstance(value, socket.socket):
+    if type(value) is socket.socket:
         value.close()
+
+
+@real_time
+async def test_a_value_out_of_a_thread_that_cannot_be_looked_at_is_named() -> None:
+    registry = Registry()
+
+    @registry.tool
+    def tool() -> object:
+        return Unbound()
+
+    result = await ToolOrchestrator(registry).run("tool")
+    assert "Unbound" in read(result.content)["error"]
+    assert result.verdict is Verdict.FAILURE
 
 
 async def test_a_program_gets_the_value_that_no_model_can_read() -> None:
@@ -611,10 +726,18 @@ def raising(outcome: Outcome) -> bool:
     raise ValueError("the judge is ill")
 
 
+def leaving(outcome: Outcome) -> bool:
+    sys.exit("the judge has had enough")
+
+
+def asking_a_future(outcome: Outcome) -> bool:
+    raise asyncio.CancelledError  # what ``result()`` of a cancelled one does
+
+
 @pytest.mark.parametrize(
     "judge",
-    [raising, lambda outcome: "yes", lambda outcome: 1],
-    ids=["raises", "text", "number"],
+    [raising, leaving, asking_a_future, lambda outcome: "yes", lambda outcome: 1],
+    ids=["raises", "leaves", "cancelled", "text", "number"],
 )
 async def test_a_judge_that_raises_has_no_opinion_and_is_logged(
     judge: Any, caplog: pytest.LogCaptureFixture
@@ -628,6 +751,18 @@ async def test_a_judge_that_raises_has_no_opinion_and_is_logged(
     assert "give" in loud[0].getMessage()
     assert "judge" in loud[0].getMessage()
     assert "Traceback" in caplog.text
+
+
+async def test_an_interrupt_in_a_judge_goes_up_and_the_permit_goes_back() -> None:
+    def interrupted(outcome: Outcome) -> bool:
+        raise KeyboardInterrupt
+
+    giving = Giving(judge=interrupted)
+    for method in (giving.orch.dispatch, giving.orch.run):
+        with pytest.raises(KeyboardInterrupt):
+            await method("give")
+    stats = giving.orch.stats("give")
+    assert (stats.in_flight, stats.total_failures, stats.state) == (0, 0, "closed")
 
 
 async def test_a_judge_that_turns_out_to_be_a_coroutine_function_has_no_opinion() -> None:
@@ -753,23 +888,168 @@ class UnprintableOfOurs(OrchestratorError):
         raise RuntimeError("no text")
 
 
+class LeavesWhenRead(Exception):
+    def __str__(self) -> str:
+        sys.exit("no text")
+
+
+class Sly(str):
+    """
+    A text that leaves when it is measured, and cannot be shortened.
+    """
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        sys.exit("no length")
+
+    def removesuffix(self, suffix: str, /) -> str:
+        raise RuntimeError("no end")
+
+
+class SlyError(Exception):
+    def __str__(self) -> str:
+        return Sly("sly")
+
+
+class SlyInvalid(InvalidArgumentsError):
+    __str__ = SlyError.__str__
+
+
+class WithoutAName(Exception, metaclass=Nameless):
+    pass
+
+
+def hiding(name: str) -> type[Exception]:
+    def raising(self: Any) -> Any:
+        raise RuntimeError(f"no {name}")
+
+    return type("Hiding", (Exception,), {name: property(raising)})
+
+
+class SplitsItself(BaseExceptionGroup[BaseException]):
+    def derive(self, errors: Any) -> Any:
+        raise RuntimeError("no parts")
+
+
+ILL: dict[str, tuple[Callable[[], BaseException], str]] = {
+    "no text": (Unprintable, "Unprintable"),
+    "in a group": (lambda: ExceptionGroup("g", [Unprintable()]), "ExceptionGroup"),
+    "of ours": (UnprintableOfOurs, "UnprintableOfOurs"),
+    "of ours, named": (lambda: UnprintableOfOurs(tool_name="give"), "UnprintableOfOurs"),
+    "leaves": (LeavesWhenRead, "LeavesWhenRead"),
+    "sly": (SlyError, "SlyError"),
+    "sly, in a group": (lambda: ExceptionGroup("g", [SlyError()]), "ExceptionGroup"),
+    "no name": (WithoutAName, "WithoutAName"),
+    **{
+        name: (hiding(name), "Hiding")
+        for name in (
+            "__class__",
+            "__notes__",
+            "__cause__",
+            "__context__",
+            "__suppress_context__",
+            "__traceback__",
+            "__dict__",
+            "args",
+        )
+    },
+    "in a group, no class": (
+        lambda: ExceptionGroup("g", [hiding("__class__")()]),
+        "ExceptionGroup",
+    ),
+    "splits itself": (lambda: SplitsItself("g", [SystemExit()]), "SplitsItself"),
+}
+
+
+@pytest.mark.parametrize("level", [logging.CRITICAL, 1], ids=["quiet", "logged"])
+@pytest.mark.parametrize(("make", "name"), ILL.values(), ids=list(ILL))
+async def test_an_exception_that_cannot_be_shown_has_an_answer(
+    make: Any, name: str, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(level, "orchestrator_async")
+    giving = Giving()
+    result = await giving.raises(make())
+    assert result.verdict is Verdict.FAILURE
+    assert read(result.content)["error_type"] == name
+    said = read(await giving.orch.dispatch("give"))
+    assert (said["tool_name"], said["error_type"]) == ("give", name)
+    stats = giving.orch.stats("give")
+    assert (stats.in_flight, stats.total_failures, stats.failures) == (0, 2, 2)
+    if level == 1:
+        assert "give failed" in caplog.text
+
+
+async def test_an_interrupt_goes_up_also_out_of_a_group_that_cannot_be_split() -> None:
+    giving = Giving()
+    giving.error = SplitsItself("g", [ValueError(), KeyboardInterrupt()])
+    for method in (giving.orch.dispatch, giving.orch.run):
+        with pytest.raises(SplitsItself):
+            await method("give")
+    stats = giving.orch.stats("give")
+    assert (stats.in_flight, stats.total_failures, stats.failures) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
-    "error",
+    "errors",
     [
-        Unprintable(),
-        ExceptionGroup("group", [Unprintable()]),
-        UnprintableOfOurs(),
-        UnprintableOfOurs(tool_name="give"),
+        None,
+        3,
+        [None],
+        [{"argument": Unprintable()}],
+        [{Unprintable(): "x"}],
+        [OddKeys(a=1)],
     ],
-    ids=["plain", "in a group", "of ours", "of ours with a name"],
+    ids=["none", "a number", "no mapping", "no text", "no key", "no items"],
 )
-async def test_an_exception_that_cannot_be_shown_has_an_answer(error: Exception) -> None:
+async def test_whatever_a_tool_says_of_its_arguments_is_an_answer(errors: Any) -> None:
+    error = InvalidArgumentsError("the city is on the moon", tool_name="give")
+    error.errors = errors
     giving = Giving()
     result = await giving.raises(error)
-    assert result.verdict is Verdict.FAILURE
-    assert read(result.content)["error_type"] == type(error).__name__
+    assert result.verdict is Verdict.IGNORE
+    assert "moon" in read(result.content)["error"]
+    assert read(await giving.orch.dispatch("give"))["invalid_arguments"] in ([], [{}])
     assert giving.orch.stats("give").in_flight == 0
-    assert read(await giving.orch.dispatch("give"))["tool_name"] == "give"
+
+
+async def test_an_error_that_cannot_be_told_of_has_a_plain_answer_and_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    giving = Giving()
+    for _ in range(2):
+        result = await giving.raises(SlyInvalid("no"))
+        assert result.verdict is Verdict.IGNORE
+        said = read(result.content)
+        assert said["error"].startswith("give failed. ")
+        assert said["error_type"] == "SlyInvalid"
+    assert giving.orch.stats("give").in_flight == 0
+    (record,) = caplog.records
+    assert "give: its error cannot be shown" in record.getMessage()
+
+
+@pytest.mark.parametrize("named", [None, "give"])
+async def test_a_tool_that_refuses_its_arguments_is_not_said_not_to_have_run(
+    named: str | None,
+) -> None:
+    giving = Giving()
+    wrong = [{"argument": "seat", "expected": "one by the aisle"}]
+    result = await giving.raises(InvalidArgumentsError(tool_name=named, errors=wrong))
+    said = read(result.content)
+    assert said["invalid_arguments"] == wrong
+    assert said["error"].startswith("give ran, and did not accept its arguments: ")
+    assert "seat: one by the aisle" in said["error"]
+    assert "not run" not in said["error"]
+    assert "again" in said["error"]
+
+
+async def test_the_name_of_a_type_is_cleaned_and_cut() -> None:
+    name = "Bad\x1b[31m https://joe:hunter2@h" + "x" * 10_000
+    result = await Giving().raises(type(name, (Exception,), {})("no"))
+    kind = read(result.content)["error_type"]
+    assert kind.startswith("Bad https://***")
+    assert len(kind) <= 100
+    assert len(result.content) < 1000
 
 
 # The messages of the APIs
