@@ -7,7 +7,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import math
+import random
 import selectors
+from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 
@@ -41,10 +43,15 @@ class AutojumpEventLoop(asyncio.SelectorEventLoop):
 
     Asyncio's counterpart of ``MockClock(autojump_threshold=0)``: it starts at zero.
     With no timer pending it really waits, for a thread or for a socket.
+
+    Attributes:
+        order: What draws the order in which tasks that are ready have their turn, as trio
+            does; ``None`` for that in which they became ready.
     """
 
     def __init__(self) -> None:
         self._now = 0.0
+        self.order: random.Random | None = None
         super().__init__(_AutojumpSelector(self.jump))
 
     def time(self) -> float:
@@ -56,6 +63,23 @@ class AutojumpEventLoop(asyncio.SelectorEventLoop):
         # float's steps are coarser than that, and a timer at now would never be due.
         if seconds and math.ulp(self._now) > 1e-9:
             self._now = math.nextafter(self._now, math.inf)
+
+    def _run_once(self) -> None:
+        if self.order is not None:
+            self._shuffle(self.order)
+        super()._run_once()  # type: ignore[misc]
+
+    def _shuffle(self, order: random.Random) -> None:
+        """
+        Change the places of the tasks' steps among what is ready, and of nothing else:
+        futures and transports rely on the order of their own callbacks.
+        """
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
+        places = [n for n, handle in enumerate(ready) if _is_step(handle)]
+        steps = [ready[place] for place in places]
+        order.shuffle(steps)
+        for place, handle in zip(places, steps, strict=True):
+            ready[place] = handle
 
     def call_at(
         self,
@@ -70,6 +94,11 @@ class AutojumpEventLoop(asyncio.SelectorEventLoop):
             return asyncio.TimerHandle(when, callback, args, self, context)
 
         return super().call_at(when, callback, *args, context=context)
+
+
+def _is_step(handle: asyncio.Handle) -> bool:
+    owner = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    return isinstance(owner, asyncio.Task)
 
 
 class _AutojumpSelector(selectors.DefaultSelector):
