@@ -222,6 +222,41 @@ def test_sphinx_fields_are_found_below_a_line_that_ends_with_a_colon() -> None:
     assert made(tool).parameters["properties"]["city"]["description"] == "Name."
 
 
+GOOGLE = """Forecast for a city.
+Args:
+    city: Name of the city.
+Returns:
+    The forecast.
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [GOOGLE, GOOGLE.partition("\n")[2]], ids=["below", "first"]
+)
+def test_a_section_needs_no_blank_line_above_it(text: str) -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = text
+    schema = made(tool)
+    assert schema.description == text.partition("Args:")[0].strip()
+    assert schema.parameters["properties"]["city"]["description"] == "Name of the city."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Say what it\nreturns:\nnothing at all.",
+        "Take the\nargs: all of them\n    as they are.",
+        "Do.\nSteps:\n    one\n    two",
+    ],
+)
+def test_prose_that_looks_like_a_section_stays_prose(text: str) -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = text
+    assert made(tool).description == text
+
+
 def test_description_in_the_signature_wins_over_the_docstring() -> None:
     def tool(city: Annotated[str, Field(description="nearer")]) -> None:
         """Do.
