@@ -7,11 +7,13 @@ import functools
 import gc
 import json
 import logging
+import math
 import subprocess
 import sys
 import time
 import types
 import weakref
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+)
 from typing_extensions import TypedDict as ExtendedTypedDict
 
 from orchestrator_async._errors import InvalidArgumentsError
@@ -503,6 +512,67 @@ def test_a_type_that_json_cannot_fill_is_refused_with_the_cure() -> None:
         made(tool)
 
 
+def test_a_schema_that_cannot_be_made_is_told_in_one_short_sentence() -> None:
+    def tool(where: Context) -> None: ...
+
+    with pytest.raises(TypeError) as caught:
+        made(tool)
+    assert "arbitrary_types_allowed" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Size(tuple[int, int], enum.Enum):  # noqa: SLOT001
+    SMALL = (1, 2)
+
+
+def test_values_in_a_type_are_left_alone() -> None:
+    def tool(size: Size, at: Literal["type", 1] = 1, type: str = "x") -> None: ...
+
+    assert made(tool).validate({"size": (1, 2), "at": "type", "type": "y"}) == {
+        "size": Size.SMALL,
+        "at": "type",
+        "type": "y",
+    }
+
+
+@pytest.mark.parametrize("as_text", [True, False], ids=["text", "mapping"])
+def test_items_are_checked_before_the_tool_asks_for_them(as_text: bool) -> None:
+    def tool(items: Iterable[int]) -> None: ...
+
+    schema = made(tool)
+    good, bad = {"items": [1, "2"]}, {"items": [1, "x"]}
+    read: Any = schema.validate_json if as_text else schema.validate
+    assert read(json.dumps(good) if as_text else good) == {"items": [1, 2]}
+    assert errors_of(schema, json.dumps(bad) if as_text else bad) == {
+        "items[1]": "a valid integer (given: str)"
+    }
+
+
+def test_the_name_of_a_parameter_that_goes_by_an_alias_is_unknown() -> None:
+    def tool(
+        q: Annotated[str, Field(alias="query")],
+        limit: Annotated[
+            int, Field(validation_alias=AliasChoices("most", AliasPath("page", "size")))
+        ] = 10,
+        size: Annotated[int, Field(validation_alias=AliasPath("page", "size"))] = 10,
+    ) -> None: ...
+
+    schema = made(tool)
+    assert schema.validate({"query": "x", "most": 2}) == {"q": "x", "limit": 2}
+    paged = schema.validate({"query": "x", "page": {"size": 3}})
+    assert paged == {"q": "x", "limit": 3, "size": 3}
+    for given_ in ({"query": "x", "limit": 5}, {"query": "x", "most": 2, "limit": 5}):
+        assert list(errors_of(schema, given_)) == ["limit"]
+        assert list(errors_of(schema, json.dumps(given_))) == ["limit"]
+
+
+def test_an_alias_may_not_be_the_name_of_what_the_model_does_not_fill() -> None:
+    def tool(context: Context, q: Annotated[str, Field(alias="context")]) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'q'.*'context'.*another alias"):
+        made(tool, context_parameter="context")
+
+
 def test_a_name_that_is_not_there_is_refused_with_the_cure() -> None:
     def tool(where: Elsewhere) -> None: ...
 
@@ -688,6 +758,18 @@ def test_members_of_a_union_do_not_show_in_a_path() -> None:
 
     paths = set(errors_of(made(tool), {"it": {"a": {"name": 1}}}))
     assert paths == {"it", "it.a.name"}
+
+
+def test_tags_of_a_union_do_not_show_in_a_path() -> None:
+    def tool(
+        pets: dict[str, Annotated[Cat | Dog, Field(discriminator="kind")]],
+    ) -> None: ...
+
+    given_ = {"pets": {"dog": {"kind": "cat"}, "cat": {"kind": "cow"}}}
+    assert errors_of(made(tool), given_) == {
+        "pets.dog.lives": "a value, for it is required",
+        "pets.cat": "'kind' to be one of 'cat', 'dog'",
+    }
 
 
 def test_known_names_are_few() -> None:
