@@ -138,15 +138,12 @@ def evaluated_hint(parameter: Parameter, scope: dict[str, Any], tool_name: str) 
     if parameter.annotation is Parameter.empty:
         return Any
     try:
-        hint = _evaluated(parameter.annotation, scope)
+        return _evaluated(parameter.annotation, scope)
     except Exception as error:
         raise TypeError(
             f"tool {tool_name!r}: the annotation of parameter {parameter.name!r}, "
             f"{parameter.annotation!r}, cannot be read ({error}); {CURE}"
         ) from error
-    # `x: str = None` is common, and models send null for what they leave out.
-    implicit = parameter.default is None and typing.get_origin(hint) is not Annotated
-    return typing.Optional[hint] if implicit and hint is not Any else hint  # noqa: UP045
 
 
 def refuse_positional(parameter: Parameter, tool_name: str) -> None:

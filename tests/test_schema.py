@@ -302,6 +302,32 @@ def test_defaults_that_json_cannot_hold_are_left_out() -> None:
     assert schema.validate({}) == {}
 
 
+class Unbounded(BaseModel):
+    most: float = math.inf
+    least: float = Field(-math.inf, le=math.inf, examples=[math.nan])
+    title: str = "none"
+
+
+def test_a_definition_is_json_whatever_stands_in_it() -> None:
+    def tool(
+        a: Unbounded,
+        b: float = Field(-math.inf),
+        c: Annotated[float, Field(json_schema_extra={"near": [1, math.inf]})] = math.inf,
+    ) -> None: ...
+
+    schema = made(tool)
+    shown = schema.parameters["properties"]
+    assert shown["b"] == {"type": "number"}
+    assert shown["c"] == {"type": "number", "near": [1]}
+    assert schema.parameters["$defs"]["Unbounded"]["properties"] == {
+        "most": {"type": "number"},
+        "least": {"type": "number"},
+        "title": {"default": "none", "type": "string"},
+    }
+    json.dumps(schema.parameters, allow_nan=False)
+    assert schema.validate({"a": {}})["b"] == -math.inf
+
+
 def test_field_as_a_default_is_filled_in() -> None:
     def tool(
         a: int = Field(ge=1), b: int = Field(default=3, description="the b")
@@ -318,6 +344,26 @@ def test_none_as_a_default_may_be_given() -> None:
     def tool(city: str = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     assert made(tool).validate({"city": None}) == {"city": None}
+
+
+def test_none_as_a_default_may_be_given_however_the_argument_is_written() -> None:
+    def tool(
+        a: Annotated[str, Field(description="A.", min_length=2)] = None,  # type: ignore[assignment]  # noqa: RUF013
+        b: str = Field(None, description="B."),  # type: ignore[assignment]
+        c: Annotated[str, AfterValidator(str.strip)] = None,  # type: ignore[assignment]  # noqa: RUF013
+        d: Annotated[Cat | Dog, Field(discriminator="kind")] = None,  # type: ignore[assignment]
+        e: Annotated[int, Field(alias="number", ge=2)] = None,  # type: ignore[assignment]  # noqa: RUF013
+    ) -> None: ...
+
+    schema = made(tool)
+    shown = schema.parameters["properties"]
+    for name in ("a", "b", "c", "d", "number"):
+        assert {"type": "null"} in shown[name]["anyOf"]
+        assert schema.validate({name: None})
+    assert (shown["a"]["description"], shown["b"]["description"]) == ("A.", "B.")
+    assert schema.validate({"c": " x "})["c"] == "x"
+    errors = errors_of(schema, {"a": "1", "number": 1, "d": {"kind": "cat"}})
+    assert set(errors) == {"a", "number", "d.lives"}
 
 
 def test_each_kind_of_type_is_read() -> None:
