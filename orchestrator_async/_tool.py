@@ -120,14 +120,11 @@ class Tool:
         # Equal tools have equal names; a schema written by hand cannot be hashed.
         return hash(self.name)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Without the schema: its validators do not pickle, and it can be derived again.
-        state = {each.name: getattr(self, each.name) for each in fields(self)}
-        return state | {"_schema": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
+    def __reduce__(self) -> tuple[Callable[..., Tool], tuple[dict[str, Any]]]:
+        # Made anew: the validators of a schema do not pickle, and it can be derived again.
+        # (Python 3.11.3 does not heed the `__getstate__` of a frozen class with slots.)
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return _again, (given,)
 
     @property
     def is_async(self) -> bool:
@@ -209,6 +206,10 @@ class Tool:
                 return {**told, "input_schema": parameters}
             case "mcp":
                 return {**told, "inputSchema": parameters}
+
+
+def _again(given: dict[str, Any]) -> Tool:
+    return Tool(**given)
 
 
 def check_format(format: object) -> None:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import pydantic
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
@@ -18,6 +19,10 @@ from orchestrator_async._recursion import branching
 from orchestrator_async._schema import Schema, derive
 
 from .test_dispatch import bound
+
+pytestmark = pytest.mark.skipif(
+    pydantic.VERSION.startswith("2.12."), reason="models keep their own validators there"
+)
 
 
 class And(BaseModel):
