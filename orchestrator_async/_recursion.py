@@ -21,7 +21,7 @@ from typing import Any
 from ._core_schema import Node, every
 
 # Values that may be looked at again in one validation. Each costs a microsecond or two.
-_AGAIN = 3_000
+_AGAIN = 2_000
 
 Enter = Callable[[Any, Callable[[Any], Any]], Any]
 

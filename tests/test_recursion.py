@@ -172,7 +172,7 @@ def test_what_fits_is_what_pydantic_makes_of_it(name: str, hint: Any, given: Any
         pytest.param({"e": chain(16, LEAF)}, id="good leaf"),
         pytest.param({"e": chain(12, LEAF, right=[0] * 300)}, id="wide"),
         pytest.param({"e": chain(12, LEAF, right={"v": [{"v": 1}] * 300})}, id="wider"),
-        pytest.param({"q": tree(7, 3, {"op": "="})}, id="tagged"),
+        pytest.param({"q": tree(6, 3, {"op": "="})}, id="tagged"),
     ],
 )
 def test_what_does_not_fit_does_not_stall_the_loop(given: Any, as_text: bool) -> None:
