@@ -1,10 +1,15 @@
 # Each target makes what it needs in .venv, once. A stamp is written last, so an install
 # that was broken off is done again. All names are relative: the path may hold spaces.
+# That of the environment may not, for make parts its targets at them.
 
 PYTHON ?= python3
 VENV ?= .venv
 BACKEND ?= asyncio
 ARGS ?=
+
+ifneq ($(words $(VENV)),1)
+$(error VENV=$(VENV): make needs one name without spaces, such as VENV=.venv-312)
+endif
 
 PY := $(VENV)/bin/python
 SAYS := @echo "==>"
@@ -75,8 +80,11 @@ $(VENV)/.made: constraints.txt
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo "$(PYTHON) is not there; name a Python 3.11 or newer that is: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "$(PYTHON) is no Python 3.11 or newer; name one that is: make PYTHON=python3.12 ..." >&2; \
+	@# One that is there may still not run: pyenv has a stand-in for each that it knows of.
+	@said=`"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and sys.version)' 2>&1` || { \
+	  echo "$(PYTHON) is no Python 3.11 or newer. It says:" >&2; \
+	  echo "$$said" >&2; \
+	  echo "Name one that is: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) cannot make environments. The cure: sudo apt-get install -y python3-venv" >&2; \

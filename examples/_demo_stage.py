@@ -25,6 +25,13 @@ from orchestrator_async import ToolOrchestrator
 TOO_LONG = 60.0
 """Seconds after which the demo gives itself up."""
 
+ENDS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN
+]
+"""What ends the demo early: Ctrl-C, a polite kill, and the end of the terminal."""
+
 
 async def play(port: int, folder: Path, broken: str | None) -> int | None:
     """
@@ -113,7 +120,7 @@ async def _listen_for_signals(
     stop: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     try:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*ENDS) as signals:
             task_status.started()
             async for (
                 _

@@ -34,6 +34,7 @@ from pathlib import Path
 BACKENDS = ("asyncio", "trio")
 NEEDED = {"anyio": "anyio", "httpx": "httpx", "rich": "rich", "orchestrator_async": "-e ."}
 INTERRUPTED = 130
+ENDS = ("SIGTERM", "SIGHUP")
 
 
 def options() -> argparse.Namespace:
@@ -81,6 +82,12 @@ def main() -> int:
         return 1
     for stream in (sys.stdout, sys.stderr):  # a foreign letter must not end the demo
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    for name in ENDS:  # until the loop runs, they end it as Ctrl-C does
+        if (
+            hasattr(signal, name)
+            and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL
+        ):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     code = INTERRUPTED
     # Plainly, and `except*`: Ctrl-C may come alone or in a group, from here or from the loop.
     try:
@@ -97,11 +104,21 @@ def main() -> int:
     except* KeyboardInterrupt:
         pass
     except* (BrokenPipeError, SystemExit):  # the reader has left; rich exits then
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_no_more()
         code = 1
     if code == INTERRUPTED:
-        print("Interrupted. The server is stopped and the folder is gone.", flush=True)
+        try:
+            print("Interrupted. The server is stopped and the folder is gone.", flush=True)
+        except OSError:  # the terminal may be what has ended
+            write_no_more()
     return code
+
+
+def write_no_more() -> None:
+    """
+    Let what is still to be written out go nowhere, as nobody reads it.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(chosen: argparse.Namespace, folder: Path) -> int:
@@ -113,7 +130,9 @@ def run(chosen: argparse.Namespace, folder: Path) -> int:
     from _demo_stage import play
 
     code = anyio.run(play, chosen.port, folder, chosen.broken, backend=chosen.backend)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the folder goes now; that takes no time
+    for name in ("SIGINT", *ENDS):  # the folder goes now; that takes no time
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     return INTERRUPTED if code is None else code
 
 

@@ -208,7 +208,7 @@ def _get(thing: object, key: str) -> Any:
 def _checked(name: object, args: object, call_id: object) -> ToolCall:
     if not isinstance(name, str):
         raise _malformed("one without a name")
-    return ToolCall(name, args, call_id if isinstance(call_id, str) else None)
+    return ToolCall(name, args, _as_id(call_id))
 
 
 def call_id_of(entry: object) -> str | None:
@@ -217,9 +217,16 @@ def call_id_of(entry: object) -> str | None:
     """
     for key in ("call_id", "id"):
         with suppress(Exception):
-            if isinstance(found := _get(entry, key), str):
+            if (found := _as_id(_get(entry, key))) is not None:
                 return found
     return None
+
+
+def _as_id(value: object) -> str | None:
+    # No API has numbers for ids, but some models count. Python makes no text of huge ones.
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < 65:
+        return str(int(value))
+    return value if isinstance(value, str) else None
 
 
 def _malformed(what: str) -> InvalidArgumentsError:

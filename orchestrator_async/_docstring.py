@@ -16,6 +16,13 @@ _DROPPED = frozenset(
 )
 # Said outright, since the guess is Google's style wherever a line ends with a colon.
 _SPHINX = re.compile(r"^\s*:param\b[^:\n]*:", re.MULTILINE)
+# A section of Google's style right below a sentence, or with nothing above it. griffe asks
+# for a blank line between them, and few people write one.
+_CLOSE = re.compile(
+    r"(?:\A|(?<=[^\n]\n))(?:(?:keyword |other )?(?:args|arguments|params|parameters)"
+    r"|returns|yields|receives|raises|exceptions|warns):[ \t]*\n(?=[ \t]+\S)",
+    re.IGNORECASE,
+)
 
 
 def split(text: str) -> tuple[str, dict[str, str]]:
@@ -51,6 +58,10 @@ def _parse(text: str) -> list[Any]:
     import griffe
 
     style: Any = "sphinx" if _SPHINX.search(text) else "auto"
+    if style == "auto":
+        # The guess looks for a line above the section, and so misses one at the beginning.
+        style = "google" if _CLOSE.match(text) else style
+        text = _CLOSE.sub(r"\n\g<0>", text)
     logger = logging.getLogger("griffe")
     quiet, logger.disabled = logger.disabled, True
     try:

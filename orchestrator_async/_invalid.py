@@ -19,6 +19,8 @@ ALL = "(all)"
 OBJECT = "one JSON object that holds the arguments by name"
 # Stands for "a member of a union" in the path of an error, and is taken out of it again.
 UNION = "\0"
+# The same for one that was chosen by its tag, which stands before it.
+TAG = "\0tag"
 # A list of more than this costs milliseconds only to be counted and thrown away.
 MANY = 500
 _ENTRIES = 10
@@ -120,11 +122,17 @@ def _without(value: Any, message: str) -> str:
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
+    parts: list[int | str] = []
     for part in location:
+        if part == TAG:
+            parts.pop()
+        elif part not in {UNION, "[key]"}:
+            parts.append(part)
+    path = ""
+    for part in parts:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in {UNION, "[key]"}:
+        else:
             path += f".{part}" if path else part
         if len(path) > _PATH:
             break

@@ -76,7 +76,8 @@ class ToolOrchestrator:
             The default cuts it, masks credentials and takes out control characters.
 
     Raises:
-        TypeError: An observer cannot be called, or is a coroutine function.
+        TypeError: An argument is of the wrong kind, or an observer cannot be called or is
+            a coroutine function; names it.
         ValueError: A setting cannot be, or is given twice; names it.
     """
 
@@ -93,6 +94,7 @@ class ToolOrchestrator:
         observers: Iterable[Observer] = (),
         clean: Callable[[str], str] = default_clean,
     ) -> None:
+        _check_arguments(registry, circuits, clock, clean)
         breaker = BreakerPolicy(
             failure_threshold=failure_threshold, reset_timeout=reset_timeout
         )
@@ -474,6 +476,21 @@ def _listed(calls: Any) -> list[Any]:
             f"not a {type(calls).__name__}"
         )
     return list(calls)
+
+
+def _check_arguments(
+    registry: object, circuits: object, clock: object, clean: object
+) -> None:
+    if not isinstance(registry, Registry | None):
+        raise TypeError(f"registry={registry!r:.200}: expected a Registry, or None")
+    if not isinstance(circuits, Mapping | None):
+        raise TypeError(
+            f"circuits={circuits!r:.200}: expected a mapping of names to BreakerPolicy"
+        )
+    if not callable(clock):
+        raise TypeError(f"clock={clock!r:.200}: expected a function that tells seconds")
+    if not callable(clean):
+        raise TypeError(f"clean={clean!r:.200}: expected a function from text to text")
 
 
 def _checked_circuits(

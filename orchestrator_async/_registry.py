@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 
+from ._callable import name_of
 from ._calls import ToolContext, check_context
 from ._errors import DuplicateToolError, UnknownToolError
 from ._names import closest
@@ -29,7 +30,7 @@ from ._policy import (
     join,
 )
 from ._threads import Slots, ThreadedCall
-from ._tool import Binder, Format, Tool, name_of
+from ._tool import Binder, Format, Tool, check_format
 
 if TYPE_CHECKING:
     from ._outcome import Judge
@@ -178,7 +179,7 @@ class Registry:
                     circuit=circuit,
                     idempotent=idempotent,
                     validate=validate,
-                    alternatives=tuple(alternatives),
+                    alternatives=alternatives,
                     _locals=_schema.defining_namespace(fn, depth),
                 ),
                 replace=replace,
@@ -260,6 +261,7 @@ class Registry:
             TypeError: A signature does not lend itself to a schema; names the tool.
             ValueError: There is no such format.
         """
+        check_format(format)
         self.build()
         return [tool.definition(format) for tool in self]
 

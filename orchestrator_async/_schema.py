@@ -2,19 +2,20 @@
 From a function's type hints and docstring to the schema that a model is shown and the
 validator that its arguments pass through.
 
-Importing this module imports no pydantic; deriving a schema does. Below lie ``_signature``
-and ``_validator``, above ``_tool``.
+Importing this module imports no pydantic; deriving a schema does. Below lie ``_signature``,
+``_shown`` and ``_validator``, above ``_tool``.
 """
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Annotated, Any, NotRequired, Required
 
+from ._core_schema import arguments_of, keys_of
+from ._shown import shown
 from ._signature import (
     CURE,
     bound_names,
@@ -37,10 +38,6 @@ __all__ = [
     "describe",
     "parse_arguments",
 ]
-
-# Keys of a JSON schema under which lie data, and names, and not schemas.
-_DATA = frozenset({"default", "enum", "const", "examples", "mapping"})
-_NAMED = frozenset({"properties", "patternProperties", "$defs"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,15 +91,16 @@ def derive(
     description, described = documented(fn)
     try:
         adapter = _adapter(parameters, hints, described, taken)
-        shown = _shown(adapter, parameters, taken)
+        told = shown(adapter, parameters, taken)
         validate, validate_json = validators(
-            adapter.core_schema, tool_name=tool_name, known=list(shown["properties"])
+            adapter.core_schema, tool_name=tool_name, known=list(told["properties"])
         )
     except Exception as error:
         raise _unusable(hints, tool_name, error) from error
+    _refuse_aliases(adapter.core_schema, taken, tool_name)
     return Schema(
         description=description,
-        parameters=shown,
+        parameters=told,
         validate=validate,
         validate_json=validate_json,
     )
@@ -157,14 +155,27 @@ def _field(hint: Any, default: Any, description: str | None) -> Any:
     from pydantic import Field
     from pydantic.fields import FieldInfo
 
-    extras: list[Any] = [default] if isinstance(default, FieldInfo) else []
+    extras: list[Any] = []
     if typing.get_origin(hint) is Annotated:
-        extras = [*hint.__metadata__, *extras]
-        hint = hint.__origin__
+        extras, hint = list(hint.__metadata__), hint.__origin__
+    if _is_none(default) and hint is not Any:
+        # `x: str = None` is common, and models send null for what they leave out. Checks
+        # that are beside the type are not to see it; a `Field` speaks of the argument.
+        checks = [each for each in extras if not isinstance(each, FieldInfo)]
+        extras = [each for each in extras if isinstance(each, FieldInfo)]
+        hint = typing.Optional[Annotated[(hint, *checks)] if checks else hint]  # noqa: UP045
+    if isinstance(default, FieldInfo):
+        extras.append(default)
     if description:
         # First, for the last one wins: a description in the signature is the nearer.
         extras = [Field(description=description), *extras]
     return Annotated[(hint, *extras)] if extras else hint
+
+
+def _is_none(default: Any) -> bool:
+    from pydantic.fields import FieldInfo
+
+    return (default.default if isinstance(default, FieldInfo) else default) is None
 
 
 def _is_required(default: Any) -> bool:
@@ -181,56 +192,14 @@ def _refused_field() -> Any:
     return Annotated[Any, BeforeValidator(refuse_unknown)]
 
 
-def _shown(adapter: Any, parameters: list[Parameter], taken: set[str]) -> dict[str, Any]:
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Quiet(GenerateJsonSchema):
-        # A default that JSON cannot hold is left out, and that is all there is to say.
-        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
-
-    made = _untitled(adapter.json_schema(schema_generator=Quiet))
-    properties = {n: s for n, s in made.get("properties", {}).items() if n not in taken}
-    for parameter in parameters:
-        if parameter.name in properties:
-            properties[parameter.name] |= _shown_default(parameter.default)
-    rest = {"$defs": made["$defs"]} if "$defs" in made else {}
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": made.get("required", []),
-        "additionalProperties": made.get("additionalProperties", True),
-        **rest,
-    }
-
-
-def _shown_default(default: Any) -> dict[str, Any]:
-    from pydantic.fields import FieldInfo
-    from pydantic_core import to_jsonable_python
-
-    if default is Parameter.empty or isinstance(default, FieldInfo):
-        return {}
-    try:
-        value = to_jsonable_python(default)
-        json.dumps(value, allow_nan=False)
-    except Exception:
-        return {}
-    return {"default": value}
-
-
-def _untitled(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_untitled(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    kept = {}
-    for key, value in node.items():
-        if key in _NAMED:
-            kept[key] = {name: _untitled(item) for name, item in value.items()}
-        elif key in _DATA:
-            kept[key] = value
-        elif key != "title":
-            kept[key] = _untitled(value)
-    return kept
+def _refuse_aliases(core_schema: Any, taken: set[str], tool_name: str) -> None:
+    for name, keys in keys_of(arguments_of(core_schema)["fields"]).items():
+        if name not in taken and (both := keys & taken):
+            raise TypeError(
+                f"tool {tool_name!r}: parameter {name!r} goes by the alias {min(both)!r}, "
+                "which is the name of a parameter that is not the model's to fill; give it "
+                "another alias"
+            )
 
 
 def _unusable(hints: dict[str, Any], tool_name: str, error: Exception) -> TypeError:
@@ -240,10 +209,19 @@ def _unusable(hints: dict[str, Any], tool_name: str, error: Exception) -> TypeEr
         try:
             TypeAdapter(hint).json_schema()
         except Exception as reason:
-            shown = hint.__qualname__ if isinstance(hint, type) else repr(hint)
-            first = str(reason).partition("\n")[0]
+            kind = hint.__qualname__ if isinstance(hint, type) else repr(hint)
             return TypeError(
-                f"tool {tool_name!r}: parameter {name!r} of type {shown} cannot be filled "
-                f"from JSON ({first}); {CURE}"
+                f"tool {tool_name!r}: parameter {name!r} of type {kind} cannot be filled "
+                f"from JSON ({_in_short(reason)}); {CURE}"
             )
-    return TypeError(f"tool {tool_name!r}: no schema can be made ({error}); {CURE}")
+    return TypeError(
+        f"tool {tool_name!r}: no schema can be made ({_in_short(error)}); {CURE}"
+    )
+
+
+def _in_short(error: Exception) -> str:
+    """
+    The first sentence of pydantic's, without what it advises for models.
+    """
+    first = str(error).partition("\n")[0].partition(". Set `")[0]
+    return first.strip(" :") or type(error).__name__

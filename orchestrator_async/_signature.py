@@ -23,6 +23,13 @@ CURE = (
     "annotate it with a type that pydantic can read from JSON, "
     "or give the tool `parameters=` or `validate=False`"
 )
+# Names that are local to a function can be seen from the frame in which a tool is defined,
+# and nowhere else.
+_CURE_OF_NAMES = (
+    "define what it names at the top of the module; what is local to a function is found "
+    "only by `@registry.tool`, written where the tool is defined. Or give the tool "
+    "`parameters=` or `validate=False`"
+)
 
 
 def context_parameter(
@@ -125,7 +132,28 @@ def scope_of(fn: Callable[..., Any], namespace: Mapping[str, Any] | None) -> dic
     """
     function = _function(fn)
     own = {p.__name__: p for p in getattr(function, "__type_params__", ())}
-    return {**getattr(function, "__globals__", {}), **own, **(namespace or {})}
+    return {
+        **getattr(function, "__globals__", {}),
+        **_enclosed(function),
+        **own,
+        **(namespace or {}),
+    }
+
+
+def _enclosed(function: Any) -> dict[str, Any]:
+    """
+    The local names of functions around it that a function uses itself.
+    """
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    found = {}
+    for name, cell in zip(
+        names, getattr(function, "__closure__", None) or (), strict=False
+    ):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            pass  # it gets its value later
+    return found
 
 
 def evaluated_hint(parameter: Parameter, scope: dict[str, Any], tool_name: str) -> Any:
@@ -138,15 +166,13 @@ def evaluated_hint(parameter: Parameter, scope: dict[str, Any], tool_name: str) 
     if parameter.annotation is Parameter.empty:
         return Any
     try:
-        hint = _evaluated(parameter.annotation, scope)
+        return _evaluated(parameter.annotation, scope)
     except Exception as error:
+        cure = _CURE_OF_NAMES if isinstance(error, NameError) else CURE
         raise TypeError(
             f"tool {tool_name!r}: the annotation of parameter {parameter.name!r}, "
-            f"{parameter.annotation!r}, cannot be read ({error}); {CURE}"
+            f"{parameter.annotation!r}, cannot be read ({error}); {cure}"
         ) from error
-    # `x: str = None` is common, and models send null for what they leave out.
-    implicit = parameter.default is None and typing.get_origin(hint) is not Annotated
-    return typing.Optional[hint] if implicit and hint is not Any else hint  # noqa: UP045
 
 
 def refuse_positional(parameter: Parameter, tool_name: str) -> None:

@@ -4,12 +4,11 @@ A tool, and how arguments are made for it.
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from ._callable import check_callable, name_of, unwrapped
 from ._calls import ToolContext
 from ._errors import InvalidArgumentsError
 from ._log import log_with_traceback
@@ -19,9 +18,11 @@ from ._policy import INHERITED, ToolPolicy, ToolSettings, as_tool_policy, is_asy
 from ._text import clean
 
 if TYPE_CHECKING:
+    from ._policy import BreakerPolicy
     from ._schema import Schema
 
 Format = Literal["openai", "anthropic", "mcp"]
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,32 +63,75 @@ class Tool:
         default=None, init=False, repr=False, compare=False, hash=False
     )
 
+    if TYPE_CHECKING:
+        # What is taken is more than what is kept, which a dataclass cannot say.
+        def __init__(
+            self,
+            *,
+            fn: Callable[..., Any],
+            name: str = "",
+            description: str | None = None,
+            parameters: Mapping[str, Any] | None = None,
+            policy: ToolPolicy | BreakerPolicy = INHERITED,
+            circuit: str | None = None,
+            idempotent: bool = False,
+            validate: bool = True,
+            alternatives: Iterable[str] = (),
+            _locals: Mapping[str, Any] | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         if not callable(self.fn):
             raise TypeError(f"a tool must be callable, not {self.fn!r}")
         if not self.name:
             object.__setattr__(self, "name", name_of(self.fn))
-        alternatives: object = self.alternatives
-        if isinstance(alternatives, str):
-            raise TypeError(f"{self.name}: alternatives must be a list of names")
-        object.__setattr__(self, "alternatives", tuple(self.alternatives))
         check_name("name", self.name)
+        self._check_types()
         object.__setattr__(self, "policy", as_tool_policy(self.policy))
         if self.circuit is not None:
             check_name("circuit", self.circuit)
         if len(self.alternatives) > 3:
             raise ValueError(f"{self.name}: at most 3 alternatives can be named")
-        if self.parameters is not None and not isinstance(self.parameters, Mapping):
-            raise TypeError(f"{self.name}: parameters must be a JSON schema, a mapping")
-        if inspect.isasyncgenfunction(_unwrapped(self.fn)):
-            raise TypeError(f"{self.name} is an async generator; a tool returns its result")
+        check_callable(self.fn, self.name)
+
+    def _check_types(self) -> None:
+        for field_name in ("idempotent", "validate"):
+            if not isinstance(value := getattr(self, field_name), bool):
+                raise self._wrong_type(field_name, "true or false", value)
+        description: object = self.description
+        if not isinstance(description, str | None):
+            raise self._wrong_type("description", "text or None", description)
+        if not isinstance(self.parameters, Mapping | None):
+            raise self._wrong_type("parameters", "a JSON schema", self.parameters)
+        names: object = self.alternatives
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise self._wrong_type("alternatives", "a list of names of tools", names)
+        object.__setattr__(self, "alternatives", tuple(names))
+        for each in self.alternatives:
+            if not isinstance(each, str):
+                raise self._wrong_type("alternatives", "names of tools", each)
+
+    def _wrong_type(self, field_name: str, expected: str, value: object) -> TypeError:
+        return TypeError(
+            f"{self.name}: {field_name} must be {expected}, not {value!r:.200}"
+        )
+
+    def __hash__(self) -> int:
+        # Equal tools have equal names; a schema written by hand cannot be hashed.
+        return hash(self.name)
+
+    def __reduce__(self) -> tuple[Callable[..., Tool], tuple[dict[str, Any]]]:
+        # Made anew: the validators of a schema do not pickle, and it can be derived again.
+        # (Python 3.11.3 does not heed the `__getstate__` of a frozen class with slots.)
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return _again, (given,)
 
     @property
     def is_async(self) -> bool:
         """
         Whether it runs in the event loop. Otherwise it runs in a worker thread.
         """
-        return is_async(_unwrapped(self.fn))
+        return is_async(unwrapped(self.fn))
 
     @property
     def circuit_name(self) -> str:
@@ -141,6 +185,7 @@ class Tool:
         """
         import copy
 
+        check_format(format)
         if self.parameters is None:
             schema = self.schema()
             # A copy, as what is handed out gets changed by those who send it on.
@@ -161,6 +206,17 @@ class Tool:
                 return {**told, "input_schema": parameters}
             case "mcp":
                 return {**told, "inputSchema": parameters}
+
+
+def _again(given: dict[str, Any]) -> Tool:
+    return Tool(**given)
+
+
+def check_format(format: object) -> None:
+    """
+    Raise ``ValueError`` for a format of definitions that there is not.
+    """
+    if format not in FORMATS:
         raise ValueError(f"format={format!r}: expected 'openai', 'anthropic' or 'mcp'")
 
 
@@ -246,17 +302,3 @@ class Binder:
         return InvalidArgumentsError(
             tool_name=self._name, errors=[{"argument": argument, "expected": expected}]
         )
-
-
-def _unwrapped(fn: Any) -> Any:
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    return fn
-
-
-def name_of(fn: Any) -> str:
-    fn = _unwrapped(fn)
-    name = getattr(fn, "__name__", None) or type(fn).__name__
-    if name == "<lambda>":
-        raise ValueError("a lambda has no name to be called by: give name=")
-    return str(name)

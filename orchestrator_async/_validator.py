@@ -1,8 +1,8 @@
 """
 The validator: pydantic-core's, made ready so that bad input does not hold up the loop.
 
-Below lie ``_invalid`` and ``_errors``, above ``_schema``; pydantic is imported when a
-validator is made.
+Below lie ``_core_schema``, ``_recursion`` and ``_invalid``, above ``_schema``; pydantic is
+imported when a validator is made.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import _invalid
+from ._core_schema import Node, copied, every, keys_of
 from ._errors import InvalidArgumentsError
+from ._recursion import Visits, branching, members
 
 # Above this, text is looked at before it is parsed: an array of a megabyte costs 40 ms.
 _LARGE = 16_384
-_SEQUENCES = frozenset({"list", "set", "frozenset", "tuple"})
-# Keys of a core schema under which lie data and not schemas.
-_DATA = frozenset({"metadata", "config", "default", "expected", "serialization"})
 
 Validate = Callable[[Mapping[str, Any]], dict[str, Any]]
 ValidateJson = Callable[[str | bytes], dict[str, Any]]
@@ -61,15 +60,19 @@ def validators(
         tool_name: For the errors.
         known: The names of the arguments, for the errors.
     """
-    extras = _Extras()
+    extras, visits = _Extras(), Visits()
     core_schema = _refusing(core_schema, extras)
-    validator = _made(_prepared(core_schema, large=False))
-    read, read_json = validator.validate_python, validator.validate_json
-    may_overflow = _may_overflow(core_schema)
+    counted = dict.fromkeys(branching(core_schema), visits)
+    bounding = visits.bounding if counted else lambda read: read
+    validator = _made(_prepared(core_schema, counted, large=False))
+    read = bounding(validator.validate_python)
+    read_json = bounding(validator.validate_json)
+    may_overflow = any(map(_overflows, every(core_schema)))
 
     @functools.cache
     def read_large() -> Validate:
-        validate: Validate = _made(_prepared(core_schema, large=True)).validate_python
+        validator = _made(_prepared(core_schema, counted, large=True))
+        validate: Validate = bounding(validator.validate_python)
         return validate
 
     def refused(error: Exception) -> list[dict[str, str]]:
@@ -135,18 +138,29 @@ def _cannot_be_object(text: str | bytes) -> bool:
     return bool(head) and head != (b"{" if isinstance(text, bytes) else "{")
 
 
-def _refusing(core_schema: Any, extras: _Extras) -> Any:
+def _refusing(core_schema: Node, extras: _Extras) -> Node:
     """
     The schema with unknown arguments refused by ``extras``, if it refuses any.
+
+    The name of a parameter that goes by an alias is as unknown as any other. pydantic
+    would drop it unseen, so it is given a field that nothing passes.
     """
-    from pydantic_core.core_schema import no_info_plain_validator_function
+    from pydantic_core.core_schema import no_info_plain_validator_function, typed_dict_field
 
     if core_schema["type"] == "definitions":
         return {**core_schema, "schema": _refusing(core_schema["schema"], extras)}
+    fields = core_schema["fields"]
+    refused = no_info_plain_validator_function(refuse_unknown)
+    known = set().union(*keys_of(fields).values())
+    hidden = {
+        f"\0{name}": typed_dict_field(refused, required=False, validation_alias=name)
+        for name in fields.keys() - known
+    }
+    made = {**core_schema, "fields": {**fields, **hidden}}
     if core_schema.get("extra_behavior") != "forbid":
-        return core_schema
+        return made
     refuse = no_info_plain_validator_function(extras)
-    return {**core_schema, "extra_behavior": "allow", "extras_schema": refuse}
+    return {**made, "extra_behavior": "allow", "extras_schema": refuse}
 
 
 def _made(core_schema: Any) -> Any:
@@ -156,31 +170,51 @@ def _made(core_schema: Any) -> Any:
         # Models bring validators of their own, made before the changes.
         return SchemaValidator(core_schema, None, _use_prebuilt=False)
     except TypeError:
+        # pydantic 2.12 knows no other: there the changes do not reach into models.
         return SchemaValidator(core_schema)
 
 
-def _prepared(node: Any, *, large: bool) -> Any:
+def _prepared(node: Node, counted: Mapping[str, Visits], *, large: bool) -> Node:
     """
     A copy of a core schema in which lists stop at the first bad item (250,000 of them
     cost 240 ms) and the members of a union do not appear in the path of an error.
 
     One for large input also stops in a mapping and in an object that knows its fields,
-    for which there is no such option.
+    for which there is no such option. The definitions in ``counted`` count who comes.
     """
-    if isinstance(node, (list, tuple)):
-        return type(node)(_prepared(item, large=large) for item in node)
-    if not isinstance(node, dict):
-        return node
-    kind = node.get("type")
-    if not isinstance(kind, str):
-        return {name: _prepared(item, large=large) for name, item in node.items()}
-    made = {k: v if k in _DATA else _prepared(v, large=large) for k, v in node.items()}
-    if kind in _SEQUENCES:
-        made["fail_fast"] = True
-    elif kind == "union":
-        choices = (c[0] if isinstance(c, tuple) else c for c in made["choices"])
-        made["choices"] = [(choice, _invalid.UNION) for choice in choices]
-    return _bounded(made) if large and _overflows(made) else made
+    made = copied(node, functools.partial(_prepared, counted=counted, large=large))
+    match node["type"]:
+        case "list" | "set" | "frozenset" | "tuple":
+            made["fail_fast"] = True
+        case "generator":
+            # Lazy: the items would be checked while the tool runs, and what the model
+            # got wrong would be held against the tool. It gets a list.
+            made |= {"type": "list", "fail_fast": True}
+        case "union":
+            made["choices"] = [(each, _invalid.UNION) for each in members(made)]
+        case "tagged-union":
+            made["choices"] = {t: _labelled(each) for t, each in made["choices"].items()}
+    if large and _overflows(made):
+        made = _bounded(made)
+    visits = counted.get(made.get("ref", ""))
+    return made if visits is None else _wrapped(made, visits.counting(node))
+
+
+def _labelled(member: Node) -> Node:
+    """
+    A member that was chosen by its tag, with a label behind the tag in paths.
+    """
+    choices = [(member, _invalid.TAG)]
+    return {"type": "union", "choices": choices, "auto_collapse": False}
+
+
+def _wrapped(node: Node, function: Callable[[Any, Callable[[Any], Any]], Any]) -> Node:
+    from pydantic_core.core_schema import no_info_wrap_validator_function
+
+    # Who refers to it is to come through here too.
+    ref = node.pop("ref", None)
+    made: Any = no_info_wrap_validator_function(function, node, ref=ref)
+    return made  # type: ignore[no-any-return]
 
 
 # Large mappings
@@ -198,26 +232,8 @@ def _overflows(node: Mapping[str, Any]) -> bool:
     return extras == "forbid"
 
 
-def _may_overflow(node: Any) -> bool:
-    if isinstance(node, (list, tuple)):
-        return any(map(_may_overflow, node))
-    if not isinstance(node, dict):
-        return False
-    if _overflows(node):
-        return True
-    return any(_may_overflow(part) for key, part in node.items() if key not in _DATA)
-
-
-def _bounded(node: dict[str, Any]) -> Any:
-    from pydantic_core.core_schema import (
-        no_info_before_validator_function,
-        no_info_wrap_validator_function,
-    )
-
-    ref = node.pop("ref", None)  # who refers to it is to come through here too
-    if node["type"] == "dict":
-        return no_info_wrap_validator_function(_by_pieces, node, ref=ref)
-    return no_info_before_validator_function(_of_known_fields, node, ref=ref)
+def _bounded(node: Node) -> Node:
+    return _wrapped(node, _by_pieces if node["type"] == "dict" else _of_known_fields)
 
 
 def _by_pieces(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -229,13 +245,13 @@ def _by_pieces(value: Any, validate: Callable[[Any], Any]) -> Any:
     return made
 
 
-def _of_known_fields(value: Any) -> Any:
+def _of_known_fields(value: Any, validate: Callable[[Any], Any]) -> Any:
     from pydantic_core import PydanticCustomError
 
     if isinstance(value, Mapping) and len(value) > _invalid.MANY:
         message = "Input should be an object with the fields of its schema and no others"
         raise PydanticCustomError("too_many_fields", message)
-    return value
+    return validate(value)
 
 
 def _is_large(arguments: object) -> bool:

@@ -235,6 +235,49 @@ def test_an_interrupt_ends_it_cleanly(tmp_path: Path, backend: str, moment: str)
 
 
 @posix
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("moment", ["A recorded agent", "server runs: pid"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_ends_it_leaves_nothing(
+    tmp_path: Path, backend: str, moment: str, name: str
+) -> None:
+    with demo(tmp_path / "run", "--backend", backend) as run:
+        read = run.read_until(moment)
+        run.process.send_signal(getattr(signal, name))
+        code, output, errors = run.end()
+    assert (code, errors) == (130, "")
+    assert "Interrupted." in output
+    assert list(run.folder.iterdir()) == []
+    if "pid" in read:
+        assert_nothing_is_left(run, read)
+
+
+@posix
+def test_closing_its_terminal_leaves_nothing(tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(AGENT)],
+        env=environment(tmp_path) | {"TERM": "xterm-256color", "COLUMNS": "160"},
+        preexec_fn=lambda: os.login_tty(theirs),  # so that it hears of the end
+        close_fds=False,
+    )
+    os.close(theirs)
+    try:
+        output = b""
+        while b"server runs: pid" not in output:
+            output += os.read(ours, 65536)
+        os.close(ours)
+        assert process.wait(TOO_LONG) != 0
+    finally:
+        process.kill()
+        process.wait()
+    assert all(is_gone(pid) for pid in pids(without_codes(output.decode())))
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
 def test_the_server_does_not_outlive_a_killed_demo(tmp_path: Path) -> None:
     with demo(tmp_path / "run") as run:
         read = run.read_until("server runs: pid")

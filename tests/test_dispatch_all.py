@@ -220,6 +220,19 @@ async def test_the_id_of_what_cannot_be_read_comes_back_where_it_can_be_seen() -
     assert results[0].message()["tool_call_id"] == "c9"
 
 
+async def test_an_id_that_is_a_number_comes_back_as_text() -> None:
+    calls = [
+        openai("echo", '{"text": "x"}', 7),
+        anthropic("echo", {"text": "x"}, 0),
+        ToolCall("echo", {"text": "x"}, 8),  # type: ignore[arg-type]
+        openai(None, "{}", 9),
+        openai("echo", '{"text": "x"}', True),
+        ToolCall("echo", {"text": "x"}, 10**5_000),  # type: ignore[arg-type]
+    ]
+    results = await Turn().orch.dispatch_all(calls)
+    assert [each.call_id for each in results] == ["7", "0", "8", "9", None, None]
+
+
 async def test_no_calls_are_no_results() -> None:
     turn = Turn()
     assert await turn.orch.dispatch_all([]) == []

@@ -348,3 +348,22 @@ async def test_sizes_of_arguments_are_a_setting() -> None:
     assert await orch.dispatch("echo", '{"text": "x"}') == "x"
     for text in ('{"text": "' + "x" * 20 + '"}', b'{"text": "' + b"x" * 20 + b'"}'):
         assert "invalid_arguments" in json.loads(await orch.dispatch("echo", text))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("registry", []),
+        ("registry", {"search": print}),
+        ("clock", 5),
+        ("clock", None),
+        ("clean", 5),
+        ("clean", None),
+        ("circuits", 5),
+        ("circuits", ["database"]),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        ToolOrchestrator(**{name: value})
+    assert str(caught.value).startswith(f"{name}={value!r}: expected ")

@@ -4,9 +4,13 @@ The registry: tools by name, their definitions, the circuits that they share.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import gc
+import inspect
 import json
+import pickle
 import weakref
 from typing import Annotated, Any
 
@@ -163,7 +167,113 @@ def test_at_most_three_alternatives() -> None:
         Tool(fn=search, alternatives=("a", "b", "c", "d"))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("alternatives", [search]),
+        ("alternatives", "other"),
+        ("alternatives", 3),
+        ("alternatives", None),
+        ("description", 3),
+        ("description", ["text"]),
+        ("validate", "no"),
+        ("validate", None),
+        ("idempotent", 1),
+        ("parameters", "{}"),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"^search: {field} must be"):
+        Tool(fn=search, **{field: value})
+    with pytest.raises(TypeError, match=f"^search: {field} must be"):
+        Registry().tool(**{field: value})(search)
+
+
+def test_a_tool_takes_more_than_it_keeps() -> None:
+    tool = Tool(
+        fn=search, policy=BreakerPolicy(failure_threshold=1), alternatives=["other"]
+    )
+    assert tool.policy.breaker.failure_threshold == 1
+    assert tool.alternatives == ("other",)
+    taken = set(inspect.signature(Tool).parameters)
+    assert taken == {each.name for each in dataclasses.fields(Tool) if each.init}
+
+
+def test_tools_can_be_hashed_and_pickled_at_any_time() -> None:
+    by_hand = Tool(fn=search, name="by_hand", parameters={"type": "object"})
+    derived = Tool(fn=search)
+    assert derived.schema().parameters["required"] == ["city"]
+    for tool in (by_hand, derived):
+        again = pickle.loads(pickle.dumps(tool))
+        assert again == tool == copy.copy(tool)
+        assert {tool: 1}[again] == 1
+        assert again.definition() == tool.definition()
+
+
+def test_a_method_without_its_object_is_no_tool() -> None:
+    with pytest.raises(TypeError, match=r"'self'.*registry\.tool\(obj\.find\)"):
+
+        class Inner:
+            @Registry().tool
+            async def find(self, city: str) -> str:
+                return city
+
+    with pytest.raises(TypeError, match=r"^m .*'self'"):
+        Tool(fn=Bound.method, name="m")
+    with pytest.raises(TypeError, match=r"'cls'.*registry\.tool\(Class\.make\)"):
+        Tool(fn=Bound.__dict__["make"].__func__)
+
+
+def test_what_needs_no_object_is_a_tool() -> None:
+    registry = Registry()
+
+    class Holder:
+        @registry.tool
+        @staticmethod
+        async def at_rest(city: str) -> str:
+            return city
+
+    def nested(self: str) -> str:
+        return self
+
+    registry.tool(nested)
+    registry.tool(name="from outside")(Holder.at_rest)
+    registry.tool(Bound().plain)
+    registry.tool(Bound.make)
+    registry.tool(functools.partial(Bound.method, Bound()))
+    assert len(registry.definitions()) == 6
+
+
+def test_types_that_a_function_uses_itself_may_be_local() -> None:
+    @dataclasses.dataclass
+    class Place:
+        city: str
+
+    def make() -> Any:
+        async def go(to: "Place") -> Place:  # noqa: UP037
+            return Place(to.city)
+
+        return go
+
+    schema = Tool(fn=make()).schema()
+    assert schema.validate({"to": {"city": "Oslo"}}) == {"to": Place("Oslo")}
+
+
+def test_a_local_type_that_cannot_be_found_is_refused_with_the_cure() -> None:
+    class Place:
+        pass
+
+    async def go(to: "Place") -> None: ...  # noqa: UP037
+
+    with pytest.raises(TypeError, match=r"'Place'.*top of the module.*@registry\.tool"):
+        Tool(fn=go).schema()
+
+
 class Bound:
+    @classmethod
+    async def make(cls, city: str) -> str:
+        return city
+
     def __init__(self) -> None:
         self.seen: list[str] = []
 
@@ -393,6 +503,8 @@ def test_definitions_are_what_each_api_wants() -> None:
     json.dumps(openai)
     with pytest.raises(ValueError, match="soap"):
         registry.definitions(format="soap")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="soap"):
+        Registry().definitions(format="soap")  # type: ignore[arg-type]
 
 
 def test_definitions_come_in_the_order_of_registration() -> None:

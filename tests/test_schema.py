@@ -7,11 +7,13 @@ import functools
 import gc
 import json
 import logging
+import math
 import subprocess
 import sys
 import time
 import types
 import weakref
+from collections.abc import Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +23,14 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+)
 from typing_extensions import TypedDict as ExtendedTypedDict
 
 from orchestrator_async._errors import InvalidArgumentsError
@@ -222,6 +231,41 @@ def test_sphinx_fields_are_found_below_a_line_that_ends_with_a_colon() -> None:
     assert made(tool).parameters["properties"]["city"]["description"] == "Name."
 
 
+GOOGLE = """Forecast for a city.
+Args:
+    city: Name of the city.
+Returns:
+    The forecast.
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [GOOGLE, GOOGLE.partition("\n")[2]], ids=["below", "first"]
+)
+def test_a_section_needs_no_blank_line_above_it(text: str) -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = text
+    schema = made(tool)
+    assert schema.description == text.partition("Args:")[0].strip()
+    assert schema.parameters["properties"]["city"]["description"] == "Name of the city."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Say what it\nreturns:\nnothing at all.",
+        "Take the\nargs: all of them\n    as they are.",
+        "Do.\nSteps:\n    one\n    two",
+    ],
+)
+def test_prose_that_looks_like_a_section_stays_prose(text: str) -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = text
+    assert made(tool).description == text
+
+
 def test_description_in_the_signature_wins_over_the_docstring() -> None:
     def tool(city: Annotated[str, Field(description="nearer")]) -> None:
         """Do.
@@ -258,6 +302,32 @@ def test_defaults_that_json_cannot_hold_are_left_out() -> None:
     assert schema.validate({}) == {}
 
 
+class Unbounded(BaseModel):
+    most: float = math.inf
+    least: float = Field(-math.inf, le=math.inf, examples=[math.nan])
+    title: str = "none"
+
+
+def test_a_definition_is_json_whatever_stands_in_it() -> None:
+    def tool(
+        a: Unbounded,
+        b: float = Field(-math.inf),
+        c: Annotated[float, Field(json_schema_extra={"near": [1, math.inf]})] = math.inf,
+    ) -> None: ...
+
+    schema = made(tool)
+    shown = schema.parameters["properties"]
+    assert shown["b"] == {"type": "number"}
+    assert shown["c"] == {"type": "number", "near": [1]}
+    assert schema.parameters["$defs"]["Unbounded"]["properties"] == {
+        "most": {"type": "number"},
+        "least": {"type": "number"},
+        "title": {"default": "none", "type": "string"},
+    }
+    json.dumps(schema.parameters, allow_nan=False)
+    assert schema.validate({"a": {}})["b"] == -math.inf
+
+
 def test_field_as_a_default_is_filled_in() -> None:
     def tool(
         a: int = Field(ge=1), b: int = Field(default=3, description="the b")
@@ -274,6 +344,26 @@ def test_none_as_a_default_may_be_given() -> None:
     def tool(city: str = None) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
 
     assert made(tool).validate({"city": None}) == {"city": None}
+
+
+def test_none_as_a_default_may_be_given_however_the_argument_is_written() -> None:
+    def tool(
+        a: Annotated[str, Field(description="A.", min_length=2)] = None,  # type: ignore[assignment]  # noqa: RUF013
+        b: str = Field(None, description="B."),  # type: ignore[assignment]
+        c: Annotated[str, AfterValidator(str.strip)] = None,  # type: ignore[assignment]  # noqa: RUF013
+        d: Annotated[Cat | Dog, Field(discriminator="kind")] = None,  # type: ignore[assignment]
+        e: Annotated[int, Field(alias="number", ge=2)] = None,  # type: ignore[assignment]  # noqa: RUF013
+    ) -> None: ...
+
+    schema = made(tool)
+    shown = schema.parameters["properties"]
+    for name in ("a", "b", "c", "d", "number"):
+        assert {"type": "null"} in shown[name]["anyOf"]
+        assert schema.validate({name: None})
+    assert (shown["a"]["description"], shown["b"]["description"]) == ("A.", "B.")
+    assert schema.validate({"c": " x "})["c"] == "x"
+    errors = errors_of(schema, {"a": "1", "number": 1, "d": {"kind": "cat"}})
+    assert set(errors) == {"a", "number", "d.lives"}
 
 
 def test_each_kind_of_type_is_read() -> None:
@@ -468,6 +558,67 @@ def test_a_type_that_json_cannot_fill_is_refused_with_the_cure() -> None:
         made(tool)
 
 
+def test_a_schema_that_cannot_be_made_is_told_in_one_short_sentence() -> None:
+    def tool(where: Context) -> None: ...
+
+    with pytest.raises(TypeError) as caught:
+        made(tool)
+    assert "arbitrary_types_allowed" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Size(tuple[int, int], enum.Enum):  # noqa: SLOT001
+    SMALL = (1, 2)
+
+
+def test_values_in_a_type_are_left_alone() -> None:
+    def tool(size: Size, at: Literal["type", 1] = 1, type: str = "x") -> None: ...
+
+    assert made(tool).validate({"size": (1, 2), "at": "type", "type": "y"}) == {
+        "size": Size.SMALL,
+        "at": "type",
+        "type": "y",
+    }
+
+
+@pytest.mark.parametrize("as_text", [True, False], ids=["text", "mapping"])
+def test_items_are_checked_before_the_tool_asks_for_them(as_text: bool) -> None:
+    def tool(items: Iterable[int]) -> None: ...
+
+    schema = made(tool)
+    good, bad = {"items": [1, "2"]}, {"items": [1, "x"]}
+    read: Any = schema.validate_json if as_text else schema.validate
+    assert read(json.dumps(good) if as_text else good) == {"items": [1, 2]}
+    assert errors_of(schema, json.dumps(bad) if as_text else bad) == {
+        "items[1]": "a valid integer (given: str)"
+    }
+
+
+def test_the_name_of_a_parameter_that_goes_by_an_alias_is_unknown() -> None:
+    def tool(
+        q: Annotated[str, Field(alias="query")],
+        limit: Annotated[
+            int, Field(validation_alias=AliasChoices("most", AliasPath("page", "size")))
+        ] = 10,
+        size: Annotated[int, Field(validation_alias=AliasPath("page", "size"))] = 10,
+    ) -> None: ...
+
+    schema = made(tool)
+    assert schema.validate({"query": "x", "most": 2}) == {"q": "x", "limit": 2}
+    paged = schema.validate({"query": "x", "page": {"size": 3}})
+    assert paged == {"q": "x", "limit": 3, "size": 3}
+    for given_ in ({"query": "x", "limit": 5}, {"query": "x", "most": 2, "limit": 5}):
+        assert list(errors_of(schema, given_)) == ["limit"]
+        assert list(errors_of(schema, json.dumps(given_))) == ["limit"]
+
+
+def test_an_alias_may_not_be_the_name_of_what_the_model_does_not_fill() -> None:
+    def tool(context: Context, q: Annotated[str, Field(alias="context")]) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'q'.*'context'.*another alias"):
+        made(tool, context_parameter="context")
+
+
 def test_a_name_that_is_not_there_is_refused_with_the_cure() -> None:
     def tool(where: Elsewhere) -> None: ...
 
@@ -653,6 +804,18 @@ def test_members_of_a_union_do_not_show_in_a_path() -> None:
 
     paths = set(errors_of(made(tool), {"it": {"a": {"name": 1}}}))
     assert paths == {"it", "it.a.name"}
+
+
+def test_tags_of_a_union_do_not_show_in_a_path() -> None:
+    def tool(
+        pets: dict[str, Annotated[Cat | Dog, Field(discriminator="kind")]],
+    ) -> None: ...
+
+    given_ = {"pets": {"dog": {"kind": "cat"}, "cat": {"kind": "cow"}}}
+    assert errors_of(made(tool), given_) == {
+        "pets.dog.lives": "a value, for it is required",
+        "pets.cat": "'kind' to be one of 'cat', 'dog'",
+    }
 
 
 def test_known_names_are_few() -> None:
