@@ -144,6 +144,14 @@ def is_cancellation_of_asyncio(error: BaseException) -> bool:
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
+def is_of_a_scope(cancellation: BaseException) -> bool:
+    """
+    Whether this ``CancelledError`` of asyncio says that a scope of anyio has asked for it.
+    """
+    said = cancellation.args[0] if cancellation.args else None
+    return isinstance(said, str) and said.startswith("Cancelled ")
+
+
 def leave() -> None:
     """
     Have this context forget which loop it was copied in.

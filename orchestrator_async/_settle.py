@@ -249,7 +249,8 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         flight.take_back_requests(error)
     own, cancellation = _part(error)
     if flight.caller_is_cancelled():
-        up = error if own is not None and _is_fatal(own) else _as_it_came(cancellation)
+        fatal = own is not None and _is_fatal(own)
+        up = error if fatal else _as_it_came(flight, cancellation)
         return _end_cancelled(flight, error, up, duration)
     struck = flight.timeout_struck()
     if own is not None and _is_fatal(own):
@@ -376,15 +377,20 @@ def _part(error: BaseException) -> tuple[BaseException | None, BaseException | N
     return own, None if cancellations is None else _leaf(cancellations)
 
 
-def _as_it_came(cancellation: BaseException | None) -> BaseException | None:
+def _as_it_came(flight: Flight, cancellation: BaseException | None) -> BaseException | None:
     """
     The cancellation, but not one that the tool has raised in the place of another: by
     the context alone anyio can tell whose it is, and where the caller is handling an
     error, Python puts that in the place of the context.
+
+    Nor is it one of asyncio's that came out of thin air as the caller's scope was
+    cancelled: the scope would not know it for its own, and the task would end by it.
     """
     if cancellation is None or is_a(context_of(cancellation), type(cancellation)):
         return None
-    return cancellation
+    if flight.task is None or flight.task_was_cancelled():
+        return cancellation
+    return cancellation if _loop.is_of_a_scope(cancellation) else None
 
 
 def _leaf(group: BaseException) -> BaseException:

@@ -1466,3 +1466,26 @@ async def test_the_cancellation_of_a_scope_alone_is_no_request_to_the_task(
     assert scope.cancelled_caught
     assert task.cancelling() == 0
     assert_untouched(orch)
+
+
+@each_answer
+@pytest.mark.parametrize("passed", ["cancelled", "deadline"])
+async def test_what_breaks_off_as_its_caller_is_cancelled_ends_in_the_callers_scope(
+    answer: str, passed: str
+) -> None:
+    orch, service = bench(HandClock())
+    scope = anyio.CancelScope()
+
+    async def break_off_at_that_moment() -> None:
+        if passed == "cancelled":
+            scope.cancel()
+        else:
+            scope.deadline = anyio.current_time()
+        await break_off()
+
+    service.behaviour = break_off_at_that_moment
+    with scope:
+        await ask(orch, answer)
+        await anyio.lowlevel.checkpoint()
+    assert scope.cancelled_caught
+    assert_untouched(orch)

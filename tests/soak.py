@@ -1,0 +1,331 @@
+"""
+Hours in minutes: random tools, faults and cancellations, and memory that stays flat.
+
+    python -m tests.soak --seconds 600 --backend trio --seed 7
+
+Callers ask for tools that answer, fail, hang, break off, swallow cancellations, call each
+other, and run in threads, while others cancel them, replace tools and move circuits by
+hand. At the end of each round all callers stop; what must hold is checked, and the memory
+is weighed. The exit status is 1 if anything was violated or if the memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from orchestrator_async import (
+    BreakerPolicy,
+    CallFinished,
+    CircuitState,
+    Event,
+    OrchestratorError,
+    Registry,
+    ToolCall,
+    ToolOrchestrator,
+    ToolPolicy,
+)
+
+from .rig import on_asyncio
+from .support import assert_adds_up
+
+CALLERS: Final = 24
+ROUND_SECONDS: Final = 1.5
+RESET: Final = 0.03
+BLOCKS_A_ROUND: Final = 60.0
+"""Blocks of memory that a round may add on average: less than one for a hundred calls."""
+
+
+class Soak:
+    """
+    One orchestrator, its tools, and those who make trouble.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.registry = Registry()
+        self.calls = self.cancelled = self.finished = 0
+        self.probing: dict[str, int] = {}
+        self.violations: list[str] = []
+        self.well = False
+        self.orch = ToolOrchestrator(
+            self.registry, reset_timeout=RESET, observers=[self.note]
+        )
+        for name, (behaviour, options) in self.tools().items():
+            self.offer(name, behaviour, **options)
+        self.names = [tool.name for tool in self.registry]
+
+    def tools(self) -> dict[str, tuple[Callable[[], Awaitable[Any]], dict[str, Any]]]:
+        """
+        What tools there are, and their settings.
+        """
+        patient = BreakerPolicy(failure_threshold=2, probe_lease=0.05)
+        return {
+            "steady": (self.work, {}),
+            "flaky": (self.flaky, {"timeout": 0.02}),
+            "hangs": (self.hang, {"timeout": 0.01}),
+            "waits": (self.hang, {"policy": patient}),
+            "swallows": (self.swallow, {"timeout": 0.01}),
+            "converts": (self.convert, {}),
+            "breaks_off": (self.break_off, {}),
+            "odd": (self.odd, {}),
+            "reads": (self.flaky, {"circuit": "database"}),
+            "writes": (self.work, {"circuit": "database"}),
+            "calls": (self.nest, {"circuit": "database", "timeout": 0.05}),
+            "turns": (self.turn, {}),
+            "hides": (self.work, {"policy": ToolPolicy(hang_after=0.005)}),
+        }
+
+    def offer(
+        self, name: str, behaviour: Callable[[], Awaitable[Any]], **options: Any
+    ) -> None:
+        """
+        Offer a tool, and ``threaded`` tools beside it.
+        """
+
+        async def tool(number: int = 0) -> Any:
+            return "well" if self.well else await behaviour()
+
+        self.registry.tool(name=name, replace=True, **options)(tool)
+        if "threaded" not in self.registry:
+            policy = ToolPolicy(max_threads=4)
+            self.registry.tool(name="threaded", timeout=0.02, policy=policy)(self.block)
+
+    # What tools do
+
+    async def work(self) -> Any:
+        for _ in range(self.random.randrange(4)):
+            await checkpoint()
+        return self.random.choice(["sun", {"sun": 1}, ["rain"], None, 3, "{"])
+
+    async def flaky(self) -> Any:
+        await self.work()
+        chance = self.random.random()
+        if chance < 0.4:
+            raise ConnectionError("down: http://user:secret@host/")
+        return {"error": "busy"} if chance < 0.5 else "up"
+
+    async def hang(self) -> str:
+        await anyio.sleep(self.random.choice([0, 0.002, 0.05]))
+        return "late"
+
+    async def swallow(self) -> str:
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep(0.02)
+        return "swallowed"
+
+    async def convert(self) -> str:
+        try:
+            await anyio.sleep(self.random.choice([0, 0.01]))
+        except BaseException:
+            raise RuntimeError("interrupted") from None
+        return "done"
+
+    async def break_off(self) -> str:
+        await checkpoint()
+        if on_asyncio() and self.random.random() < 0.5:
+            raise asyncio.CancelledError
+        return "whole"
+
+    async def odd(self) -> Any:
+        kinds = [object(), float("nan"), {1: {2}}, b"\xff", "\ud800", SystemExit(2), 10**40]
+        value = self.random.choice(kinds)
+        if isinstance(value, BaseException):
+            raise value
+        return value
+
+    async def nest(self) -> str:
+        return await self.orch.dispatch(self.random.choice(["reads", "writes", "steady"]))
+
+    async def turn(self) -> str:
+        results = await self.orch.dispatch_all([ToolCall("steady"), ToolCall("flaky")])
+        return results[0].content
+
+    def block(self) -> str:
+        time.sleep(0 if self.well else self.random.choice([0, 0.001, 0.03]))
+        return "done"
+
+    # What callers do
+
+    async def caller(self, until: float) -> None:
+        """
+        Ask and ask.
+        """
+        while time.monotonic() < until:
+            scope = anyio.CancelScope()
+            if self.random.random() < 0.3:
+                scope.deadline = anyio.current_time() + self.random.choice([0, 0.001, 0.01])
+            with scope:
+                await self.ask()
+            self.cancelled += scope.cancelled_caught
+            await checkpoint()
+
+    async def ask(self) -> None:
+        self.calls += 1
+        name = self.random.choice([*self.names, "nothing", "stead"])
+        args = self.random.choice([None, {}, {"number": 1}, '{"number": 2}', "[", {"x": 1}])
+        match self.random.randrange(4):
+            case 0:
+                await self.orch.run(name, args, user="ada")
+            case 1:
+                with suppress(Exception):
+                    await self.orch.call(name, args)
+            case 2:
+                calls = [ToolCall(name, args), {"odd": 1}, ToolCall("steady")]
+                await self.orch.dispatch_all(calls, limit=self.random.choice([None, 1, 2]))
+            case _:
+                await self.orch.dispatch(name, args)
+
+    async def requester(self, until: float) -> None:
+        """
+        Begin calls as tasks of asyncio and ask these to be cancelled.
+        """
+        while time.monotonic() < until:
+            task = asyncio.ensure_future(self.ask())
+            await anyio.sleep(self.random.choice([0, 0, 0.002]))
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self.violations.append(f"out of a call came {error!r}")
+
+    async def hand(self, until: float) -> None:
+        """
+        Move circuits by hand, and replace and remove tools.
+        """
+        tools = self.tools()
+        while time.monotonic() < until:
+            await anyio.sleep(0.01)
+            name = self.random.choice(self.names)
+            circuit = self.orch.circuit(self.registry[name].circuit_name)
+            match self.random.randrange(6):
+                case 0:
+                    with circuit.isolate():
+                        await anyio.sleep(0.001)
+                case 1:
+                    circuit.reset()
+                case 2 if name in tools:
+                    behaviour, options = tools[name]
+                    self.offer(name, behaviour, **options)
+                case 3 if name in tools and "circuit" not in tools[name][1]:
+                    behaviour, options = tools[name]
+                    self.registry.remove(name)
+                    self.offer(name, behaviour, **options)
+
+    def note(self, event: Event) -> None:
+        """
+        An observer.
+        """
+        self.finished += isinstance(event, CallFinished)
+        if self.random.random() < 0.001:
+            raise RuntimeError("an observer that raises")
+
+    # What must hold
+
+    async def round(self, seconds: float) -> None:
+        """
+        Some trouble, and then all that must hold.
+        """
+        until = time.monotonic() + seconds
+        async with anyio.create_task_group() as group:
+            for _ in range(CALLERS):
+                group.start_soon(self.caller, until)
+            group.start_soon(self.hand, until)
+            if on_asyncio():
+                group.start_soon(self.requester, until)
+        await self.check()
+
+    async def check(self) -> None:
+        """
+        Nothing is lost, and every circuit comes back.
+        """
+        slots = [e.slots for e in self.orch._fleet.entries.values() if e.slots]
+        with anyio.fail_after(10):
+            while any(each.taken for each in slots):  # noqa: ASYNC110 (threads)
+                await anyio.sleep(0.005)
+        try:
+            assert_adds_up(self.orch)
+        except AssertionError as error:
+            self.violations.append(f"the figures do not add up: {error!s:.900}")
+        self.well = True
+        await anyio.sleep(0.06)
+        for name in self.names:
+            await self.bring_back(name)
+        self.well = False
+
+    async def bring_back(self, name: str) -> None:
+        circuit = self.orch.circuit(self.registry[name].circuit_name)
+        if await self.orch.dispatch(name) not in ("well", "done"):
+            await anyio.sleep(2 * RESET)
+            await self.orch.dispatch(name)
+        if circuit.state is not CircuitState.CLOSED:
+            self.violations.append(f"{circuit} does not come back")
+
+
+def weigh() -> int:
+    """
+    Blocks of memory in use.
+    """
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+def slope(weights: list[int]) -> float:
+    """
+    Blocks that a round adds, by least squares over the later two thirds.
+    """
+    late = weights[len(weights) // 3 :]
+    middle = (len(late) - 1) / 2
+    mean = sum(late) / len(late)
+    spread = sum((n - middle) ** 2 for n in range(len(late)))
+    return sum((n - middle) * (w - mean) for n, w in enumerate(late)) / (spread or 1)
+
+
+async def main(seconds: float, seed: int) -> bool:
+    """
+    Soak for so long; whether all held.
+    """
+    soak, weights = Soak(seed), []
+    end = time.monotonic() + seconds
+    with suppress(OrchestratorError):
+        soak.registry.build()
+    while time.monotonic() < end or len(weights) < 6:
+        await soak.round(ROUND_SECONDS)
+        weights.append(weigh())
+        if len(weights) % 20 == 0:
+            print(f"  {soak.calls:,} asked, {weights[-1]:,} blocks", flush=True)
+    grows = slope(weights)
+    print(
+        f"{soak.calls:,} asked, {soak.finished:,} executions, {soak.cancelled:,} cancelled by "
+        f"scopes, {len(weights)} rounds; memory {weights[0]:,} -> {weights[-1]:,} blocks, "
+        f"{grows:+.1f} a round (at most {BLOCKS_A_ROUND:.0f}); "
+        f"{len(soak.violations)} violations"
+    )
+    for violation in soak.violations[:20]:
+        print(f"  VIOLATION: {violation}")
+    return not soak.violations and grows <= BLOCKS_A_ROUND
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Soak the orchestrator.")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--backend", choices=["asyncio", "uvloop", "trio"], default="asyncio"
+    )
+    chosen = parser.parse_args()
+    options = {"use_uvloop": True} if chosen.backend == "uvloop" else {}
+    backend = "trio" if chosen.backend == "trio" else "asyncio"
+    held = anyio.run(
+        main, chosen.seconds, chosen.seed, backend=backend, backend_options=options
+    )
+    sys.exit(0 if held else 1)
