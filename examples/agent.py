@@ -94,13 +94,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory(
             prefix="agent-demo-", ignore_cleanup_errors=True
         ) as folder:
-            print(
-                f"A recorded agent on {chosen.backend}, for about 10 s. Starts one process, a "
-                f"weather server on 127.0.0.1, kills it and starts it again; runs git; "
-                f"works in {folder}, which goes at the end.",
-                flush=True,
-            )
-            code = run(chosen, Path(folder).resolve())
+            try:
+                code = run(chosen, Path(folder).resolve())
+            finally:
+                ignore_signals()
     except* KeyboardInterrupt:
         pass
     except* (BrokenPipeError, SystemExit):  # the reader has left; rich exits then
@@ -125,15 +122,28 @@ def run(chosen: argparse.Namespace, folder: Path) -> int:
     """
     Play on the chosen loop.
     """
+    print(
+        f"A recorded agent on {chosen.backend}, for about 10 s. Starts one process, a "
+        f"weather server on 127.0.0.1, kills it and starts it again; runs git; works in "
+        f"{folder}, which goes at the end.",
+        flush=True,
+    )
     # Here, so that the first line does not wait for them.
     import anyio
     from _demo_stage import play
 
     code = anyio.run(play, chosen.port, folder, chosen.broken, backend=chosen.backend)
-    for name in ("SIGINT", *ENDS):  # the folder goes now; that takes no time
+    return INTERRUPTED if code is None else code
+
+
+def ignore_signals() -> None:
+    """
+    Let nothing interrupt the end: the folder goes now, which takes no time. People press
+    Ctrl-C more than once.
+    """
+    for name in ("SIGINT", *ENDS):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    return INTERRUPTED if code is None else code
 
 
 if __name__ == "__main__":

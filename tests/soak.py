@@ -294,7 +294,8 @@ async def main(seconds: float, seed: int) -> bool:
     """
     Soak for so long; whether all held.
     """
-    soak, weights = Soak(seed), []
+    soak = Soak(seed)
+    weights: list[int] = []
     end = time.monotonic() + seconds
     with suppress(OrchestratorError):
         soak.registry.build()
