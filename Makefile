@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BACKEND ?= asyncio
+SECONDS ?= 600
 ARGS ?=
 
 ifneq ($(words $(VENV)),1)
@@ -18,7 +19,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types coverage bench bench-smoke check clean
+.PHONY: help demo test lint format types coverage soak fuzz bench bench-smoke check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -55,6 +56,14 @@ types: $(VENV)/.installed-types  ## Check the types, inside and as users see the
 	$(SAYS) "pyright --verifytypes"
 	@# It asks the first python on the path, whatever --pythonpath says.
 	@PATH="$$(cd "$(VENV)/bin" && pwd):$$PATH" $(PY) -m pyright --verifytypes orchestrator_async --ignoreexternal
+
+soak: $(VENV)/.installed-test  ## Random tools, faults and cancellations (SECONDS=600 BACKEND=asyncio)
+	$(SAYS) "soaking for $(SECONDS) s on $(BACKEND)"
+	@$(PY) -W error -m tests.soak --seconds "$(SECONDS)" --backend "$(BACKEND)" $(ARGS)
+
+fuzz: $(VENV)/.installed-test  ## Judge a million results beside a plain parser
+	$(SAYS) "results, judged beside a plain parser"
+	@$(PY) -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/.installed-test  ## Measure, as ratios within one run
 	$(SAYS) "the benchmarks"

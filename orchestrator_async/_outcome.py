@@ -158,9 +158,9 @@ def _read_object(text: str) -> Mapping[str, Any] | None:
 
     try:
         value = from_json(text)
-    except ValueError:
+    except (ValueError, TypeError):
         # The standard library's parser also takes lone surrogates, and others do
-        # write them.
+        # write them. Text that holds some itself is a type error.
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
