@@ -19,7 +19,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types coverage soak fuzz bench bench-smoke check clean
+.PHONY: help demo test lint format types coverage soak fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -73,6 +73,13 @@ bench-smoke: $(VENV)/.installed-test  ## See that the benchmarks run at all
 	$(SAYS) "the benchmarks, briefly"
 	@$(PY) -m benchmarks --smoke $(ARGS)
 
+peers:  ## Other circuit breakers and this one, side by side, in VENV-peers
+	@$(MAKE) --no-print-directory VENV="$(VENV)-peers" peers-table
+
+peers-table: $(VENV)/.installed-peers
+	$(SAYS) "eight scenarios on each library"
+	@$(PY) -m benchmarks.correctness $(ARGS)
+
 check: lint types test bench-smoke  ## All of the checks
 	$(SAYS) "all checks passed"
 
@@ -106,6 +113,13 @@ $(VENV)/.made: constraints.txt
 $(VENV)/.installed-lint: $(VENV)/.made pyproject.toml constraints.txt
 	$(SAYS) "installing ruff (once)"
 	@$(INSTALL) --group lint
+	@touch $@
+
+# The peers are no dependencies of the project, and one that cannot be had is no error.
+$(VENV)/.installed-peers: $(VENV)/.made pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+	$(SAYS) "installing the peers (once)"
+	@$(INSTALL) --editable . trio
+	@$(PY) -m benchmarks.peers.install --quiet --disable-pip-version-check --constraint constraints.txt
 	@touch $@
 
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml constraints.txt

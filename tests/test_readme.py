@@ -27,7 +27,8 @@ PACKAGE = ROOT / "orchestrator_async"
 README = ROOT / "README.md"
 DESIGN = ROOT / "docs" / "design.md"
 REFERENCE = ROOT / "docs" / "reference.md"
-DOCUMENTS = [README, DESIGN, REFERENCE]
+PEERS = ROOT / "docs" / "peers.md"
+DOCUMENTS = [README, DESIGN, REFERENCE, PEERS]
 
 
 # --- what is shown runs -------------------------------------------------------------
