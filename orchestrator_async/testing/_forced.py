@@ -11,7 +11,7 @@ from orchestrator_async import ToolOrchestrator, orchestrator
 
 
 @contextmanager
-def forced_open(*names: str, orch: ToolOrchestrator = orchestrator) -> Iterator[None]:
+def forced_open(*names: str, orch: ToolOrchestrator | None = None) -> Iterator[None]:
     """
     Hold circuits open for the length of a ``with`` block, by ``Circuit.force_open``.
 
@@ -32,6 +32,7 @@ def forced_open(*names: str, orch: ToolOrchestrator = orchestrator) -> Iterator[
     """
     if not names:
         raise TypeError("forced_open takes the names of tools or of circuits")
+    orch = orchestrator if orch is None else orch
     registry = orch.registry
     tools = [(name, registry.get(name)) for name in names]
     circuits = [

@@ -27,6 +27,9 @@ class ScriptEndedError(AssertionError):
     fails by it instead of an agent reading it.
     """
 
+    def __init__(self, message: str = "", /) -> None:
+        super().__init__(message)
+
 
 class ScriptedTool:
     """

@@ -21,8 +21,12 @@ MALFORMED = '{"result": [{"id": 1, "name": "'
 
 class Step:
     """
-    Something that a tool does, with a ``repr`` that says what. Made by ``hang`` and its
-    like.
+    A function of the arguments with a ``repr`` that says what it does. ``hang`` and its
+    like make them; any function will do as well.
+
+    Args:
+        what: What ``repr`` says.
+        act: An async function of the mapping of arguments.
     """
 
     __slots__ = ("_act", "_what")

@@ -21,8 +21,9 @@ except ModuleNotFoundError as _missing:
 
 from orchestrator_async import Registry, ToolOrchestrator
 
-from . import FakeClock, Recorder, ScriptedTool
-from ._scripted import After
+from ._clock import FakeClock
+from ._recorder import Recorder
+from ._scripted import After, ScriptedTool
 
 __all__ = [
     "MakeOrchestrator",
