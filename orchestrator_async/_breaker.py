@@ -97,6 +97,7 @@ class Breaker:
 
     __slots__ = (
         "_base",
+        "_forced",
         "_isolations",
         "_lease",
         "_lease_until",
@@ -116,6 +117,7 @@ class Breaker:
         self.closed_permit: Permit | None = Permit(0)
         self._base = CircuitState.CLOSED
         self._isolations = 0
+        self._forced = 0  # those of the isolations that pass for failures
         self.probe: Permit | None = None
         self._lease = self._lease_until = 0.0
         self._reopen_at = 0.0
@@ -124,9 +126,19 @@ class Breaker:
     @property
     def state(self) -> CircuitState:
         """
-        The state as others see it: an isolation covers what lies beneath.
+        The state as others see it: an isolation covers what lies beneath, and one that
+        passes for failures is covered by one that does not.
         """
-        return CircuitState.ISOLATED if self._isolations else self._base
+        if not self._isolations:
+            return self._base
+        return CircuitState.OPEN if self.is_forced_open else CircuitState.ISOLATED
+
+    @property
+    def is_forced_open(self) -> bool:
+        """
+        Whether it is open by hand, and not of failures.
+        """
+        return 0 < self._forced == self._isolations
 
     # Admission
 
@@ -140,7 +152,8 @@ class Breaker:
                 probe that is under way.
         """
         if self._isolations:
-            return Refusal(CircuitState.ISOLATED, None)
+            forced = self.is_forced_open
+            return Refusal(self.state, self.settings.reset_timeout if forced else None)
         if self.closed_permit is not None:
             return None
         now = self._tick(now)
@@ -244,33 +257,42 @@ class Breaker:
 
     # By hand: needs no clock, so it works outside an event loop
 
-    def isolate(self) -> Transition | None:
+    def isolate(self, *, as_open: bool = False) -> Transition | None:
         """
         Refuse every call until as many ``release`` as ``isolate`` were called.
+
+        Args:
+            as_open: Whether it looks like a circuit that its failures have opened, and
+                whose time never comes.
         """
         old = self.state
         self._isolations += 1
-        if self._isolations > 1:
-            return None
-        return self._begin(old, "isolated by hand")
+        self._forced += as_open
+        reason = "forced open by hand" if as_open else "isolated by hand"
+        return (
+            self._covered(old, reason) if self._isolations > 1 else self._begin(old, reason)
+        )
 
-    def release(self) -> Transition | None:
+    def release(self, *, as_open: bool = False) -> Transition | None:
         """
         Take one isolation back. The last one uncovers the state beneath.
         """
         if not self._isolations:
             return None
+        old, reason = self.state, "released by hand"
         self._isolations -= 1
-        if self._isolations:
-            return None
-        return self._begin(CircuitState.ISOLATED, "released by hand")
+        self._forced -= as_open
+        return self._covered(old, reason) if self._isolations else self._begin(old, reason)
 
     def release_all(self) -> Transition | None:
         """
         Take every isolation back.
         """
-        self._isolations = min(self._isolations, 1)
-        return self.release()
+        if not self._isolations:
+            return None
+        old = self.state
+        self._isolations = self._forced = 0
+        return self._begin(old, "released by hand")
 
     def disable(self) -> Transition:
         """
@@ -364,6 +386,12 @@ class Breaker:
         self._base = new
         return self._begin(old, reason)
 
+    def _covered(self, old: CircuitState, reason: str) -> Transition | None:
+        """
+        One isolation more or less where there are others: at the most another look.
+        """
+        return None if self.state is old else Transition(old, self.state, reason)
+
     def _begin(self, old: CircuitState, reason: str) -> Transition:
         """
         Start a generation: what was admitted before decides nothing from here on. A
@@ -371,7 +399,7 @@ class Breaker:
         ends: a second one beside it would be one too many.
         """
         self.generation += 1
-        if self._base is not CircuitState.HALF_OPEN or old is CircuitState.OPEN:
+        if self._base is not CircuitState.HALF_OPEN:
             self.probe = None
         lets_all_run = not self._isolations and self._base in _LETTING
         self.closed_permit = Permit(self.generation) if lets_all_run else None

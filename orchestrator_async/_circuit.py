@@ -102,6 +102,18 @@ class Circuit:
         self._announce(self.breaker.isolate())
         return Isolation(self, self._isolated_anew)
 
+    def force_open(self) -> Isolation:
+        """
+        Refuse every call as if failures had opened it, until that is lifted.
+
+        An isolation for drills and tests: those who are refused read what they would
+        read of a tool that is down, with the ``reset_timeout`` as the time to wait. No
+        caller probes. Where the circuit is isolated as well, that is what shows. The
+        name is resilience4j's.
+        """
+        self._announce(self.breaker.isolate(as_open=True))
+        return Isolation(self, self._isolated_anew, as_open=True)
+
     def unisolate(self) -> None:
         """
         Lift every isolation, whoever holds it.
@@ -121,12 +133,12 @@ class Circuit:
         """
         self._announce(self.breaker.reset())
 
-    def release(self, series: int) -> None:
+    def release(self, series: int, *, as_open: bool = False) -> None:
         """
         Lift one isolation, unless ``unisolate`` has lifted it with all others.
         """
         if series == self._isolated_anew:
-            self._announce(self.breaker.release())
+            self._announce(self.breaker.release(as_open=as_open))
 
     # For the orchestrator
 
@@ -248,11 +260,12 @@ class Isolation:
     One isolation of a circuit, to be lifted once. Also a context manager.
     """
 
-    __slots__ = ("_circuit", "_series")
+    __slots__ = ("_as_open", "_circuit", "_series")
 
-    def __init__(self, circuit: Circuit, series: int) -> None:
+    def __init__(self, circuit: Circuit, series: int, *, as_open: bool = False) -> None:
         self._circuit: Circuit | None = circuit
         self._series = series
+        self._as_open = as_open
 
     def release(self) -> None:
         """
@@ -260,7 +273,7 @@ class Isolation:
         """
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
-            circuit.release(self._series)
+            circuit.release(self._series, as_open=self._as_open)
 
     def __enter__(self) -> Self:
         return self

@@ -95,12 +95,15 @@ class Entry:
         """
         The refusal as the error that ``call`` raises.
         """
+        failures = self.breaker.failures
+        if self.breaker.is_forced_open:
+            failures = max(failures, self.breaker.settings.failure_threshold)
         return CircuitOpenError(
             tool_name=self.name,
             circuit=self.circuit.name,
             state=refusal.state.value,
             retry_after=refusal.retry_after,
-            failures=self.breaker.failures,
+            failures=failures,
             alternatives=self.tool.alternatives,
         )
 

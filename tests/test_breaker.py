@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_async import CircuitState
-from orchestrator_async._breaker import Breaker, Permit, Refusal, Ruling
+from orchestrator_async._breaker import Breaker, Permit, Refusal, Ruling, Transition
 from orchestrator_async._policy import BreakerSettings
 
 RESET = 300.0
@@ -481,6 +481,69 @@ def test_a_probe_that_an_isolation_covers_keeps_its_place_until_its_lease_ends()
     assert breaker.succeeded(probe).late
     assert breaker.probe is second
     assert not breaker.succeeded(second).late
+
+
+def test_a_circuit_that_is_forced_open_refuses_for_its_reset_timeout_at_any_time() -> None:
+    breaker = closed()
+    forced = breaker.isolate(as_open=True)
+
+    assert forced == Transition(
+        CircuitState.CLOSED, CircuitState.OPEN, "forced open by hand"
+    )
+    assert breaker.state is CircuitState.OPEN
+    for now in (0, RESET, 1e9):
+        assert refused(breaker, now) == Refusal(CircuitState.OPEN, RESET)
+    assert breaker.open_for(0) == 0
+
+
+@pytest.mark.parametrize("until", ["open", "half_open", "closed", "disabled"])
+def test_what_a_forced_opening_covers_comes_back_as_it_was(until: str) -> None:
+    breaker, probe = closed(), None
+    match until:
+        case "open":
+            breaker = opened()
+            refused(breaker, 100)
+        case "half_open":
+            breaker, probe = probing()
+        case "closed":
+            breaker.failed(admitted(breaker, 0), 0)
+        case _:
+            breaker.disable()
+    before = (breaker.state, breaker.failures, breaker.refusal(RESET))
+
+    for _ in range(2):
+        breaker.isolate(as_open=True)
+        breaker.isolate(as_open=True)
+        breaker.release(as_open=True)
+        assert breaker.state is CircuitState.OPEN
+        breaker.release(as_open=True)
+
+    assert (breaker.state, breaker.failures, breaker.refusal(RESET)) == before
+    assert breaker.probe is probe
+    assert breaker.release(as_open=True) is None
+
+
+def test_an_isolation_shows_over_a_forced_opening() -> None:
+    breaker = closed()
+    breaker.isolate(as_open=True)
+    generation = breaker.generation
+
+    isolated = breaker.isolate()
+    assert isolated == Transition(
+        CircuitState.OPEN, CircuitState.ISOLATED, "isolated by hand"
+    )
+    assert refused(breaker, 0) == Refusal(CircuitState.ISOLATED, None)
+    assert breaker.isolate(as_open=True) is None
+    uncovered = breaker.release()
+    assert uncovered == Transition(
+        CircuitState.ISOLATED, CircuitState.OPEN, "released by hand"
+    )
+    assert breaker.generation == generation
+
+    lifted = breaker.release_all()
+    assert lifted == Transition(CircuitState.OPEN, CircuitState.CLOSED, "released by hand")
+    breaker.isolate()
+    assert breaker.state is CircuitState.ISOLATED
 
 
 def test_isolations_are_lifted_together_in_one_change() -> None:

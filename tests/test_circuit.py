@@ -103,6 +103,39 @@ async def test_an_isolated_circuit_refuses_without_a_time_until_it_is_released()
     assert await orch.dispatch("tool") == "fine"
 
 
+async def test_a_circuit_that_is_forced_open_is_refused_like_one_that_is_down() -> None:
+    orch, service = bench(HandClock())
+    twin, broken = bench(HandClock())
+    await trip(twin, broken)
+
+    with orch.circuit("tool").force_open():
+        assert await orch.dispatch("tool") == await twin.dispatch("tool")
+        forced, real = await orch.run("tool"), await twin.run("tool")
+        assert (forced.content, forced.state) == (real.content, real.state)
+        assert repr(forced.error) == repr(real.error)
+        assert forced.retry_after == real.retry_after == 300
+        assert orch.stats("tool").failures == 0
+
+    assert service.runs == 0
+    assert await orch.dispatch("tool") == "fine"
+
+
+async def test_no_caller_probes_a_circuit_that_is_forced_open() -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+    forced = orch.circuit("tool").force_open()
+    for _ in range(3):
+        clock.turn(1000)
+        assert (await orch.run("tool")).retry_after == 300
+
+    orch.circuit("tool").isolate()
+    assert orch.circuit("tool").state == "isolated"
+    orch.circuit("tool").unisolate()
+    assert orch.circuit("tool").state == "closed"
+    forced.release()
+    assert (service.runs, await orch.dispatch("tool")) == (0, "fine")
+
+
 async def test_isolations_are_lifted_each_by_its_own_handle() -> None:
     orch, _ = bench(HandClock())
     circuit = orch.circuit("tool")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import orchestrator_async
+from orchestrator_async import testing
 from orchestrator_async._circuit import Circuit, Isolation
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +29,8 @@ README = ROOT / "README.md"
 DESIGN = ROOT / "docs" / "design.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PEERS = ROOT / "docs" / "peers.md"
-DOCUMENTS = [README, DESIGN, REFERENCE, PEERS]
+TESTING = ROOT / "docs" / "testing.md"
+DOCUMENTS = [README, DESIGN, REFERENCE, PEERS, TESTING]
 
 
 # --- what is shown runs -------------------------------------------------------------
@@ -59,14 +61,23 @@ def blocks_of(document: Path) -> Iterator[Block]:
             yield Block(heading, piece["code"], piece["output"] or "")
 
 
+def file_name(block: Block) -> str:
+    """
+    The name of the file that a block is, said in its first line, or nothing.
+    """
+    found = re.match(r"# (\w+\.py)\n", block.code)
+    return found[1] if found else ""
+
+
 SHOWN = list(blocks_of(README))
+GUIDE = list(blocks_of(TESTING))
 
 
 def runs() -> Iterator[Any]:
     """
     Each block on both loops, where it leaves the choice.
     """
-    for block in SHOWN:
+    for block in [*SHOWN, *(each for each in GUIDE if not file_name(each))]:
         for backend in ("asyncio", "trio"):
             code = block.code.replace(
                 "anyio.run(main)", f"anyio.run(main, backend={backend!r})"
@@ -77,7 +88,7 @@ def runs() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("code", "output"), list(runs()))
-def test_what_the_readme_shows_prints_what_it_says(code: str, output: str) -> None:
+def test_what_the_documents_show_prints_what_they_say(code: str, output: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         stdout=subprocess.PIPE,
@@ -89,6 +100,23 @@ def test_what_the_readme_shows_prints_what_it_says(code: str, output: str) -> No
     )
     assert ran.stdout == output
     assert ran.returncode == 0
+
+
+def test_the_tests_that_the_guide_shows_pass(tmp_path: Path) -> None:
+    files = [each for each in GUIDE if file_name(each)]
+    for each in files:
+        (tmp_path / file_name(each)).write_text(each.code, encoding="utf-8")
+    assert sorted(map(file_name, files)) == ["conftest.py", "test_agent.py"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=False,
+    )
+    assert "4 passed" in ran.stdout, ran.stdout
 
 
 def test_the_readme_shows_code() -> None:
@@ -169,10 +197,14 @@ def _parameters(shown: Any, signature: inspect.Signature) -> Iterator[str]:
     for each in parameters:
         if before is each.POSITIONAL_ONLY and each.kind is not before:
             yield "/"
-        if each.kind is each.KEYWORD_ONLY and before is not each.kind:
+        if each.kind is each.KEYWORD_ONLY and before not in (
+            each.kind,
+            each.VAR_POSITIONAL,
+        ):
             yield "*"
         before = each.kind
-        text = f"{'**' if each.kind is each.VAR_KEYWORD else ''}{each.name}"
+        stars: dict[Any, str] = {each.VAR_KEYWORD: "**", each.VAR_POSITIONAL: "*"}
+        text = f"{stars.get(each.kind, '')}{each.name}"
         if each.annotation is not each.empty:
             text += f": {each.annotation}"
         if each.default is not each.empty:
@@ -215,8 +247,11 @@ SIGNATURES = [label for label in (named(each.heading) for each in sections()) if
 
 
 def test_the_reference_has_a_heading_for_each_public_name() -> None:
-    headings = [each.heading for each in sections() if each.heading.startswith("### `")]
-    assert sorted(map(named, headings)) == orchestrator_async.__all__
+    labels = [named(each.heading) for each in sections() if each.heading[:5] == "### `"]
+    theirs = [each for each in labels if each.startswith("testing.")]
+    assert sorted(set(labels) - set(theirs)) == orchestrator_async.__all__
+    assert sorted(theirs) == [f"testing.{name}" for name in testing.__all__]
+    assert len(labels) == len(set(labels))
 
 
 @pytest.mark.parametrize("label", SIGNATURES)
@@ -239,7 +274,9 @@ def test_the_reference_names_what_belongs_to_a_class(label: str) -> None:
     what = object_named(label)
     if not isinstance(what, type):
         return
-    rest = [each for each in sections() if named(each.heading).split(".")[0] == label]
+    rest = [
+        each for each in sections() if f"{named(each.heading)}.".startswith(f"{label}.")
+    ]
     told = "".join(f"{each.heading}\n{each.body}" for each in rest)
     names = [name for name in vars(what) if not name.startswith("_")]
     if issubclass(what, BaseException):
@@ -254,7 +291,7 @@ TABLES = [
     label
     for label in orchestrator_async.__all__
     if dataclasses.is_dataclass(getattr(orchestrator_async, label)) and label != "ToolCall"
-]
+] + ["testing.Fault"]
 
 
 @pytest.mark.parametrize("label", TABLES)
@@ -284,17 +321,25 @@ def module_map() -> list[Row]:
 
 
 def test_the_module_map_names_the_modules_that_exist() -> None:
-    assert sorted(row.module for row in module_map()) == sorted(
-        each.stem for each in PACKAGE.glob("*.py")
-    )
+    modules = {each.stem for each in PACKAGE.glob("*.py")}
+    packages = {each.parent.name for each in PACKAGE.glob("*/__init__.py")}
+    assert sorted(row.module for row in module_map()) == sorted(modules | packages)
 
 
 def test_a_module_imports_only_what_stands_above_it_in_the_map() -> None:
     above: list[str] = []
     for row in module_map():
-        ours, theirs = imports_of(PACKAGE / f"{row.module}.py")
-        assert ours <= set(above), row.module
-        assert theirs == set(re.findall(r"\w+", row.imports)), row.module
+        package = sorted((PACKAGE / row.module).glob("*.py"))
+        inside = {each.stem for each in package}
+        needed: set[str] = set()
+        for path in package or [PACKAGE / f"{row.module}.py"]:
+            ours, theirs = imports_of(path)
+            assert ours - inside <= set(above), path
+            needed |= theirs
+        # A package beside the core imports the public names as its users do.
+        assert not package or "__init__" in above
+        needed -= {PACKAGE.name} if package else set()
+        assert needed == set(re.findall(r"\w+", row.imports)), row.module
         above.append(row.module)
 
 
