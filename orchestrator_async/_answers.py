@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
-from ._calls import Request, ToolResult, read_call, result
+from ._calls import Request, ToolResult, call_id_of, read_call, result
 from ._endings import Endings, invalid_text
 from ._entry import Entry
 from ._errors import (
@@ -131,12 +131,17 @@ class Answers:
         text = error_text(str(error), tool.name, error_type=kind)
         return self._turn_away(tool.name, error, "unusable", text, request)
 
-    def broken_off(self, context: Mapping[str, Any], entry: Any) -> ToolResult:
+    def broken_off(
+        self, context: Mapping[str, Any], entry: Any, *, begun: bool = True
+    ) -> ToolResult:
         """
-        To a call whose tool has cancelled the task that it ran in.
+        To a call whose task was cancelled, by its tool or before it began.
         """
-        call = read_call(entry)
-        error = ToolCancelledError(tool_name=quote_name(call.name))
+        try:
+            call = read_call(entry)
+        except InvalidArgumentsError as unread:
+            return self.malformed(unread, Request("", entry, call_id_of(entry), context))
+        error = ToolCancelledError(tool_name=quote_name(call.name), begun=begun)
         kind = type(error).__name__
         return result(
             name=call.name,
@@ -144,7 +149,7 @@ class Answers:
             content=error_text(str(error), call.name, error_type=kind),
             error=error,
             source=call.name,
-            attempts=1,
+            attempts=int(begun),
         )
 
     def tell(

@@ -71,7 +71,7 @@ class Endings:
         Whatever comes of looking at a foreign error, there is an answer.
         """
         if end.error is None:
-            return end.text or ""
+            return "" if end.text is None else end.text
         try:
             return self._text(entry, end, end.error, why)
         except BaseException as raised:

@@ -178,14 +178,23 @@ class ToolCancelledError(OrchestratorError):
     The tool ended cancelled although nobody cancelled its caller. The tool's fault.
 
     The task group of a connection that died does that to whoever waits on it.
+
+    Attributes:
+        begun: Whether the tool was entered: not where a turn's task was cancelled before
+            its first step.
     """
 
-    def __init__(self, *, tool_name: str) -> None:
+    def __init__(self, *, tool_name: str, begun: bool = True) -> None:
+        what = (
+            "broke off by itself, as a lost connection does"
+            if begun
+            else "was not run, for its task was cancelled before it began"
+        )
         super().__init__(
-            f"{tool_name} broke off by itself, as a lost connection does. "
-            "Try it once more, or use another tool.",
+            f"{tool_name} {what}. Try it once more, or use another tool.",
             tool_name=tool_name,
         )
+        self.begun = begun
 
 
 class DuplicateToolError(OrchestratorError, ValueError):

@@ -86,7 +86,7 @@ class Execution:
         if isinstance(flight, ToolResult):
             await checkpoint()
             return flight.content
-        return (await self._flown(flight, True)).text or ""
+        return _text(await self._flown(flight, True))
 
     async def _flown(self, flight: Flight, render: bool) -> End:
         error = value = None
@@ -382,7 +382,7 @@ def _result(flight: Flight, end: End) -> ToolResult:
     return result(
         name=name,
         call_id=flight.request.call_id,
-        content=end.text or "",
+        content=_text(end),
         value=end.value,
         error=end.error,
         ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
@@ -393,6 +393,11 @@ def _result(flight: Flight, end: End) -> ToolResult:
         duration=end.duration,
         attempts=0 if end.not_run else 1,
     )
+
+
+def _text(end: End) -> str:
+    # Not by its truth: a class of text may have a length that raises.
+    return "" if end.text is None else end.text
 
 
 async def _reassert(flight: Flight) -> None:

@@ -50,7 +50,7 @@ def entries(
     if isinstance(error, TooManyError):
         return [_entry(ALL, _none_but(known))]
     if isinstance(error, RecursionError):
-        return [_entry(ALL, "arguments that are nested less deep")]
+        return [_entry(ALL, "arguments that are nested less deep, or fewer of them")]
     count: Callable[[], int] | None = getattr(error, "error_count", None)
     if count is None:
         # Not pydantic's, so a check of the tool's author broke; its message may well

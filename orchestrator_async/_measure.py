@@ -15,7 +15,7 @@ def holds_more_values(text: str | bytes, limit: int) -> bool:
     """
     Whether JSON text holds more than so many values.
 
-    Each item and member counts, however deep it lies, and each list and object besides.
+    What is counted is commas and opening brackets outside of strings, at any depth.
     Text that is no JSON gets some answer, in a time that its length bounds.
     """
     # A value and what parts it from the next are two characters at the least.

@@ -239,7 +239,8 @@ class ToolOrchestrator:
         flight.task, flight.requests, flight.closing = task, requests, closing
         flight.on_time = on_time
         try:
-            return (await self._execution.land(flight, value, failure)).text or ""
+            text = (await self._execution.land(flight, value, failure)).text
+            return "" if text is None else text
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del failure, value

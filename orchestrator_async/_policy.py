@@ -81,9 +81,9 @@ class ToolPolicy:
             by ``dispatch``. Default none.
         max_args_size: Characters (bytes, for bytes) of JSON text that the arguments
             may have. Default 1,000,000.
-        max_args_values: Values that such text may hold, items and members at any depth
-            and the lists and objects around them. Default 4,000: they are checked in
-            one piece on the event loop, in milliseconds.
+        max_args_values: Values that such text may hold, at any depth, counted by its
+            commas and opening brackets. Default 3,000: they are checked in one piece on
+            the event loop, in milliseconds.
         max_threads: Executions of a plain function at one time, those included that
             were given up and still run. Default 40.
         breaker: The settings of the tool's circuit.
@@ -324,7 +324,7 @@ _TOOL_DEFAULTS: Final = ToolPolicy(
     ignore=(),
     control_flow=(),
     max_args_size=1_000_000,
-    max_args_values=4_000,
+    max_args_values=3_000,
     max_threads=40,
 )
 

@@ -127,7 +127,8 @@ class Visits(threading.local):
 
 def _literals(definition: Node) -> dict[str, list[str]]:
     """
-    The required fields of an object that can hold no more than certain words.
+    The fields of an object that can hold no more than certain words, by the keys under
+    which they are looked for. One that is left out may have a default, and says nothing.
     """
     node = definition
     while node["type"] in {"function-after", "model", "dataclass"}:
@@ -137,14 +138,16 @@ def _literals(definition: Node) -> dict[str, list[str]]:
     fields = node.get("fields", {})
     if node["type"] == "dataclass-args":
         fields = {field["name"]: field for field in fields}
-    return {
-        name: field["schema"]["expected"]
-        for name, field in fields.items()
-        if field["schema"]["type"] == "literal"
-        and field.get("required", node["type"] != "typed-dict")
-        and "validation_alias" not in field
-        and all(type(word) is str for word in field["schema"]["expected"])
-    }
+    found = {}
+    for name, field in fields.items():
+        key, schema = field.get("validation_alias", name), field["schema"]
+        if schema["type"] == "default":
+            schema = schema["schema"]
+        if schema["type"] != "literal" or not isinstance(key, str):
+            continue
+        if all(type(word) is str for word in schema["expected"]):
+            found[key] = schema["expected"]
+    return found
 
 
 def _check_literal(value: Any, name: str, expected: list[str]) -> None:

@@ -29,7 +29,7 @@ class Turn:
     def __init__(
         self,
         run: Callable[[Any], Awaitable[ToolResult]],
-        broken_off: Callable[[Any], ToolResult],
+        broken_off: Callable[..., ToolResult],
         limit: int | None,
     ) -> None:
         self._run = run
@@ -67,7 +67,7 @@ class Turn:
         found, self._results = self._results, {}
         # A task that asyncio was asked to cancel before its first step has never run.
         return [
-            found[index] if index in found else self._broken_off(call)
+            found[index] if index in found else self._broken_off(call, begun=False)
             for index, call in enumerate(calls)
         ]
 

@@ -19,6 +19,8 @@ from ._recursion import Visits, branching, members
 
 # Above this, text is looked at before it is parsed: an array of a megabyte costs 40 ms.
 _LARGE = 16_384
+# Items of a large mapping that are checked before their errors, if any, are told.
+_PIECE = 4
 
 Validate = Callable[[Mapping[str, Any]], dict[str, Any]]
 ValidateJson = Callable[[str | bytes], dict[str, Any]]
@@ -70,10 +72,9 @@ def validators(
     may_overflow = any(map(_overflows, every(core_schema)))
 
     @functools.cache
-    def read_large() -> Validate:
+    def for_large() -> tuple[Validate, ValidateJson]:
         validator = _made(_prepared(core_schema, counted, large=True))
-        validate: Validate = bounding(validator.validate_python)
-        return validate
+        return bounding(validator.validate_python), bounding(validator.validate_json)
 
     def refused(error: Exception) -> list[dict[str, str]]:
         extras.count = 0
@@ -85,7 +86,7 @@ def validators(
     def validate(arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if may_overflow and _is_large(arguments):
-                return read_large()(arguments)
+                return for_large()[0](arguments)
             return read(arguments)  # type: ignore[no-any-return]
         except Exception as error:
             errors = refused(error)
@@ -97,6 +98,8 @@ def validators(
             del text
             raise InvalidArgumentsError(tool_name=tool_name, errors=_invalid.NO_OBJECT)
         try:
+            if may_overflow and len(text) > _invalid.MANY:
+                return for_large()[1](text)
             return read_json(text)  # type: ignore[no-any-return]
         except Exception as error:
             errors = refused(error)
@@ -233,22 +236,31 @@ def _overflows(node: Mapping[str, Any]) -> bool:
 
 
 def _bounded(node: Node) -> Node:
-    return _wrapped(node, _by_pieces if node["type"] == "dict" else _of_known_fields)
+    if node["type"] == "dict":
+        return _wrapped(node, _by_pieces)
+    fields = node.get("fields") or node["schema"].get("fields")
+    if fields is None:
+        return node  # a validator of its author's comes first, and may change it all
+    return _wrapped(node, functools.partial(_of_known_fields, _invalid.MANY + len(fields)))
 
 
 def _by_pieces(value: Any, validate: Callable[[Any], Any]) -> Any:
-    if type(value) is not dict or len(value) <= _invalid.MANY:
+    """
+    A few items at a time. Each may be a mapping too, and one item can have as many errors
+    as a union has members and these have fields, so the pieces are small.
+    """
+    if type(value) is not dict or len(value) <= _PIECE:
         return validate(value)
     items, made = iter(value.items()), {}
-    while piece := dict(itertools.islice(items, _invalid.MANY)):
+    while piece := dict(itertools.islice(items, _PIECE)):
         made.update(validate(piece))
     return made
 
 
-def _of_known_fields(value: Any, validate: Callable[[Any], Any]) -> Any:
+def _of_known_fields(most: int, value: Any, validate: Callable[[Any], Any]) -> Any:
     from pydantic_core import PydanticCustomError
 
-    if isinstance(value, Mapping) and len(value) > _invalid.MANY:
+    if isinstance(value, Mapping) and len(value) > most:
         message = "Input should be an object with the fields of its schema and no others"
         raise PydanticCustomError("too_many_fields", message)
     return validate(value)

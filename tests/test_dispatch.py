@@ -15,7 +15,10 @@ import time
 import tracemalloc
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Annotated, Any
+from datetime import date
+from datetime import time as time_of_day
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import anyio
 import pydantic
@@ -31,6 +34,7 @@ from orchestrator_async import (
     InvalidArgumentsError,
     OrchestratorError,
     Registry,
+    ToolCall,
     ToolOrchestrator,
     ToolPolicy,
     ToolTimeoutError,
@@ -647,6 +651,24 @@ class Exactly(pydantic.BaseModel, extra="forbid"):
     a: int
 
 
+class Walk(pydantic.BaseModel):
+    kind: Literal["walk"]
+    x: int
+    y: int
+    note: str
+
+
+class Ride(Walk):
+    kind: Literal["ride"]  # type: ignore[assignment]
+
+
+class Swim(Walk):
+    kind: Literal["swim"]  # type: ignore[assignment]
+
+
+Leg = Walk | Ride | Swim
+
+
 def plans() -> ToolOrchestrator:
     registry = Registry()
 
@@ -657,6 +679,10 @@ def plans() -> ToolOrchestrator:
         counted: dict[str, int] | None = None,
         any: list[int | str | Stop] | None = None,
         exactly: dict[str, Exactly] | None = None,
+        legs: dict[str, Leg] | None = None,
+        tours: dict[str, dict[str, Leg]] | None = None,
+        routes: dict[str, list[Leg]] | None = None,
+        scalars: dict[str, int | date | UUID | bool | float | time_of_day] | None = None,
     ) -> str:
         return "planned"
 
@@ -678,16 +704,21 @@ def by_name(items: list[Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "args",
     [
-        json.dumps({"stops": many(STOP, 1_990, BAD)}),
-        json.dumps({"named": by_name(many(STOP, 1_990, BAD))}),
-        json.dumps({"named": by_name(many(BAD, 1_990))}),
-        json.dumps({"named": by_name(many({}, 1_990))}),
-        json.dumps({"counted": by_name(many("x", 3_980))}),
-        json.dumps({"any": many(STOP, 1_990, BAD)}),
+        json.dumps({"stops": many(STOP, 1_490, BAD)}),
+        json.dumps({"named": by_name(many(STOP, 1_490, BAD))}),
+        json.dumps({"named": by_name(many(BAD, 1_490))}),
+        json.dumps({"named": by_name(many({}, 1_490))}),
+        json.dumps({"counted": by_name(many("x", 2_980))}),
+        json.dumps({"any": many(STOP, 1_490, BAD)}),
         {"counted": by_name(many("x", 100_000))},
         {"named": by_name(many(BAD, 100_000))},
         {"exactly": {"a": by_name(many(1, 100_000))}},
         {"stops": many(BAD, 1_000_000)},
+        json.dumps({"legs": by_name(many({}, 1_400))}),
+        json.dumps({"tours": by_name(many(by_name(many({}, 30)), 45))}),
+        {"tours": by_name(many(by_name(many({}, 30)), 600))},
+        json.dumps({"routes": by_name(many([{}], 990))}),
+        json.dumps({"scalars": by_name(many("zz", 2_900))}),
     ],
     ids=[
         "a bad last one",
@@ -700,6 +731,11 @@ def by_name(items: list[Any]) -> dict[str, Any]:
         "a mapping of bad ones",
         "a mapping of what it does not know",
         "a long list",
+        "legs",
+        "tours",
+        "a mapping of tours",
+        "routes",
+        "scalars",
     ],
 )
 async def test_the_most_that_may_be_wrong_does_not_stall_the_loop(args: Any) -> None:
@@ -729,6 +765,37 @@ async def test_large_arguments_that_fit_are_taken() -> None:
     assert said.value == [20_001, 1_999_000, 1_001, "Exactly"], said.error
 
 
+class Scores(pydantic.BaseModel, extra="forbid"):
+    values: dict[str, int]
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        return {"values": given} if "values" not in given else given
+
+
+@pytest.mark.parametrize("count", [3, 500, 501, 1_400])
+async def test_a_large_object_is_what_a_small_one_is_from_text_and_from_a_mapping(
+    count: int,
+) -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def save(scores: Scores, ids: dict[int, str]) -> list[int]:
+        return [len(scores.values), sum(ids)]
+
+    orch = ToolOrchestrator(registry)
+    numbers = by_name(list(range(count)))
+    args = {"scores": numbers, "ids": {str(number): "x" for number in range(count)}}
+    said = [count, sum(range(count))]
+    assert (await orch.run("save", args)).value == said
+    assert (await orch.run("save", json.dumps(args))).value == said
+    args["ids"]["no number"] = "x"
+    for bad in (args, json.dumps(args)):
+        errors = read(await orch.dispatch("save", bad))["invalid_arguments"]
+        assert [error["argument"] for error in errors] == ["ids.no number"]
+
+
 async def test_how_many_values_arguments_may_hold_is_a_setting() -> None:
     registry = Registry()
 
@@ -747,10 +814,10 @@ async def test_how_many_values_arguments_may_hold_is_a_setting() -> None:
         {"argument": "(all)", "expected": "at most 3 values; send fewer"}
     ]
     assert await orch.dispatch("count", {"numbers": [1, 2, 3]}) == "3"
-    assert await orch.dispatch("loose", json.dumps({"numbers": [1] * 3_998})) == "3998"
+    assert await orch.dispatch("loose", json.dumps({"numbers": [1] * 2_998})) == "2998"
     for text in (
-        json.dumps({"numbers": [1] * 4_000}),
-        b'{"numbers": [%s1]}' % (b"1," * 4_000),
+        json.dumps({"numbers": [1] * 3_000}),
+        b'{"numbers": [%s1]}' % (b"1," * 3_000),
     ):
         assert read(await orch.dispatch("loose", text))["invalid_arguments"]
     with pytest.raises(InvalidArgumentsError):
@@ -1484,3 +1551,24 @@ async def test_a_shared_breaker_policy_does_not_mix_tools_up() -> None:
     await orch.dispatch("one")
     assert orch.circuit("one").state == "open"
     assert await orch.dispatch("two") == "x"
+
+
+class TextWithoutLength(str):  # noqa: SLOT000
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+async def test_text_whose_length_raises_is_text() -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def speak() -> str:
+        return TextWithoutLength("hello")
+
+    for observers in ([], [lambda event: None]):
+        orch = ToolOrchestrator(registry, observers=observers)
+        assert str.__str__(await orch.dispatch("speak")) == "hello"
+        assert (await orch.run("speak")).ok
+        assert [result.ok for result in await orch.dispatch_all([ToolCall("speak")])] == [
+            True
+        ]

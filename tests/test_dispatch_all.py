@@ -530,6 +530,28 @@ async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
     answers = {result.content for result in results if result.ok}
     broken = [result for result in results if not result.ok]
     assert broken
-    assert all("broke off" in result.content for result in broken)
+    assert all(result.attempts == 0 for result in broken)
     assert len(answers) + len(broken) == 4
+    gc.collect()
+
+
+@on_asyncio
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_what_cannot_be_read_has_its_error_also_where_its_task_never_began() -> None:
+    turn = Turn()
+    before = asyncio.all_tasks()
+
+    @turn.orch.registry.tool
+    async def shut_down() -> str:
+        for task in asyncio.all_tasks() - before - {own_task()}:
+            task.cancel()
+        return "done"
+
+    results = await turn.orch.dispatch_all(
+        [ToolCall("shut_down"), {"odd": 1}, ToolCall("echo", {"text": "x"})]
+    )
+    assert [result.ok for result in results] == [True, False, False]
+    assert "cannot be read" in results[1].content
+    assert "was not run" in results[2].content
+    assert [result.attempts for result in results] == [1, 0, 0]
     gc.collect()

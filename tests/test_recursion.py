@@ -108,7 +108,26 @@ class Other(BaseModel):
 
 Guess = Other | Guessing
 
-for each in (And, Or, All, Some, Plain, Tagged, Guessing, Other):
+
+class Both(BaseModel):
+    op: Literal["and"] = "and"
+    left: Term
+    right: Term
+
+
+class Either(BaseModel):
+    op: Literal["or"] = "or"
+    left: Term
+    right: Term
+
+
+class Value(BaseModel):
+    value: int
+
+
+Term = Both | Either | Value
+
+for each in (Both, Either, And, Or, All, Some, Plain, Tagged, Guessing, Other):
     each.model_rebuild()
 
 
@@ -116,6 +135,29 @@ def find(e: Expr | None = None, q: Query | None = None, g: Guess | None = None) 
 
 
 SCHEMA = derive(find, tool_name="find")
+
+
+def search(terms: list[Term]) -> None: ...
+
+
+TERMS = derive(search, tool_name="search")
+
+
+def term(depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {"value": 1}
+    for level in range(depth):
+        op = "or" if level % 2 else "and"
+        made = {"op": op, "left": made, "right": {"value": 2}}
+    return made
+
+
+@pytest.mark.parametrize(("depth", "count"), [(12, 1), (2, 300), (6, 60)])
+def test_tags_with_a_default_keep_recursion_cheap(depth: int, count: int) -> None:
+    # Objects of their own, as a parser makes them.
+    given = {"terms": json.loads(json.dumps([term(depth)] * count))}
+    as_pydantic = TypeAdapter(list[Term]).validate_python(given["terms"])
+    assert TERMS.validate(given)["terms"] == as_pydantic
+    assert TERMS.validate_json(json.dumps(given))["terms"] == as_pydantic
 
 
 def chain(depth: int, leaf: Any, **more: Any) -> dict[str, Any]:
@@ -190,7 +232,7 @@ def test_what_does_not_fit_does_not_stall_the_loop(given: Any, as_text: bool) ->
 def test_what_is_nested_too_deep_for_a_union_is_told_so() -> None:
     for leaf in (LEAF, {"v": "x"}):
         assert errors_of({"e": chain(16, leaf)}) == {
-            "(all)": "arguments that are nested less deep"
+            "(all)": "arguments that are nested less deep, or fewer of them"
         }
     # Each call begins its own count.
     for _ in range(30):

@@ -933,13 +933,11 @@ def test_a_validator_that_never_ends_is_a_refusal() -> None:
 def test_more_errors_than_anyone_reads_are_only_counted() -> None:
     def tool(scores: dict[str, int]) -> None: ...
 
+    # A mapping that is large is not looked at to its end.
     scores = dict.fromkeys(map(str, range(600)), "x")
-    errors = errors_of(made(tool), json.dumps({"scores": scores}))
-    assert errors == {"(all)": "values that fit the schema; 600 of them do not"}
-    # A mapping is not even looked at to its end.
-    errors = errors_of(made(tool), {"scores": scores})
-    assert errors["scores.0"] == "a valid integer (given: str)"
-    assert errors["(all)"] == "490 or more others do not fit"
+    for args in ({"scores": scores}, json.dumps({"scores": scores})):
+        errors = errors_of(made(tool), args)
+        assert list(errors) == ["scores.0", "scores.1", "scores.2", "scores.3"]
 
 
 def test_a_tool_without_arguments_says_so() -> None:
