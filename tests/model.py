@@ -176,3 +176,22 @@ class Model:
         self.beneath = state
         self.generation += 1
         self.place = None
+
+
+# What has happened to a call that the circuit let in, and the verdict by the table.
+VERDICTS = {
+    "it returns a value": "success",
+    "it returns an error object": "failure",
+    "it raises": "failure",
+    "it raises a type that the policy ignores": "none",
+    "it blames the arguments": "none",
+    "it raises control flow": "none",
+    "it ends cancelled, though nobody cancelled it": "failure",
+    "it runs over its timeout": "failure",
+    "it runs over its timeout, then returns a value": "failure",
+    "its caller is cancelled": "none",
+    "its caller is cancelled, and it returns a value": "success",
+    "its caller is cancelled, and it returns an error object": "none",
+    "its caller is cancelled, and it raises": "none",
+    "its caller is cancelled after it hung": "failure",
+}
