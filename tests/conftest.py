@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -41,3 +42,30 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
             return "trio", {}
         case other:
             raise ValueError(f"no such backend: {other!r}")
+
+
+class Summary(Counter[str]):
+    """
+    Numbers to be shown at the end of a run, added up over the tests.
+    """
+
+    def add(self, what: str, number: int) -> None:
+        self[what] += number
+
+
+SUMMARY = pytest.StashKey[Summary]()
+
+
+@pytest.fixture
+def summary(request: pytest.FixtureRequest) -> Summary:
+    """
+    What is added to it is printed when all tests are over, also with ``-q``.
+    """
+    return request.config.stash.setdefault(SUMMARY, Summary())
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for what, number in config.stash.get(SUMMARY, Summary()).items():
+        terminalreporter.write_line(f"{what}: {number:,}")
