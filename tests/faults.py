@@ -159,13 +159,13 @@ class IsolationStartsNoGeneration(Breaker):
     A probe that an isolation has covered closes the circuit when it is lifted.
     """
 
-    def isolate(self) -> Transition | None:
-        transition = super().isolate()
+    def isolate(self, *, as_open: bool = False) -> Transition | None:
+        transition = super().isolate(as_open=as_open)
         self.generation -= transition is not None
         return transition
 
-    def release(self) -> Transition | None:
-        transition = super().release()
+    def release(self, *, as_open: bool = False) -> Transition | None:
+        transition = super().release(as_open=as_open)
         self.generation -= transition is not None
         return transition
 
