@@ -1394,7 +1394,14 @@ async def test_the_log_tells_the_whole_story_of_an_error(ears: Ears) -> None:
 
     await ToolOrchestrator(registry).dispatch("fail")
     (text,) = ears.lines
-    parts = ["KeyError: 'first'", "several", "one", "two", "ValueError: last", "and a note"]
+    parts = [
+        "KeyError: 'first'",
+        "several",
+        "OSError: one",
+        "OSError: two",
+        "ValueError: last",
+        "and a note",
+    ]
     places = [text.index(part, text.index("\n")) for part in parts]
     assert places == sorted(places)
     assert text.count("Traceback (most recent call last):") == 3
