@@ -29,6 +29,8 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BACKENDS = ("asyncio", "trio")
@@ -128,12 +130,34 @@ def run(chosen: argparse.Namespace, folder: Path) -> int:
         f"{folder}, which goes at the end.",
         flush=True,
     )
-    # Here, so that the first line does not wait for them.
-    import anyio
-    from _demo_stage import play
+    with signals_held():
+        # Here, so that the first line does not wait for them.
+        import anyio
+        from _demo_stage import play
 
     code = anyio.run(play, chosen.port, folder, chosen.broken, backend=chosen.backend)
     return INTERRUPTED if code is None else code
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """
+    Let what would interrupt the block do so at its end: an import that is broken off
+    leaves files open.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda *noted: came.append(noted[0]))
+        for number in (getattr(signal, name, None) for name in ("SIGINT", *ENDS))
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def ignore_signals() -> None:
