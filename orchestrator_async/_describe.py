@@ -33,7 +33,7 @@ def describe_error(error: BaseException, clean: Callable[[str], str] = clean) ->
     if not is_a(error, BaseExceptionGroup):
         return _describe_one(error, clean)
 
-    piece = Allowance(clean).piece
+    piece = Allowance(clean, 2000).piece
     whole = _describe_one(error, piece)
     described: list[str] = []
     for inner in _leaves(error):

@@ -102,10 +102,11 @@ class Endings:
         """
         Log a failure. Its traceback goes here, and nowhere else.
         """
+        brief = why
         if end.error is not None and len(why) > _BRIEFLY:
-            why = f"{why[:_BRIEFLY]}..."  # the traceback says it again
-        message = f"{entry.name} failed: {why}"
-        log_with_traceback(message, end.error, self._clean, logging.INFO)
+            brief = f"{why[:_BRIEFLY]}..."  # the traceback says it again
+        message = f"{entry.name} failed: {brief}"
+        log_with_traceback(message, end.error, self._clean, logging.INFO, why)
 
     def _blamed_text(self, error: InvalidArgumentsError, name: str, **more: Any) -> str:
         """

@@ -28,18 +28,22 @@ _FRAMES = 12
 _LINE = 200
 _NOTES = 5
 _NOTE = 4000  # more than is read of all of them together
-_FIRST, _OTHERS, _ALL_NOTES = 1000, 300, 600
+_FIRST, _OTHERS, _ALL_NOTES = 1000, 200, 600
 
 
-def report(error: BaseException, clean: Callable[[str], str]) -> str:
+def report(
+    error: BaseException, clean: Callable[[str], str], said: str | None = None
+) -> str:
     """
     The traceback of an error, with those that led to it and those that it holds.
 
     Args:
         error: Any exception.
         clean: What its texts, and the lines of the source, go through.
+        said: The error in a line, as ``describe_error`` has it, if that is known: to clean
+            a long text costs milliseconds, and once is enough.
     """
-    text = _Report(clean).of(error)
+    text = _Report(clean, said).of(error)
     return text if len(text) <= MOST else f"{text[: MOST - 6]}\n[cut]"
 
 
@@ -48,8 +52,9 @@ class _Report:
     One report that is being made, with what it may still take.
     """
 
-    def __init__(self, clean: Callable[[str], str]) -> None:
-        self._words = Allowance(clean, 4500)
+    def __init__(self, clean: Callable[[str], str], said: str | None) -> None:
+        self._said = said
+        self._words = Allowance(clean, 3000)
         self._sources = Allowance(clean, 6000)
         self._left = _ERRORS
         self._seen: set[int] = set()
@@ -73,15 +78,22 @@ class _Report:
 
     def _section(self, error: BaseException) -> str:
         lines = self._frames(error)
-        limit = _FIRST if self._left == _ERRORS - 1 else _OTHERS
-        said = self._words.piece(message_of(error), limit)
-        lines.append(f"{type_name(error)}: {said}" if said else type_name(error))
+        lines.append(self._line(error))
         notes = [str.__str__(note)[:_NOTE] for note in bare_notes(error)[:_NOTES]]
         if notes:
             lines.append(self._words.piece("\n".join(notes), _ALL_NOTES))
         if is_a(error, BaseExceptionGroup):
             lines += self._members(members_of(error))
         return "\n".join(lines)
+
+    def _line(self, error: BaseException) -> str:
+        limit = _OTHERS
+        if self._left == _ERRORS - 1 and not is_a(error, BaseExceptionGroup):
+            if self._said is not None:
+                return self._said[:_FIRST]
+            limit = _FIRST
+        said = self._words.piece(message_of(error), limit)
+        return f"{type_name(error)}: {said}" if said else type_name(error)
 
     def _members(self, members: tuple[BaseException, ...]) -> list[str]:
         lines = []
