@@ -20,7 +20,7 @@ from ._recursion import Visits, branching, members
 # Above this, text is looked at before it is parsed: an array of a megabyte costs 40 ms.
 _LARGE = 16_384
 # Items of a large mapping that are checked before their errors, if any, are told.
-_PIECE = 4
+_PIECE = 8
 
 Validate = Callable[[Mapping[str, Any]], dict[str, Any]]
 ValidateJson = Callable[[str | bytes], dict[str, Any]]
