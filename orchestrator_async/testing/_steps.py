@@ -167,4 +167,5 @@ async def _stray_cancellation() -> BaseException:
             await anyio.lowlevel.checkpoint()
         except cancelled as error:
             return error
+    # A checkpoint in a cancelled scope always raises; this tells the type checker so.
     raise AssertionError("a cancelled scope has not cancelled")  # pragma: no cover
