@@ -13,7 +13,7 @@ import sys
 import time
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    TypeAdapter,
+    ValidationError,
 )
 from typing_extensions import TypedDict as ExtendedTypedDict
 
@@ -1035,6 +1037,56 @@ def test_a_mapping_of_unknown_names_is_refused_soon() -> None:
     assert time.process_time() - before < 0.05
     # The count of unknown names starts anew with every call.
     assert list(errors_of(schema, {"a": 1})) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        "1.50",
+        " 2 ",
+        "1e3",
+        3,
+        0.1,
+        1e22,
+        12345678901234567890,
+        "NaN",
+        "x",
+        True,
+        None,
+        [],
+        "9" * 4_300,
+    ],
+)
+def test_a_decimal_is_what_pydantic_makes_of_it(price: Any) -> None:
+    def tool(price: Annotated[Decimal, Field(allow_inf_nan=True)]) -> None: ...
+
+    schema = made(tool)
+    plain: TypeAdapter[Any] = TypeAdapter(Annotated[Decimal, Field(allow_inf_nan=True)])
+    text = json.dumps(price)
+    pairs: list[tuple[Callable[[], Any], Callable[[], Any]]] = [
+        (lambda: schema.validate({"price": price}), lambda: plain.validate_python(price)),
+        (
+            lambda: schema.validate_json(f'{{"price": {text}}}'),
+            lambda: plain.validate_json(text),
+        ),
+    ]
+    for ours, theirs in pairs:
+        try:
+            expected = theirs()
+        except ValidationError:
+            with pytest.raises(InvalidArgumentsError):
+                ours()
+        else:
+            # Not its exponent: of a large number in text pydantic keeps all digits.
+            assert ours()["price"] == expected or expected.is_nan()
+
+
+def test_a_million_digits_of_a_decimal_are_refused_unread() -> None:
+    def tool(price: Annotated[Decimal, Field(max_digits=5)]) -> None: ...
+
+    for digits in ("1" * 990_000, "9" * 4_301):
+        for args in ({"price": digits}, json.dumps({"price": digits})):
+            assert errors_of(made(tool), args) == {"price": "a valid decimal (given: str)"}
 
 
 def test_lists_stop_at_the_first_bad_item() -> None:
