@@ -19,7 +19,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types coverage soak fuzz bench bench-smoke peers peers-table check clean
+.PHONY: help demo test lint format types coverage soak stalls fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -60,6 +60,10 @@ types: $(VENV)/.installed-types  ## Check the types, inside and as users see the
 soak: $(VENV)/.installed-test  ## Random tools, faults and cancellations (SECONDS=600 BACKEND=asyncio)
 	$(SAYS) "soaking for $(SECONDS) s on $(BACKEND)"
 	@$(PY) -W error -m tests.soak --seconds "$(SECONDS)" --backend "$(BACKEND)" $(ARGS)
+
+stalls: $(VENV)/.installed-test  ## How long large input holds the loop: 10 ms at most (BACKEND=trio)
+	$(SAYS) "pieces of work, measured on $(BACKEND)"
+	@$(PY) -m tests.stalls --backend "$(BACKEND)" $(ARGS)
 
 fuzz: $(VENV)/.installed-test  ## Judge a million results beside a plain parser
 	$(SAYS) "results, judged beside a plain parser"

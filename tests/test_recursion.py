@@ -6,7 +6,6 @@ does not fit does not stall the loop.
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,8 +16,6 @@ from pydantic import BaseModel, Field, TypeAdapter, model_validator
 from orchestrator_async._errors import InvalidArgumentsError
 from orchestrator_async._recursion import branching
 from orchestrator_async._schema import Schema, derive
-
-from .test_dispatch import bound
 
 pytestmark = pytest.mark.skipif(
     pydantic.VERSION.startswith("2.12."), reason="models keep their own validators there"
@@ -205,28 +202,22 @@ def test_what_fits_is_what_pydantic_makes_of_it(name: str, hint: Any, given: Any
     }
 
 
+TANGLED: dict[str, Any] = {
+    "bad leaf": {"e": chain(16, {"v": "x"})},
+    "deep": {"e": chain(100, {"v": "x"})},
+    "good leaf": {"e": chain(16, LEAF)},
+    "wide": {"e": chain(12, LEAF, right=[0] * 300)},
+    "wider": {"e": chain(12, LEAF, right={"v": [{"v": 1}] * 300})},
+    "tagged": {"q": tree(6, 3, {"op": "="})},
+}
+
+
+# Unbounded, the first of these takes 3.5 seconds; tests/stalls.py measures them.
 @pytest.mark.parametrize("as_text", [True, False], ids=["text", "mapping"])
-@pytest.mark.parametrize(
-    "given",
-    [
-        pytest.param({"e": chain(16, {"v": "x"})}, id="bad leaf"),
-        pytest.param({"e": chain(100, {"v": "x"})}, id="deep"),
-        pytest.param({"e": chain(16, LEAF)}, id="good leaf"),
-        pytest.param({"e": chain(12, LEAF, right=[0] * 300)}, id="wide"),
-        pytest.param({"e": chain(12, LEAF, right={"v": [{"v": 1}] * 300})}, id="wider"),
-        pytest.param({"q": tree(6, 3, {"op": "="})}, id="tagged"),
-    ],
-)
-def test_what_does_not_fit_does_not_stall_the_loop(given: Any, as_text: bool) -> None:
-    arguments = json.dumps(given) if as_text else given
-    times = []
-    for _ in range(5):
-        before = time.thread_time()
-        errors = errors_of(arguments)
-        times.append(time.thread_time() - before)
-    assert errors
-    # Unbounded, the first of these takes 3.5 seconds.
-    assert min(times) < bound()
+@pytest.mark.parametrize("given", TANGLED.values(), ids=list(TANGLED))
+def test_what_does_not_fit_is_refused_in_brief(given: Any, as_text: bool) -> None:
+    errors = errors_of(json.dumps(given) if as_text else given)
+    assert 1 <= len(errors) <= 11
 
 
 def test_what_is_nested_too_deep_for_a_union_is_told_so() -> None:

@@ -10,7 +10,6 @@ import logging
 import math
 import subprocess
 import sys
-import time
 import types
 import weakref
 from collections.abc import Callable, Iterable
@@ -1000,41 +999,39 @@ def flood(items: int, item: str) -> str:
     return "[" + ",".join([item] * items) + "]"
 
 
-def listing(xs: list[int] = [], model: Tree | None = None) -> None: ...  # noqa: B006
+def listing(
+    xs: list[int] = [],  # noqa: B006
+    model: Tree | None = None,
+    price: Annotated[Decimal, Field(max_digits=5)] = Decimal(0),
+) -> None: ...
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param('{"xs": %s}' % flood(250_000, '"a"'), id="bad items"),  # noqa: UP031
-        pytest.param(
-            "{" + ",".join(f'"k{i}":1' for i in range(90_000)) + "}", id="unknown"
-        ),
-        pytest.param("[" * 1_000_000, id="nesting"),
-        pytest.param('{"xs": ' + "[" * 1_000_000, id="nesting inside"),
-        pytest.param(flood(500_000, "1"), id="array"),
-        pytest.param("x" * 1_000_000, id="no json"),
-        pytest.param('{"xs": [%s]}' % ("1" * 1_000_000), id="digits"),
-    ],
-)
-def test_a_megabyte_of_nonsense_is_refused_soon_and_briefly(text: str) -> None:
+NONSENSE: dict[str, str] = {
+    "bad items": '{"xs": %s}' % flood(250_000, '"a"'),  # noqa: UP031
+    "unknown": "{" + ",".join(f'"k{i}":1' for i in range(90_000)) + "}",
+    "nesting": "[" * 1_000_000,
+    "nesting inside": '{"xs": ' + "[" * 1_000_000,
+    "array": flood(500_000, "1"),
+    "no json": "x" * 1_000_000,
+    "digits": '{"xs": [%s]}' % ("1" * 1_000_000),
+    "digits of a price": '{"price": "%s"}' % ("1" * 990_000),
+}
+
+
+# A validator that lists all it finds takes 0.1 to 0.5 s; tests/stalls.py measures them.
+@pytest.mark.parametrize("text", NONSENSE.values(), ids=list(NONSENSE))
+def test_a_megabyte_of_nonsense_is_refused_briefly(text: str) -> None:
     schema = made(listing)
-    times = []
     for _ in range(3):
-        before = time.process_time()
-        errors = errors_of(schema, text)
-        times.append(time.process_time() - before)
-        assert len(errors) <= 2
-    # Measured: 6 ms at most; a validator that lists all it finds takes 100 to 500 ms.
-    assert min(times) < 0.05
+        assert 1 <= len(errors_of(schema, text)) <= 2
 
 
-def test_a_mapping_of_unknown_names_is_refused_soon() -> None:
+UNKNOWN = {f"k{i}": 1 for i in range(100_000)}
+
+
+def test_a_mapping_of_unknown_names_is_refused_briefly() -> None:
     schema = made(listing)
-    unknown = {f"k{i}": 1 for i in range(100_000)}
-    before = time.process_time()
-    assert list(errors_of(schema, unknown)) == ["(all)"]
-    assert time.process_time() - before < 0.05
+    assert list(errors_of(schema, UNKNOWN)) == ["(all)"]
     # The count of unknown names starts anew with every call.
     assert list(errors_of(schema, {"a": 1})) == ["a"]
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import string
-import time
 from typing import Any
 
 import pytest
@@ -306,47 +305,18 @@ def test_a_cut_says_how_much_is_missing() -> None:
     assert clean("x", limit=0) == ""
 
 
-@pytest.mark.parametrize(
-    "piece",
-    [
-        *(
-            "x",
-            "/",
-            "a://",
-            "a://b:c@",
-            "password=",
-            'password="',
-            "secret={",
-            "cookie:",
-            "eyJ",
-        ),
-        *(
-            "sk-",
-            '"',
-            "password=,a",
-            "\x1b[",
-            "\x1b]",
-            "\x9d",
-            "bearer ",
-            "bearer token ",
-            "bearer auth 'a-",
-            "//a:b\n",
-            "Basic ",
-            "a ",
-            "\\",
-        ),
-        *("password:\t", "-----BEGIN PRIVATE KEY", "/a ", "token\t", "password1", "\u200d"),
-    ],
-)
-def test_a_megabyte_made_to_be_slow_is_not(piece: str) -> None:
-    clean("password=x")
-    text = piece * (1_000_000 // len(piece))
+SLOW_PIECES = [
+    *("x", "/", "a://", "a://b:c@", "password=", 'password="', "secret={", "cookie:"),
+    *("eyJ", "sk-", '"', "password=,a", "\x1b[", "\x1b]", "\x9d", "bearer ", "Basic "),
+    *("bearer token ", "bearer auth 'a-", "//a:b\n", "a ", "\\", "password:\t", "/a "),
+    *("-----BEGIN PRIVATE KEY", "token\t", "password1", "\u200d"),
+]
 
-    started = time.process_time()
-    clean(text)
 
-    # Some 5 ms; what is quadratic in the text takes minutes.
-    assert time.process_time() - started < 0.5
+# What is quadratic in the text takes minutes; tests/stalls.py measures them.
+@pytest.mark.parametrize("piece", SLOW_PIECES)
+def test_a_megabyte_made_to_be_slow_is_cut(piece: str) -> None:
+    assert len(clean(piece * (1_000_000 // len(piece)))) <= 2_000
 
 
 def test_an_error_is_its_type_and_its_message() -> None:
