@@ -42,6 +42,7 @@ class Model:
 
     beneath: str = "closed"  # what an isolation covers
     isolations: int = 0
+    forced: int = 0  # how many of them pass for failures
     failures: int = 0
     generation: int = 0
     age: float = 0.0
@@ -74,7 +75,9 @@ class Model:
 
     @property
     def state(self) -> str:
-        return "isolated" if self.isolations else self.beneath
+        if not self.isolations:
+            return self.beneath
+        return "open" if self.forced == self.isolations else "isolated"
 
     def taken(self) -> bool:
         """
@@ -84,7 +87,9 @@ class Model:
 
     def refusal(self, now: float, average: float) -> Refused | None:
         if self.isolations:
-            return Refused("isolated", None)
+            # One that passes for failures never says that its time has nearly come.
+            wait = self.reset_timeout if self.state == "open" else None
+            return Refused(self.state, wait)
         if self.beneath in ("closed", "disabled"):
             return None
         self.look(now)
@@ -147,19 +152,25 @@ class Model:
 
     # --- by hand -------------------------------------------------------------------------
 
-    def isolate(self) -> None:
+    def isolate(self, *, as_open: bool = False) -> None:
         """
         Refuse all. Isolations add up, and the place of a probe stays its own beneath.
         """
         self.isolations += 1
+        self.forced += as_open
         if self.isolations == 1:
             self.generation += 1
 
-    def release(self, how_many: int = 1) -> None:
+    def release(self, *, as_open: bool = False) -> None:
         if self.isolations:
-            self.isolations = max(0, self.isolations - how_many)
+            self.isolations -= 1
+            self.forced -= as_open
             if not self.isolations:
                 self.generation += 1
+
+    def release_all(self) -> None:
+        while self.isolations:
+            self.release(as_open=self.forced > 0)
 
     def disable(self) -> None:
         self._move("disabled")

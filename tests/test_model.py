@@ -101,7 +101,9 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             assert isinstance(got, Refusal)
             assert Refused(got.state, got.retry_after) == want
             assert asked == got
-            if math.isfinite(now):
+            if self.model.isolations:
+                assert open_for == 0
+            elif math.isfinite(now):
                 assert open_for == (want.retry_after if want.state == "open" else 0)
             else:
                 assert open_for in (0, want.retry_after)  # it may leave it to refusal()
@@ -183,11 +185,24 @@ class BreakerAgainstModel(RuleBasedStateMachine):
                 self.breaker.rebase(self.now)
                 self.model.change_clock(self.now)
 
-    @rule(deed=st.sampled_from(["isolate", "release", "release_all", "disable", "reset"]))
+    @rule(deed=st.sampled_from(["isolate", "release_all", "disable", "reset"]))
     def the_operator_acts(self, deed: str) -> None:
         self._by_hand(deed)
 
-    @precondition(lambda self: self.model.state in ("isolated", "disabled"))
+    @rule()
+    def the_operator_forces_it_open(self) -> None:
+        self._by_hand("isolate", as_open=True)
+
+    @rule(as_open=st.booleans())
+    def the_operator_takes_one_back(self, as_open: bool) -> None:
+        """
+        One of a kind that there is, or none at all.
+        """
+        others = self.model.isolations - self.model.forced
+        if (self.model.forced if as_open else others) or not self.model.isolations:
+            self._by_hand("release", as_open=as_open)
+
+    @precondition(lambda self: self.model.isolations or self.model.beneath == "disabled")
     @rule()
     def the_operator_is_done(self) -> None:
         if self.model.isolations:
@@ -195,14 +210,14 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         if self.model.beneath == "disabled":
             self._by_hand("reset")
 
-    def _by_hand(self, deed: str) -> None:
-        transition = getattr(self.breaker, deed)()
-        if transition is not None:
-            assert transition.new == self.breaker.state
-        if deed == "release_all":
-            self.model.release(self.model.isolations)
+    def _by_hand(self, deed: str, **how: bool) -> None:
+        before, generation = self.breaker.state, self.breaker.generation
+        transition = getattr(self.breaker, deed)(**how)
+        getattr(self.model, deed)(**how)
+        if transition is None:
+            assert (self.breaker.state, self.breaker.generation) == (before, generation)
         else:
-            getattr(self.model, deed)()
+            assert (transition.old, transition.new) == (before, self.breaker.state)
 
     @rule(threshold=thresholds, reset_timeout=seconds)
     def the_settings_change(self, threshold: int, reset_timeout: float) -> None:
@@ -218,6 +233,9 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         assert self.breaker.generation == self.model.generation
         shared = self.breaker.closed_permit
         assert (shared is not None) == (self.model.state in ("closed", "disabled"))
+        assert self.breaker.is_forced_open == (
+            0 < self.model.forced == self.model.isolations
+        )
         for each in self.calls + self.ended:
             assert self.breaker.covers(each.permit) == self.model.can_close(each.call)
             if self.model.place is each.call and self.model.taken():

@@ -120,7 +120,9 @@ DEEDS = [
     if deed.startswith("it ") and "timeout" not in deed
 ]
 
-DEEDS_BY_HAND = ["isolate for a moment", "isolate", "unisolate", "disable", "reset"]
+DEEDS_BY_HAND = [
+    *("isolate for a moment", "isolate", "force open", "unisolate", "disable", "reset")
+]
 
 
 class CallsAgainstModel(RuleBasedStateMachine):
@@ -314,11 +316,14 @@ class CallsAgainstModel(RuleBasedStateMachine):
                     model.isolate()
                 model.release()
             case "isolate":
-                self.isolations.append((circuit, handle.isolate()))
+                self.isolations.append((circuit, handle.isolate(), False))
                 model.isolate()
+            case "force open":
+                self.isolations.append((circuit, handle.force_open(), True))
+                model.isolate(as_open=True)
             case "unisolate":
                 handle.unisolate()
-                model.release(model.isolations)
+                model.release_all()
                 self.isolations = [each for each in self.isolations if each[0] != circuit]
             case "disable":
                 handle.disable()
@@ -331,10 +336,10 @@ class CallsAgainstModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def the_operator_lifts_an_isolation(self, data: st.DataObject) -> None:
         which = data.draw(st.integers(0, len(self.isolations) - 1))
-        circuit, isolation = self.isolations.pop(which)
+        circuit, isolation, as_open = self.isolations.pop(which)
         for _ in range(2):
             isolation.release()  # the second time does nothing
-        self.models[circuit].release()
+        self.models[circuit].release(as_open=as_open)
 
     # --- what comes of it -----------------------------------------------------------------
 
