@@ -36,7 +36,9 @@ test: $(VENV)/.installed-test  ## Run the tests (ARGS="-k breaker" for some of t
 
 coverage: $(VENV)/.installed-test  ## Run the tests, and say which branches they miss
 	$(SAYS) "the tests, measured"
+	@$(PY) -m coverage erase
 	@$(PY) -m coverage run -m pytest $(ARGS)
+	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
 lint: $(VENV)/.installed-lint  ## Check style and format

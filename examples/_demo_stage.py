@@ -7,7 +7,6 @@ Above it stands ``agent.py``; below it the story and its parts.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -18,34 +17,34 @@ from _demo_process import DemoError, WeatherProcess
 from _demo_screen import Check, Screen
 from _demo_story import Story
 from _demo_tools import make_registry, make_world
-from anyio.abc import TaskStatus
 
 from orchestrator_async import ToolOrchestrator
 
 TOO_LONG = 60.0
 """Seconds after which the demo gives itself up."""
 
-ENDS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN
-]
-"""What ends the demo early: Ctrl-C, a polite kill, and the end of the terminal."""
+INTERRUPTED = 130
 
 
-async def play(port: int, folder: Path, broken: str | None) -> int | None:
+async def play(port: int, folder: Path, broken: str | None, came: list[int]) -> int:
     """
     Build the stage, play, and take everything down again.
 
+    Args:
+        port: The weather server's; 0 for any.
+        folder: To work in.
+        broken: A part of the story to leave out.
+        came: The signals that asked for an end. It may grow meanwhile.
+
     Returns:
-        The exit code; ``None`` if a signal ended it.
+        The exit code.
     """
     # The library warns of a circuit that opens; here an observer shows that.
     logging.getLogger("orchestrator_async").setLevel(logging.ERROR)
-    code = None
+    code = INTERRUPTED
     stop = anyio.CancelScope()
     async with anyio.create_task_group() as group:
-        await group.start(_listen_for_signals, stop)
+        group.start_soon(_stop_when_asked, stop, came)
         with anyio.move_on_after(TOO_LONG) as time_limit, stop:
             code = await _play(port, folder, broken)
         if time_limit.cancelled_caught:
@@ -116,15 +115,8 @@ async def _draw(screen: Screen, orch: ToolOrchestrator) -> None:
         await anyio.sleep(0.1)
 
 
-async def _listen_for_signals(
-    stop: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    try:
-        with anyio.open_signal_receiver(*ENDS) as signals:
-            task_status.started()
-            async for (
-                _
-            ) in signals:  # to the end: a second Ctrl-C must not break the clean-up
-                stop.cancel()
-    except NotImplementedError:  # asyncio on Windows: a KeyboardInterrupt comes instead
-        task_status.started()
+async def _stop_when_asked(stop: anyio.CancelScope, came: list[int]) -> None:
+    # A signal's handler can wake no loop in a way that both loops know.
+    while not came:  # noqa: ASYNC110
+        await anyio.sleep(0.05)
+    stop.cancel()

@@ -29,14 +29,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BACKENDS = ("asyncio", "trio")
 NEEDED = {"anyio": "anyio", "httpx": "httpx", "rich": "rich", "orchestrator_async": "-e ."}
 INTERRUPTED = 130
-ENDS = ("SIGTERM", "SIGHUP")
+ENDS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Ctrl-C, a polite kill, and the end of the terminal."""
 
 
 def options() -> argparse.Namespace:
@@ -84,27 +84,18 @@ def main() -> int:
         return 1
     for stream in (sys.stdout, sys.stderr):  # a foreign letter must not end the demo
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    for name in ENDS:  # until the loop runs, they end it as Ctrl-C does
-        if (
-            hasattr(signal, name)
-            and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL
-        ):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    code = INTERRUPTED
-    # Plainly, and `except*`: Ctrl-C may come alone or in a group, from here or from the loop.
+    came: list[int] = []
+    answer_signals(lambda number, _: came.append(number))
+    code = 1
     try:
         with tempfile.TemporaryDirectory(
             prefix="agent-demo-", ignore_cleanup_errors=True
         ) as folder:
-            try:
-                code = run(chosen, Path(folder).resolve())
-            finally:
-                ignore_signals()
-    except* KeyboardInterrupt:
-        pass
+            code = run(chosen, Path(folder).resolve(), came)
     except* (BrokenPipeError, SystemExit):  # the reader has left; rich exits then
         write_no_more()
         code = 1
+    answer_signals(signal.SIG_IGN)  # the interpreter, as it ends, would forget them
     if code == INTERRUPTED:
         try:
             print("Interrupted. The server is stopped and the folder is gone.", flush=True)
@@ -120,7 +111,7 @@ def write_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def run(chosen: argparse.Namespace, folder: Path) -> int:
+def run(chosen: argparse.Namespace, folder: Path, came: list[int]) -> int:
     """
     Play on the chosen loop.
     """
@@ -130,44 +121,24 @@ def run(chosen: argparse.Namespace, folder: Path) -> int:
         f"{folder}, which goes at the end.",
         flush=True,
     )
-    with signals_held():
-        # Here, so that the first line does not wait for them.
-        import anyio
-        from _demo_stage import play
+    # Here, so that the first line does not wait for them.
+    import anyio
+    from _demo_stage import play
 
-    code = anyio.run(play, chosen.port, folder, chosen.broken, backend=chosen.backend)
-    return INTERRUPTED if code is None else code
+    return anyio.run(play, chosen.port, folder, chosen.broken, came, backend=chosen.backend)
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
+def answer_signals(answer: Any) -> None:
     """
-    Let what would interrupt the block do so at its end: an import that is broken off
-    leaves files open.
-    """
-    came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda *noted: came.append(noted[0]))
-        for number in (getattr(signal, name, None) for name in ("SIGINT", *ENDS))
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
+    Have this done about what would end the demo, unless it is ignored as it is.
 
-
-def ignore_signals() -> None:
+    It is noted, and looked at where that does no harm: raised anywhere, a Ctrl-C breaks
+    off an import, or the clean-up, and people press it more than once.
     """
-    Let nothing interrupt the end: the folder goes now, which takes no time. People press
-    Ctrl-C more than once.
-    """
-    for name in ("SIGINT", *ENDS):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for name in ENDS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, answer)
 
 
 if __name__ == "__main__":

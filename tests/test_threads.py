@@ -69,7 +69,7 @@ class Hanging:
     An orchestrator with a plain tool that hangs until it is let go.
     """
 
-    def __init__(self, *, timeout: float | None = 0.05, max_threads: int = 4) -> None:
+    def __init__(self, *, timeout: float | None = 0.25, max_threads: int = 4) -> None:
         self.go_on = threading.Event()
         self.inside = 0
         self.most = 0
