@@ -29,7 +29,7 @@ def take_back_requests(task: Any, error: BaseException, most: int) -> None:
         most: How many requests there are that nobody accounts for.
     """
     if not _LEAVES_REQUESTS:
-        return
+        return  # pragma: no cover - Python 3.13
     groups = {id(group) for each in _errors(error) for group in _groups(each, task)}
     for _ in range(min(most, len(groups))):
         task.uncancel()
@@ -56,10 +56,7 @@ def _groups(error: BaseException, task: Any) -> Iterator[Any]:
     """
     The groups of this task that the error came out of, and that left a request.
     """
-    taskgroups = sys.modules.get("asyncio.taskgroups")
-    if taskgroups is None:
-        return
-    leaving = taskgroups.TaskGroup.__aexit__.__code__
+    leaving = sys.modules["asyncio.taskgroups"].TaskGroup.__aexit__.__code__
     traceback = traceback_of(error)
     while traceback is not None:
         frame = traceback.tb_frame

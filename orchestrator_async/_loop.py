@@ -19,14 +19,6 @@ from anyio.lowlevel import EventLoopToken
 
 
 def _look_for_loop() -> Any:
-    return _bind()[0]()
-
-
-def _look_for_task() -> Any:
-    return _bind()[1]()
-
-
-def _bind() -> tuple[Callable[[], Any], Callable[[], Any]]:
     """
     Put asyncio's own functions in the place of these, from the day that it is there.
 
@@ -36,9 +28,9 @@ def _bind() -> tuple[Callable[[], Any], Callable[[], Any]]:
     global running_loop, running_task
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
-        return _nothing, _nothing
+        return None
     running_loop, running_task = asyncio._get_running_loop, asyncio.current_task
-    return running_loop, running_task
+    return running_loop()
 
 
 def _nothing() -> None:
@@ -48,7 +40,7 @@ def _nothing() -> None:
 running_loop: Callable[[], Any] = _look_for_loop
 """The running asyncio loop of this thread, or ``None``, as on trio."""
 
-running_task: Callable[[], Any] = _look_for_task
+running_task: Callable[[], Any] = _nothing
 """Its running task. Only to be asked where ``running_loop`` is not ``None``."""
 
 
@@ -157,7 +149,7 @@ def leave() -> None:
     Have this context forget which loop it was copied in.
     """
     sniffio = sys.modules.get("sniffio")
-    if sniffio is not None:
+    if sniffio is not None:  # pragma: no branch - trio brings it with it
         sniffio.current_async_library_cvar.set(None)
 
 

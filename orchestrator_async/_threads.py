@@ -158,7 +158,7 @@ class ThreadedCall:
         except RuntimeError as error:
             # The function's own errors do not come this way.
             if self._taken.locked():
-                raise
+                raise  # pragma: no cover - nothing of trio is known to
             raise NoThreadError(str(error)) from error
 
     def give_up(self) -> None:
@@ -222,7 +222,7 @@ def _anyio_thread(
     """
     try:
         from anyio._core._eventloop import claim_worker_thread, threadlocals
-    except ImportError:
+    except ImportError:  # pragma: no cover - an anyio without these names
         yield
         return
     with claim_worker_thread(token.backend_class, token.native_token):
@@ -282,5 +282,5 @@ def _submit(call: ThreadedCall) -> None:
 
 
 # A forked child has the list, but not the threads.
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows does not fork
     os.register_at_fork(after_in_child=_idle.clear)

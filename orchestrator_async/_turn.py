@@ -52,13 +52,10 @@ class Turn:
                 for index, call in enumerate(calls):
                     place = await self._take_place()
                     if self._interrupted:
-                        break
+                        break  # pragma: no cover - by an eager task, from Python 3.12 on
                     group.start_soon(self._work, group.cancel_scope, place, index, call)
         except BaseExceptionGroup as errors:
-            interrupt = fatal_in(errors)
-            if interrupt is None:
-                raise
-            self._raised[-1] = interrupt
+            self._raised[-1] = fatal_in(errors) or errors
         finally:
             self._raise_interrupt()
         if self._raised:

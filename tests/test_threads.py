@@ -9,6 +9,7 @@ import contextvars
 import gc
 import json
 import os
+import queue
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,7 @@ from orchestrator_async import (
     ToolTimeoutError,
     Verdict,
 )
+from orchestrator_async._threads import Slots, ThreadedCall, _idle, _Worker
 
 from .clock import real_time
 from .conftest import LOOPS
@@ -580,7 +582,7 @@ def test_a_hung_function_does_not_keep_the_process(backend: str) -> None:
 
         registry = Registry()
 
-        @registry.tool(timeout=0.02, policy=ToolPolicy(max_threads=4))
+        @registry.tool(timeout=0.25, policy=ToolPolicy(max_threads=4))
         def hang():
             time.sleep(120)
 
@@ -677,3 +679,34 @@ def test_a_forked_child_has_threads_of_its_own(backend: str) -> None:
         "ignore::DeprecationWarning",
     )
     assert said.split() == ["fine"] * 9
+
+
+def test_a_worker_that_is_taken_as_its_time_ends_takes_the_call() -> None:
+    """
+    It finds nothing, is no longer among the idle ones, and so looks once more.
+    """
+
+    class Inbox(queue.SimpleQueue[Any]):
+        looks = 0
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            self.looks += 1
+            if self.looks != 2:
+                raise queue.Empty
+            return super().get(block, 10)
+
+    async def main() -> None:
+        slots, worker, ran = Slots(1), _Worker(), threading.Event()
+        worker.inbox = Inbox()
+        assert slots.take()
+        _idle.append(worker)
+        async with anyio.create_task_group() as group:
+            group.start_soon(ThreadedCall(slots).wait, ran.set)
+            await until(lambda: worker not in _idle)
+            worker.start()
+        assert ran.is_set()
+        assert slots.taken == 0
+        await until(lambda: not worker.is_alive())
+        assert worker not in _idle
+
+    anyio.run(main)
