@@ -176,6 +176,44 @@ def test_notes_and_examples_belong_to_the_description() -> None:
     assert describe(tool) == 'Do.\n\nNote:\nSlow.\n\nExamples:\n>>> tool("Oslo")'
 
 
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [
+        (
+            "Do.\n\nModules:\n    pay: Payments,\n        not refunds.\n    auth: Log in.",
+            "Do.\n\nModules:\npay: Payments,\nnot refunds.\nauth: Log in.",
+        ),
+        (
+            "Do.\n\nClasses: of fares\n    first: Wide.",
+            "Do.\n\nof fares:\nfirst: Wide.",
+        ),
+        (
+            "Do.\n\nAttributes\n----------\nx : int\n    Left.",
+            "Do.\n\nAttributes:\nx: Left.",
+        ),
+        (
+            "Do.\n\nDeprecated\n----------\n1.2\n    Use book.",
+            "Do.\n\nDeprecated since 1.2: Use book.",
+        ),
+    ],
+)
+def test_sections_on_anything_else_belong_to_the_description(
+    text: str, description: str
+) -> None:
+    def tool() -> None: ...
+
+    tool.__doc__ = text
+    assert describe(tool) == description
+
+
+def test_a_docstring_that_cannot_be_parsed_is_the_description_as_it_is() -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = "Do.\n\nArgs:\n    city (\ud800): Name."
+    assert describe(tool) == tool.__doc__
+    assert made(tool).validate({"city": "Oslo"}) == {"city": "Oslo"}
+
+
 def test_a_class_lends_its_docstring_to_an_object_whose_call_has_none() -> None:
     class Tool:
         """Of the class."""
