@@ -606,6 +606,26 @@ def test_a_schema_that_cannot_be_made_is_told_in_one_short_sentence() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_default_that_does_not_go_with_the_type_is_refused_by_name() -> None:
+    def tool(
+        first: object = Field(default=ANYTHING), city: str = Field(pattern="(")
+    ) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'tool'.*'city' of type str"):
+        made(tool)
+
+
+class Places(ExtendedTypedDict):
+    where: Context
+
+
+def test_a_fault_in_unpacked_keyword_arguments_is_told_as_it_is() -> None:
+    def tool(city: str, **places: Unpack[Places]) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'tool': no schema.*Context.*validate=False"):
+        made(tool)
+
+
 class Size(tuple[int, int], enum.Enum):  # noqa: SLOT001
     SMALL = (1, 2)
 
