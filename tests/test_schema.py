@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 from uuid import UUID
 
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from pydantic import (
     AliasPath,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -817,6 +819,7 @@ def test_a_name_that_is_no_string_is_refused() -> None:
         '{"city": "a"} x',
         "[" * 20_000,
         " " * 20_000,
+        " " * 100 + "[]",
         "x" * 20_000,
     ],
 )
@@ -854,6 +857,24 @@ def test_each_bad_argument_has_one_entry_that_says_what_was_expected() -> None:
         "either": "a valid integer or a valid boolean (given: list)",
         "town": "no such argument; the arguments are city, days, filters, either",
     }
+    assert errors_of(made(tool), given_) == expected
+    assert errors_of(made(tool), json.dumps(given_)) == expected
+
+
+class Strict(BaseModel, extra="forbid"):
+    size: int = 0
+
+
+@pydantic.dataclasses.dataclass(config=ConfigDict(extra="forbid"))
+class StrictPoint:
+    x: int = 0
+
+
+def test_a_field_that_an_object_does_not_have_is_named() -> None:
+    def tool(box: Strict, at: StrictPoint) -> None: ...
+
+    given_ = {"box": {"weight": 1}, "at": {"y": 1}}
+    expected = {"box.weight": "no such field", "at.y": "no such field"}
     assert errors_of(made(tool), given_) == expected
     assert errors_of(made(tool), json.dumps(given_)) == expected
 
@@ -964,6 +985,22 @@ def test_a_validators_error_that_cannot_be_shown_is_still_a_refusal() -> None:
     def tool(city: Annotated[str, BeforeValidator(unprintable)]) -> None: ...
 
     assert list(errors_of(made(tool), {"city": "x"})) == ["(all)"]
+
+
+class StoppingError(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def stopping(value: Any) -> Any:
+    raise StoppingError
+
+
+def test_an_interrupt_while_a_broken_check_is_logged_goes_up() -> None:
+    def tool(city: Annotated[str, BeforeValidator(stopping)]) -> None: ...
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tool).validate({"city": "Oslo"})
 
 
 class UnlistableError(Exception):
