@@ -40,10 +40,12 @@ def split(text: str) -> tuple[str, dict[str, str]]:
         return text.strip(), {}
     try:
         sections = _parse(text)
+        said = [
+            _text(section) for section in sections if section.kind.value not in _DROPPED
+        ]
     except Exception:
         # A docstring that the parser chokes on is still the best description there is.
         return text.strip(), {}
-    said = [_text(section) for section in sections if section.kind.value not in _DROPPED]
     arguments = {
         item.name.lstrip("*"): item.description.strip()
         for section in sections
@@ -81,5 +83,9 @@ def _text(section: Any) -> str:
             )
         case "examples":
             return "Examples:\n" + "\n".join(str(part) for _, part in section.value)
-        case _:
-            return ""
+        case "deprecated":
+            return f"Deprecated since {section.value.version}: {section.value.description}"
+        case kind:
+            # Attributes, functions, modules: lists of what has a name.
+            named = [f"{item.name}: {item.description}" for item in section.value]
+            return "\n".join([f"{section.title or kind.capitalize()}:", *named])

@@ -15,7 +15,7 @@ from inspect import Parameter
 from typing import Annotated, Any, NotRequired, Required
 
 from ._core_schema import arguments_of, keys_of
-from ._shown import shown
+from ._shown import json_schema_of, shown
 from ._signature import (
     CURE,
     bound_names,
@@ -96,7 +96,7 @@ def derive(
             adapter.core_schema, tool_name=tool_name, known=list(told["properties"])
         )
     except Exception as error:
-        raise _unusable(hints, tool_name, error) from error
+        raise _unusable(parameters, hints, tool_name, error) from error
     _refuse_aliases(adapter.core_schema, taken, tool_name)
     return Schema(
         description=description,
@@ -202,16 +202,21 @@ def _refuse_aliases(core_schema: Any, taken: set[str], tool_name: str) -> None:
             )
 
 
-def _unusable(hints: dict[str, Any], tool_name: str, error: Exception) -> TypeError:
+def _unusable(
+    parameters: list[Parameter], hints: dict[str, Any], tool_name: str, error: Exception
+) -> TypeError:
     from pydantic import TypeAdapter
 
-    for name, hint in hints.items():
+    for parameter in parameters:
+        hint = hints[parameter.name]
+        if typing.get_origin(hint) is typing.Unpack:
+            continue  # no type by itself; the error speaks of what is in it
         try:
-            TypeAdapter(hint).json_schema()
+            json_schema_of(TypeAdapter(_field(hint, parameter.default, None)))
         except Exception as reason:
             kind = hint.__qualname__ if isinstance(hint, type) else repr(hint)
             return TypeError(
-                f"tool {tool_name!r}: parameter {name!r} of type {kind} cannot be filled "
+                f"tool {tool_name!r}: parameter {parameter.name!r} of type {kind} cannot be filled "
                 f"from JSON ({_in_short(reason)}); {CURE}"
             )
     return TypeError(

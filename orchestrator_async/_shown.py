@@ -25,13 +25,7 @@ def shown(adapter: Any, parameters: list[Parameter], taken: set[str]) -> dict[st
         parameters: Those of the function, for their defaults.
         taken: Names of arguments that are not the model's to fill.
     """
-    from pydantic.json_schema import GenerateJsonSchema
-
-    class Quiet(GenerateJsonSchema):
-        # A default that JSON cannot hold is left out, and that is all there is to say.
-        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
-
-    made = _untitled(adapter.json_schema(schema_generator=Quiet))
+    made = _untitled(json_schema_of(adapter))
     properties = {n: s for n, s in made.get("properties", {}).items() if n not in taken}
     for parameter in parameters:
         if parameter.name in properties:
@@ -44,6 +38,20 @@ def shown(adapter: Any, parameters: list[Parameter], taken: set[str]) -> dict[st
         "additionalProperties": made.get("additionalProperties", True),
         **rest,
     }
+
+
+def json_schema_of(adapter: Any) -> dict[str, Any]:
+    """
+    What pydantic itself says, but for its warnings.
+    """
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Quiet(GenerateJsonSchema):
+        # A default that JSON cannot hold is left out, and that is all there is to say.
+        ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    made: dict[str, Any] = adapter.json_schema(schema_generator=Quiet)
+    return made
 
 
 def _shown_default(default: Any) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class Tool:
                 return {"type": "function", "function": {**told, "parameters": parameters}}
             case "anthropic":
                 return {**told, "input_schema": parameters}
-            case "mcp":
+            case _:  # "mcp"
                 return {**told, "inputSchema": parameters}
 
 

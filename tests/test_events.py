@@ -560,6 +560,18 @@ def test_circuits_can_be_held_outside_a_loop() -> None:
     assert watched.orch.get_fleet_stats() == {}
 
 
+def test_an_interrupt_in_an_observer_goes_up_outside_a_loop_too() -> None:
+    watched = Watched()
+    watched.orch.remove_observer(watched.events.append)
+    watched.orch.add_observer(Leaving(KeyboardInterrupt))
+    watched.orch.add_observer(watched.events.append)
+    circuit = watched.orch.circuit("tool")
+    with pytest.raises(KeyboardInterrupt):
+        circuit.isolate()
+    assert circuit.state is CircuitState.ISOLATED
+    assert len(watched.events) == 1
+
+
 async def test_figures_of_a_tool_that_was_not_called_may_be_asked_for() -> None:
     watched = Watched()
     assert watched.orch.stats("tool").calls == 0

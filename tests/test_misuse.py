@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import json
 import weakref
 from collections.abc import Callable, Iterator
@@ -155,6 +156,24 @@ async def test_a_generator_function_runs_in_its_thread() -> None:
         "ConnectionError"
     )
     assert threads == [False, False]
+
+
+@real_time
+async def test_a_generator_without_end_is_a_failure() -> None:
+    registry = Registry()
+
+    @registry.tool
+    def rows() -> Iterator[int]:
+        yield from itertools.count()
+
+    @registry.tool
+    async def found() -> Iterator[int]:
+        return (number for number in itertools.count())
+
+    orch = ToolOrchestrator(registry)
+    for name in ("rows", "found"):
+        assert "may never end" in json.loads(await orch.dispatch(name))["error"]
+        assert orch.stats(name).total_failures == 1
 
 
 # Types

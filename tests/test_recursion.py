@@ -124,11 +124,49 @@ class Value(BaseModel):
 
 Term = Both | Either | Value
 
-for each in (Both, Either, And, Or, All, Some, Plain, Tagged, Guessing, Other):
+
+class Made(BaseModel):
+    """
+    Fills in its own tag as well, in a constructor.
+    """
+
+    op: Literal["made"]
+    of: Making | None = None
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**{**given, "op": "made"})
+
+
+class Numbered(BaseModel):
+    op: Literal[1, 2]
+    of: Making | None = None
+
+
+Making = Made | Numbered
+
+for each in (
+    Both,
+    Either,
+    And,
+    Or,
+    All,
+    Some,
+    Plain,
+    Tagged,
+    Guessing,
+    Other,
+    Made,
+    Numbered,
+):
     each.model_rebuild()
 
 
-def find(e: Expr | None = None, q: Query | None = None, g: Guess | None = None) -> None: ...
+def find(
+    e: Expr | None = None,
+    q: Query | None = None,
+    g: Guess | None = None,
+    m: Making | None = None,
+) -> None: ...
 
 
 SCHEMA = derive(find, tool_name="find")
@@ -191,6 +229,8 @@ LEAF, EQUAL = {"v": 1}, {"op": "=", "value": 1}
         pytest.param("q", Query, tree(3, 2, EQUAL, ("every", "any")), id="two words"),
         pytest.param("q", Query, {"op": "not", "of": tree(2, 2, EQUAL)}, id="dataclass"),
         pytest.param("g", Guess, {"op": "?", "of": {"op": "other", "of": {}}}, id="guess"),
+        pytest.param("m", Making, {"op": "?", "of": {"op": 2}}, id="constructor"),
+        pytest.param("m", Making, {"op": 1, "of": {"op": 2}}, id="numbers"),
     ],
 )
 def test_what_fits_is_what_pydantic_makes_of_it(name: str, hint: Any, given: Any) -> None:
@@ -242,6 +282,17 @@ def test_a_literal_that_does_not_fit_is_told_where_it_stands() -> None:
     assert errors["q.of[0].op"] == "'all' or 'every' or 'any' or 'not' or '=' (given: str)"
     assert set(errors_of({"q": {"op": "any", "of": []}})) >= {"q"}
     assert "q.op" in errors_of({"q": {"op": ["all"], "of": []}})
+
+
+def test_what_is_no_object_is_told_where_it_stands() -> None:
+    given = {"e": chain(2, "x")}
+    assert "an object" in errors_of(json.dumps(given))["e.left.left"]
+    assert "a valid dictionary" in errors_of(given)["e.left.left"]
+
+
+def test_an_object_that_is_made_already_is_taken() -> None:
+    made = SCHEMA.validate({"e": And(left=Leaf(v=1))})
+    assert made == {"e": And(left=Leaf(v=1))}
 
 
 def test_only_unions_with_two_ways_back_are_counted() -> None:

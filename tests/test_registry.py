@@ -29,6 +29,8 @@ from orchestrator_async import (
     UnknownToolError,
 )
 
+from .clock import real_time
+
 
 async def search(city: str, days: int = 1) -> str:
     """
@@ -71,6 +73,12 @@ def test_the_words_of_a_dict_work() -> None:
     assert registry.get("search") is tool
     assert registry.get("other") is None
     assert list(registry) == [tool]
+
+
+def test_an_empty_registry_is_not_taken_for_none() -> None:
+    registry = Registry()
+    assert len(registry) == 0
+    assert (registry or Registry()) is registry
 
 
 @pytest.mark.parametrize("name", [None, 3, [], {}, object(), b"search"])
@@ -259,6 +267,18 @@ def test_types_that_a_function_uses_itself_may_be_local() -> None:
     assert schema.validate({"to": {"city": "Oslo"}}) == {"to": Place("Oslo")}
 
 
+def test_a_tool_may_use_what_is_defined_after_it() -> None:
+    def make() -> Any:
+        async def go(to: str) -> str:
+            return suffix + to
+
+        schema = Tool(fn=go).schema()
+        suffix = "to "
+        return schema
+
+    assert make().validate({"to": "Oslo"}) == {"to": "Oslo"}
+
+
 def test_a_local_type_that_cannot_be_found_is_refused_with_the_cure() -> None:
     class Place:
         pass
@@ -300,6 +320,23 @@ async def test_every_kind_of_callable_is_a_tool() -> None:
     assert await orch.dispatch("plain", args) == "plain Oslo"
     assert await orch.dispatch("object", args) == "called Oslo"
     assert await orch.dispatch("partial", args) == "Oslo 9"
+
+
+@dataclasses.dataclass
+class Visit:
+    city: str
+
+    async def __call__(self) -> str:
+        return f"visited {self.city}"
+
+
+@real_time
+async def test_a_class_makes_an_object_and_does_not_call_it() -> None:
+    registry = Registry()
+    registry.tool(Visit)
+    assert not registry["Visit"].is_async
+    text = await ToolOrchestrator(registry).dispatch("Visit", {"city": "Oslo"})
+    assert json.loads(text) == {"city": "Oslo"}
 
 
 # What becomes of circuits and figures

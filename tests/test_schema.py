@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 from uuid import UUID
 
+import pydantic.dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ from pydantic import (
     AliasPath,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
@@ -174,6 +176,44 @@ def test_notes_and_examples_belong_to_the_description() -> None:
         """
 
     assert describe(tool) == 'Do.\n\nNote:\nSlow.\n\nExamples:\n>>> tool("Oslo")'
+
+
+@pytest.mark.parametrize(
+    ("text", "description"),
+    [
+        (
+            "Do.\n\nModules:\n    pay: Payments,\n        not refunds.\n    auth: Log in.",
+            "Do.\n\nModules:\npay: Payments,\nnot refunds.\nauth: Log in.",
+        ),
+        (
+            "Do.\n\nClasses: of fares\n    first: Wide.",
+            "Do.\n\nof fares:\nfirst: Wide.",
+        ),
+        (
+            "Do.\n\nAttributes\n----------\nx : int\n    Left.",
+            "Do.\n\nAttributes:\nx: Left.",
+        ),
+        (
+            "Do.\n\nDeprecated\n----------\n1.2\n    Use book.",
+            "Do.\n\nDeprecated since 1.2: Use book.",
+        ),
+    ],
+)
+def test_sections_on_anything_else_belong_to_the_description(
+    text: str, description: str
+) -> None:
+    def tool() -> None: ...
+
+    tool.__doc__ = text
+    assert describe(tool) == description
+
+
+def test_a_docstring_that_cannot_be_parsed_is_the_description_as_it_is() -> None:
+    def tool(city: str) -> None: ...
+
+    tool.__doc__ = "Do.\n\nArgs:\n    city (\ud800): Name."
+    assert describe(tool) == tool.__doc__
+    assert made(tool).validate({"city": "Oslo"}) == {"city": "Oslo"}
 
 
 def test_a_class_lends_its_docstring_to_an_object_whose_call_has_none() -> None:
@@ -568,6 +608,26 @@ def test_a_schema_that_cannot_be_made_is_told_in_one_short_sentence() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_default_that_does_not_go_with_the_type_is_refused_by_name() -> None:
+    def tool(
+        first: object = Field(default=ANYTHING), city: str = Field(pattern="(")
+    ) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'tool'.*'city' of type str"):
+        made(tool)
+
+
+class Places(ExtendedTypedDict):
+    where: Context
+
+
+def test_a_fault_in_unpacked_keyword_arguments_is_told_as_it_is() -> None:
+    def tool(city: str, **places: Unpack[Places]) -> None: ...
+
+    with pytest.raises(TypeError, match=r"'tool': no schema.*Context.*validate=False"):
+        made(tool)
+
+
 class Size(tuple[int, int], enum.Enum):  # noqa: SLOT001
     SMALL = (1, 2)
 
@@ -759,6 +819,7 @@ def test_a_name_that_is_no_string_is_refused() -> None:
         '{"city": "a"} x',
         "[" * 20_000,
         " " * 20_000,
+        " " * 100 + "[]",
         "x" * 20_000,
     ],
 )
@@ -796,6 +857,24 @@ def test_each_bad_argument_has_one_entry_that_says_what_was_expected() -> None:
         "either": "a valid integer or a valid boolean (given: list)",
         "town": "no such argument; the arguments are city, days, filters, either",
     }
+    assert errors_of(made(tool), given_) == expected
+    assert errors_of(made(tool), json.dumps(given_)) == expected
+
+
+class Strict(BaseModel, extra="forbid"):
+    size: int = 0
+
+
+@pydantic.dataclasses.dataclass(config=ConfigDict(extra="forbid"))
+class StrictPoint:
+    x: int = 0
+
+
+def test_a_field_that_an_object_does_not_have_is_named() -> None:
+    def tool(box: Strict, at: StrictPoint) -> None: ...
+
+    given_ = {"box": {"weight": 1}, "at": {"y": 1}}
+    expected = {"box.weight": "no such field", "at.y": "no such field"}
     assert errors_of(made(tool), given_) == expected
     assert errors_of(made(tool), json.dumps(given_)) == expected
 
@@ -906,6 +985,22 @@ def test_a_validators_error_that_cannot_be_shown_is_still_a_refusal() -> None:
     def tool(city: Annotated[str, BeforeValidator(unprintable)]) -> None: ...
 
     assert list(errors_of(made(tool), {"city": "x"})) == ["(all)"]
+
+
+class StoppingError(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def stopping(value: Any) -> Any:
+    raise StoppingError
+
+
+def test_an_interrupt_while_a_broken_check_is_logged_goes_up() -> None:
+    def tool(city: Annotated[str, BeforeValidator(stopping)]) -> None: ...
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tool).validate({"city": "Oslo"})
 
 
 class UnlistableError(Exception):

@@ -210,6 +210,15 @@ def test_a_long_password_that_is_cut_off_is_masked() -> None:
     assert clean(text) == f"see https://***\n[{len(text) - 2000 - 1024} characters cut]"
 
 
+def test_text_made_to_show_ever_more_credentials_is_not_shown() -> None:
+    # Each mask takes away the word that made the name after it a harmless one.
+    hiding = "unexpected token="
+
+    assert clean(f"password={hiding * 2}{SECRET}") == "password=*** token=*** token=***"
+    assert clean(f"password={hiding * 20}{SECRET}") == "[text withheld]"
+    assert clean(f"password={hiding * 20}{SECRET}", limit=5) == "[text"
+
+
 def test_a_private_key_is_masked_whole_also_without_its_end() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabcd\n-----END RSA PRIVATE KEY-----"
 
@@ -234,6 +243,8 @@ def test_a_private_key_is_masked_whole_also_without_its_end() -> None:
         "the bearer of this letter is expected at 10:30",
         "The Bearer token was rejected by api2",
         "bearer token is missing (401)",
+        "the bearer token or the header is missing",
+        "no such host: http://host:port\nretry",
         "Unsupported scheme: Bearer\nContent-Type: text/plain",
         "see https://example.com:8080\nor ask bob@example.com",
         "Basic authentication required",
@@ -342,6 +353,16 @@ class Odd(Exception):
 def test_an_error_that_cannot_say_what_it_is_has_its_type_named() -> None:
     assert describe_error(Silent()) == "Silent: (its message cannot be had)"
     assert describe_error(Odd()) == "Odd: (its message cannot be had)"
+
+
+class Stopping(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_an_error_is_described_goes_up() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        describe_error(Stopping())
 
 
 def test_a_type_with_an_outrageous_name_is_cut() -> None:
