@@ -19,7 +19,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types coverage soak stalls fuzz bench bench-smoke peers peers-table check clean
+.PHONY: help demo test lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -40,6 +40,10 @@ coverage: $(VENV)/.installed-test  ## Run the tests, and say which branches they
 	@$(PY) -m coverage run -m pytest $(ARGS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
+
+mutants: $(VENV)/.installed-mutants  ## Change the core, one place at a time; its tests must notice (ARGS=breaker)
+	$(SAYS) "mutants of the core"
+	@$(PY) -m tests.mutants $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## Check style and format
 	$(SAYS) "ruff check"

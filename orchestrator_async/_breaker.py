@@ -119,8 +119,7 @@ class Breaker:
         self._isolations = 0
         self._forced = 0  # those of the isolations that pass for failures
         self.probe: Permit | None = None
-        self._lease = self._lease_until = 0.0
-        self._reopen_at = 0.0
+        self._lease = self._lease_until = self._reopen_at = math.inf
         self._seen = math.nan
 
     @property
@@ -161,15 +160,15 @@ class Breaker:
             rest = self._reopen_at - now
             if rest <= 0:
                 return None
-            longest = self.settings.reset_timeout
-            return Refusal(CircuitState.OPEN, rest if rest < longest else longest)
+            # What comes first remains where no clock has told the time, and rest is nan.
+            return Refusal(CircuitState.OPEN, min(self.settings.reset_timeout, rest))
         if self.probe is None:
             return None
         rest = self._lease_until - now
         if rest <= 0:
             return None
         usual = max(1.0, 2 * average)
-        return Refusal(CircuitState.HALF_OPEN, rest if rest < usual else usual)
+        return Refusal(CircuitState.HALF_OPEN, min(usual, rest))
 
     def open_for(self, now: float) -> float:
         """
@@ -178,7 +177,7 @@ class Breaker:
         """
         if self._base is not CircuitState.OPEN or self._isolations:
             return 0.0
-        if not self._seen <= now < self._reopen_at < math.inf:
+        if not self._seen <= now < self._reopen_at:
             return 0.0
         self._seen = now
         return self._reopen_at - now
@@ -265,13 +264,11 @@ class Breaker:
             as_open: Whether it looks like a circuit that its failures have opened, and
                 whose time never comes.
         """
-        old = self.state
+        old, covers = self.state, self._isolations
         self._isolations += 1
         self._forced += as_open
         reason = "forced open by hand" if as_open else "isolated by hand"
-        return (
-            self._covered(old, reason) if self._isolations > 1 else self._begin(old, reason)
-        )
+        return self._covered(old, reason) if covers else self._begin(old, reason)
 
     def release(self, *, as_open: bool = False) -> Transition | None:
         """
@@ -316,8 +313,11 @@ class Breaker:
 
     def rebase(self, now: float) -> None:
         """
-        Go on with another clock that says ``now``; what was left of a time is left.
+        Go on with another clock that says ``now``; what was left of a time is left. One
+        that tells no time changes nothing.
         """
+        if not math.isfinite(now):
+            return
         shift = now - self._seen
         if math.isfinite(shift):
             self._reopen_at += shift
@@ -333,7 +333,7 @@ class Breaker:
         """
         if self._seen <= now < math.inf:
             self._seen = now
-        elif math.isfinite(now):
+        else:
             self.rebase(now)
         return self._seen
 
@@ -358,7 +358,7 @@ class Breaker:
         )
 
     def _trip(self, now: float) -> Transition:
-        runs = "1 failure" if self.failures == 1 else f"{self.failures} failures in a row"
+        runs = "1 failure" if self.failures < 2 else f"{self.failures} failures in a row"
         return self._open(now, runs)
 
     def _open(self, now: float, reason: str) -> Transition:

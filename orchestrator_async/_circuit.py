@@ -49,8 +49,8 @@ class Circuit:
     """
 
     __slots__ = (
-        "_isolated_anew",
         "_lock",
+        "_series",
         "_tell",
         "_thread",
         "_token",
@@ -71,8 +71,8 @@ class Circuit:
         self._tell = tell
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
-        self._thread = 0
-        self._isolated_anew = 0
+        self._thread: int | None = None
+        self._series = object()  # of isolations: those since ``unisolate``
 
     def __repr__(self) -> str:
         return f"<Circuit {self.name!r} {self.state} failures={self.failures}>"
@@ -100,7 +100,7 @@ class Circuit:
         it was before. The idea of a handle that is counted is cockatiel's.
         """
         self._announce(self.breaker.isolate())
-        return Isolation(self, self._isolated_anew)
+        return Isolation(self, self._series, as_open=False)
 
     def force_open(self) -> Isolation:
         """
@@ -112,13 +112,13 @@ class Circuit:
         name is resilience4j's.
         """
         self._announce(self.breaker.isolate(as_open=True))
-        return Isolation(self, self._isolated_anew, as_open=True)
+        return Isolation(self, self._series, as_open=True)
 
     def unisolate(self) -> None:
         """
         Lift every isolation, whoever holds it.
         """
-        self._isolated_anew += 1
+        self._series = object()
         self._announce(self.breaker.release_all())
 
     def disable(self) -> None:
@@ -133,11 +133,11 @@ class Circuit:
         """
         self._announce(self.breaker.reset())
 
-    def release(self, series: int, *, as_open: bool = False) -> None:
+    def release(self, series: object, *, as_open: bool) -> None:
         """
         Lift one isolation, unless ``unisolate`` has lifted it with all others.
         """
-        if series == self._isolated_anew:
+        if series is self._series:
             self._announce(self.breaker.release(as_open=as_open))
 
     # For the orchestrator
@@ -244,7 +244,7 @@ class Circuit:
         ):
             raise ForeignLoopError(self.name)
         self._token, self._thread = token, thread
-        self._lock = anyio.Lock(fast_acquire=True)
+        self._lock = anyio.Lock()
 
     def _announce(self, transition: Transition | None) -> None:
         if transition is not None and transition.old is not transition.new:
@@ -262,7 +262,7 @@ class Isolation:
 
     __slots__ = ("_as_open", "_circuit", "_series")
 
-    def __init__(self, circuit: Circuit, series: int, *, as_open: bool = False) -> None:
+    def __init__(self, circuit: Circuit, series: object, *, as_open: bool) -> None:
         self._circuit: Circuit | None = circuit
         self._series = series
         self._as_open = as_open

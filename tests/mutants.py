@@ -3,10 +3,13 @@ Mutants of the core: what the tests would not notice.
 
     python -m tests.mutants breaker            # or circuit, outcome, orchestrator; or all
 
-cosmic-ray changes one place of a module at a time, in a copy of the tree, and runs that
-module's tests. Those that the tests do not notice must stand in ``mutants.toml``, each with
-the reason why it changes nothing. The exit status is 1 if another one survives, if one in
-the list does not, or if fewer than 95 in 100 are noticed.
+cosmic-ray says how: one place of a module is changed at a time, in a copy of the tree, and
+that module's tests are run. Those that the tests do not notice must stand in
+``mutants.toml``, each with the reason why it changes nothing. The exit status is 1 if
+another one survives, if one in the list does not, or if fewer than 95 in 100 are noticed.
+
+cosmic-ray's own runner starts Python and pytest for each of them, which takes three times
+as long as the breaker's tests. Here both are there once, and each mutant is a fork.
 
 Not made: mutants of ``|``, which stands in annotations alone, and ``==`` for ``is`` (and
 ``!=`` for ``is not``), which is the same for ``None``, for members of an enum and for
@@ -16,15 +19,29 @@ objects that do not say what they are equal to.
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import difflib
+import gc
+import importlib
+import io
+import multiprocessing
+import os
+import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT: Final = Path(__file__).parents[1]
 LISTED: Final = Path(__file__).with_name("mutants.toml")
@@ -35,12 +52,12 @@ TESTS: Final = {
     "outcome": "outcome fuzz text",
     "orchestrator": "dispatch dispatch_all public policy registry cancellation misuse events",
 }
-LEFT_OUT: Final = [
-    "core/ReplaceBinaryOperator_BitOr_.*",
-    "core/ReplaceComparisonOperator_Is_Eq",
-    "core/ReplaceComparisonOperator_IsNot_NotEq",
-]
+LEFT_OUT: Final = re.compile(
+    "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"
+)
 COPIED: Final = ("orchestrator_async", "tests", "examples", "benchmarks", "docs")
+WARM: Final = ("anyio", "hypothesis.strategies", "pydantic")
+NOT_RUN: Final = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class Mutant(NamedTuple):
@@ -54,131 +71,182 @@ class Mutant(NamedTuple):
     after: str
 
 
-def config(module: str, seconds: float) -> str:
+class Outcome(NamedTuple):
     """
-    What cosmic-ray is told: the tests on one loop first, which finds most.
+    How the tests ended: their exit status, or ``None`` if they had to be ended.
     """
-    files = " ".join(f"tests/test_{name}.py" for name in TESTS[module].split())
-    pytest = f"{sys.executable} -m pytest -x -q -p no:cacheprovider {files}"
-    first = f"{pytest} -k 'not trio and not uvloop'"
-    command = json.dumps(f"bash -c {json.dumps(f'{first} && {pytest}')}")
-    return f"""
-[cosmic-ray]
-module-path = "orchestrator_async/_{module}.py"
-timeout = {seconds}
-excluded-modules = []
-test-command = {command}
-[cosmic-ray.distributor]
-name = "local"
-[cosmic-ray.filters.operators-filter]
-exclude-operators = {json.dumps(LEFT_OUT)}
-"""
+
+    status: int | None
+    seconds: float
 
 
-def run(folder: Path, *command: str) -> str:
+# Making them
+
+
+def mutants(module: str, source: str) -> Iterator[tuple[Mutant, str]]:
     """
-    Run one of cosmic-ray's programs.
+    Every mutant of a module, with its text.
     """
-    program = Path(sys.executable).with_name(command[0])
-    done = subprocess.run(
-        [program, *command[1:]], cwd=folder, capture_output=True, text=True, check=False
+    tree = get_ast(source)
+    for name in operator_names():
+        make = get_operator(name)
+        if make.arguments() or LEFT_OUT.fullmatch(name):
+            continue
+        operator = make()
+        places = sum(
+            len(list(operator.mutation_positions(node))) for node in ast_nodes(tree)
+        )
+        for place in range(places):
+            try:
+                text = mutate_code(source, operator, place)
+            except AttributeError:  # cosmic-ray cannot replace an exception with a dot
+                continue
+            yield Mutant(module, name.removeprefix("core/"), *changed(source, text)), text
+
+
+def changed(source: str, text: str) -> tuple[str, str]:
+    """
+    The lines that differ, before and after.
+    """
+    lines = list(difflib.unified_diff(source.splitlines(), text.splitlines(), n=0))[2:]
+    before, after = (
+        " ".join(line[1:].strip() for line in lines if line.startswith(sign))
+        for sign in "-+"
     )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return before, after
 
 
-def session(module: str, seconds: float, folder: Path) -> list[dict[str, Any]]:
+def listed(module: str) -> Counter[Mutant]:
     """
-    Make all mutants of a module and run its tests against each.
+    The mutants that are known to change nothing.
+    """
+    known = tomllib.loads(LISTED.read_text(encoding="utf-8"))["survivor"]
+    return Counter(
+        Mutant(module, operator, entry["before"], entry["after"])
+        for entry in known
+        if entry["module"] == module
+        for operator in entry["operators"]
+    )
+
+
+# Running the tests against them
+
+
+class AsyncioFirst:
+    """
+    One loop finds most of what is to be found, so the others wait.
+    """
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: "trio" in item.name or "uvloop" in item.name)
+
+
+def move_to(folder: Path) -> None:
+    """
+    Copy the tree, go on in the copy, and import what all of its tests need.
     """
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name)
     for file in ROOT.iterdir():
         if file.is_file():
-            shutil.copy(file, folder / file.name)
-    (folder / "cr.toml").write_text(config(module, seconds), encoding="utf-8")
-    run(folder, "cosmic-ray", "baseline", "cr.toml")
-    run(folder, "cosmic-ray", "init", "cr.toml", "cr.sqlite")
-    run(folder, "cr-filter-operators", "cr.sqlite", "cr.toml")
-    run(folder, "cosmic-ray", "exec", "cr.toml", "cr.sqlite")
-    return list(outcomes(run(folder, "cosmic-ray", "dump", "cr.sqlite")))
+            shutil.copy2(file, folder / file.name)
+    os.chdir(folder)
+    sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
+    sys.modules.pop("tests", None)
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["-p", "no:cacheprovider", "tests/conftest.py"])
+    for name in WARM:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # pytest collects all garbage at its end, five times
 
 
-def outcomes(dumped: str) -> Iterator[dict[str, Any]]:
+def run_tests(module: str, output: int) -> None:
     """
-    One record a mutant that was made.
+    In a process of its own: run a module's tests until one fails.
     """
-    for line in dumped.splitlines():
-        work, result = json.loads(line)
-        if result is None:
-            raise SystemExit("not every mutant was run")
-        if result["worker_outcome"] != "skipped":
-            yield {**work["mutations"][0], **result}
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+    options = ["-x", "-q", "--tb=short", "--assert=plain", "-p", "no:cacheprovider"]
+    sys.exit(int(pytest.main([*options, *files], plugins=[AsyncioFirst()])))
 
 
-def mutant(module: str, record: dict[str, Any]) -> Mutant:
+def outcome(module: str, limit: float | None = None) -> Outcome:
     """
-    What a record is about.
+    How the tests of a module end, as it stands in the copy.
     """
-    lines = (record["diff"] or "").splitlines()
-    before, after = (
-        " ".join(
-            line[1:].strip()
-            for line in lines
-            if line.startswith(sign) and not line.startswith(sign * 3)
+    began = time.monotonic()
+    with open("output.txt", "wb") as output:
+        child = multiprocessing.get_context("fork").Process(
+            target=run_tests, args=(module, output.fileno()), daemon=True
         )
-        for sign in "-+"
-    )
-    return Mutant(module, record["operator_name"].removeprefix("core/"), before, after)
+        child.start()
+    child.join(limit)
+    status = child.exitcode
+    if status is None and child.pid is not None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.join()
+    if status in NOT_RUN:
+        raise SystemExit(f"no tests were run:\n{Path('output.txt').read_text()}")
+    return Outcome(status, time.monotonic() - began)
 
 
-def listed(module: str) -> dict[Mutant, str]:
+def survivors(module: str) -> Iterator[tuple[Mutant, bool]]:
     """
-    The mutants that are known to change nothing, with the reasons.
+    Every mutant of a module, and whether it survives.
     """
-    known = tomllib.loads(LISTED.read_text(encoding="utf-8"))["survivor"]
-    found = {}
-    for entry in known:
-        if entry["module"] == module:
-            for operator in entry["operators"]:
-                key = Mutant(module, operator, entry["before"], entry["after"])
-                found[key] = entry["reason"]
-    return found
+    file = Path("orchestrator_async", f"_{module}.py")
+    source = file.read_text(encoding="utf-8")
+    # The first run leaves byte code behind. That of a mutant could be taken for the next's.
+    sys.dont_write_bytecode = False
+    well = outcome(module)
+    if well.status != 0:
+        raise SystemExit(f"the tests fail as it is:\n{Path('output.txt').read_text()}")
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    try:
+        file.write_text("")
+        if outcome(module).status == 0:
+            raise SystemExit(f"the tests do not look at the copy of {file.name}")
+        for mutant, text in mutants(module, source):
+            file.write_text(text, encoding="utf-8")
+            yield mutant, outcome(module, 10 + 10 * well.seconds).status == 0
+    finally:
+        file.write_text(source, encoding="utf-8")
 
 
-def check(module: str, seconds: float) -> bool:
+def check(module: str) -> bool:
     """
     Run a module's mutants; whether all is as it should be.
     """
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        records = session(module, seconds, Path(folder))
-    survivors = [
-        mutant(module, record)
-        for record in records
-        if record["test_outcome"] not in ("killed", "incompetent")
-        and record["worker_outcome"] not in ("timeout",)
-    ]
-    known = listed(module)
-    noticed = 1 - len(survivors) / len(records)
+    began = time.monotonic()
+    known, seen, alive = listed(module), 0, Counter[Mutant]()
+    for mutant, survives in survivors(module):
+        seen += 1
+        alive[mutant] += survives
+        if survives and alive[mutant] > known[mutant]:
+            print(f"  SURVIVES: {mutant.operator}")
+            print(f"    - {mutant.before}\n    + {mutant.after}", flush=True)
+    unknown, stale = alive - known, known - alive
+    for mutant in stale:
+        print(f"  LISTED, and noticed: {mutant.operator}: {mutant.after}")
+    noticed = 1 - alive.total() / seen
     print(
-        f"_{module}.py: {len(records)} mutants, {len(survivors)} survive, "
-        f"{noticed:.1%} noticed"
+        f"_{module}.py: {seen} mutants, {alive.total()} survive, {noticed:.1%} noticed, "
+        f"in {time.monotonic() - began:.0f} s"
     )
-    unknown = [each for each in survivors if each not in known]
-    stale = [each for each in known if each not in survivors]
-    for each in unknown:
-        print(f"  SURVIVES: {each.operator}\n    - {each.before}\n    + {each.after}")
-    for each in stale:
-        print(f"  LISTED, and noticed: {each.operator}: {each.after}")
     return not unknown and not stale and noticed >= LEAST
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Run the tests against mutants.")
-    parser.add_argument("modules", nargs="*", choices=[*TESTS, "all", []], default=["all"])
-    parser.add_argument("--seconds", type=float, default=300.0, help="a mutant's limit")
+    parser.add_argument("modules", nargs="*", choices=[*TESTS, "all"], default="all")
     chosen = parser.parse_args()
     names = list(TESTS) if "all" in chosen.modules else chosen.modules
-    results = [check(name, chosen.seconds) for name in names]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        move_to(Path(folder))
+        results = [check(name) for name in names]
     sys.exit(0 if all(results) else 1)

@@ -79,6 +79,33 @@ def test_the_threshold_opens_the_circuit_and_one_less_does_not() -> None:
     assert breaker.failures == 3
 
 
+@pytest.mark.parametrize(
+    ("threshold", "reason"),
+    [(1, "1 failure"), (2, "2 failures in a row"), (3, "3 failures in a row")],
+)
+def test_the_reason_of_an_opening_is_how_many_failures_there_were(
+    threshold: int, reason: str
+) -> None:
+    breaker = closed(threshold)
+    for _ in range(threshold):
+        transition = breaker.failed(admitted(breaker, 0), 0).transition
+
+    assert transition is not None
+    assert transition.reason == reason
+
+
+def test_a_lower_threshold_that_was_passed_long_ago_opens_at_the_next_failure() -> None:
+    breaker = closed()
+    breaker.failed(admitted(breaker, 0), 0)
+    breaker.failed(admitted(breaker, 0), 0)
+    breaker.configure(BreakerSettings(failure_threshold=1, reset_timeout=RESET))
+    assert breaker.state is CircuitState.CLOSED
+
+    breaker.failed(admitted(breaker, 0), 0)
+
+    assert breaker.state is CircuitState.OPEN
+
+
 def test_a_success_starts_the_row_anew() -> None:
     breaker = closed()
     permit = admitted(breaker, 0)
@@ -113,6 +140,59 @@ def test_an_open_circuit_says_how_long_to_wait() -> None:
     assert refused(breaker, 1000) == Refusal(CircuitState.OPEN, RESET)
     assert refused(breaker, 1299) == Refusal(CircuitState.OPEN, 1)
     assert breaker.refusal(1300) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "wait"),
+    [
+        (99.0, 0.0),  # the clock went back, and ``refusal`` takes note of it
+        (100.0, RESET),
+        (150.0, RESET - 50),
+        (100.0 + RESET, 0.0),
+        (2000.0, 0.0),
+        (math.nan, 0.0),
+        (math.inf, 0.0),
+        (-math.inf, 0.0),
+    ],
+)
+def test_the_short_answer_of_an_open_circuit_is_the_time_to_wait_or_none(
+    now: float, wait: float
+) -> None:
+    breaker = opened(now=100)
+
+    assert breaker.open_for(now) == breaker.open_for(now) == wait
+
+
+@pytest.mark.parametrize("until", ["closed", "half_open", "disabled", "isolated"])
+def test_there_is_no_short_answer_where_the_circuit_is_not_open(until: str) -> None:
+    breaker = opened()
+    match until:
+        case "closed":
+            breaker.reset()
+        case "half_open":
+            admitted(breaker, RESET)
+        case "disabled":
+            breaker.disable()
+        case _:
+            breaker.isolate()
+    assert breaker.state == until
+
+    assert (
+        breaker.open_for(0) == breaker.open_for(RESET / 2) == breaker.open_for(RESET) == 0
+    )
+
+
+def test_there_is_no_short_answer_before_a_clock_has_told_the_time() -> None:
+    breaker = opened(now=math.nan)
+
+    assert breaker.open_for(1000) == 0
+
+
+def test_the_short_answer_takes_note_of_the_time() -> None:
+    breaker = opened(now=1000)
+    assert breaker.open_for(1100) == RESET - 100
+
+    assert refused(breaker, 5).retry_after == RESET - 100
 
 
 def test_asking_does_not_claim() -> None:
@@ -156,6 +236,15 @@ def test_a_refusal_beside_a_probe_waits_for_the_lease_or_twice_the_usual_time() 
     assert refused(breaker, RESET + LEASE - 0.5, average=4).retry_after == 0.5
 
 
+def test_a_refusal_beside_a_probe_of_a_tool_that_has_no_usual_time_is_for_a_second() -> (
+    None
+):
+    breaker, _ = probing()
+
+    assert breaker.refusal(RESET) == Refusal(CircuitState.HALF_OPEN, 1)
+    assert breaker.admit(RESET, LEASE) == (Refusal(CircuitState.HALF_OPEN, 1), None)
+
+
 def test_a_probe_that_succeeds_closes_the_circuit() -> None:
     breaker, probe = probing()
 
@@ -173,6 +262,7 @@ def test_a_probe_that_fails_opens_the_circuit_for_the_whole_time_again() -> None
     ruling = breaker.failed(probe, RESET + 10)
 
     assert not ruling.late
+    assert breaker.failures == 4
     assert refused(breaker, RESET + 10) == Refusal(CircuitState.OPEN, RESET)
 
 
@@ -198,6 +288,36 @@ def test_a_probe_gives_its_permit_back_only_once() -> None:
 
     assert breaker.probe is second
     assert refused(breaker, RESET).state is CircuitState.HALF_OPEN
+
+
+def test_a_probe_that_has_given_its_permit_back_can_close_nothing_any_more() -> None:
+    breaker, probe = probing()
+    assert breaker.covers(probe)
+    breaker.ignored(probe, RESET)
+
+    assert not breaker.covers(probe)
+    assert breaker.succeeded(probe).late
+    assert breaker.state is CircuitState.HALF_OPEN
+
+
+def test_only_the_permit_of_a_probe_covers_calls() -> None:
+    breaker = closed()
+    assert not breaker.covers(admitted(breaker, 0))
+    breaker.disable()
+    assert not breaker.covers(admitted(breaker, 0))
+    breaker, probe = probing()
+    breaker.failed(probe, RESET)
+    assert not breaker.covers(probe)
+
+
+@pytest.mark.parametrize("act", ["reset", "disable"])
+def test_no_probe_is_under_way_once_the_circuit_was_moved_by_hand(act: str) -> None:
+    breaker, probe = probing()
+    assert breaker.probe is probe
+
+    getattr(breaker, act)()
+
+    assert breaker.probe is None
 
 
 # Generations
@@ -255,6 +375,21 @@ def test_every_transition_starts_a_generation() -> None:
         noted()
 
 
+def test_a_circuit_that_has_changed_a_thousand_times_works_as_on_the_first_day() -> None:
+    breaker, now = closed(threshold=1), 0.0
+    for _ in range(200):
+        breaker.failed(admitted(breaker, now), now)
+        now += RESET
+        breaker.ignored(admitted(breaker, now), now)
+        assert not breaker.failed(admitted(breaker, now), now).late
+        now += RESET
+        probe = admitted(breaker, now)
+        assert breaker.covers(probe)
+        assert not breaker.succeeded(probe).late
+
+    assert breaker.generation == 1000
+
+
 # Leases
 
 
@@ -285,9 +420,12 @@ def test_an_expired_probe_that_succeeds_closes_the_circuit(others: int) -> None:
 
 @pytest.mark.parametrize("give", ["failed", "ignored"])
 @pytest.mark.parametrize("replaced", [True, False])
-def test_an_expired_probe_that_does_not_succeed_is_late(give: str, replaced: bool) -> None:
+@pytest.mark.parametrize("after", [0, 1, 1000])
+def test_an_expired_probe_that_does_not_succeed_is_late(
+    give: str, replaced: bool, after: float
+) -> None:
     breaker, first = probing()
-    now = RESET + LEASE
+    now = RESET + LEASE + after
     second = admitted(breaker, now) if replaced else None
 
     assert getattr(breaker, give)(first, now) == Ruling(late=True, transition=None)
@@ -325,6 +463,7 @@ def test_each_probe_has_the_lease_that_it_asked_for() -> None:
 
     assert refused(breaker, RESET + LEASE + 4.5).retry_after == 0.5
     assert breaker.refusal(RESET + LEASE + 5) is None
+    assert breaker.refusal(RESET + LEASE + 1000) is None
 
 
 # Clocks
@@ -364,7 +503,7 @@ def test_another_clock_keeps_what_was_left() -> None:
     assert breaker.refusal(1e6 + 200) is None
 
 
-ODD_TIMES = [math.nan, math.inf, -math.inf]
+ODD_TIMES = [math.nan, float("inf"), float("-inf")]  # as no constant of math's is
 
 
 @pytest.mark.parametrize("odd", ODD_TIMES)
@@ -398,13 +537,12 @@ def test_a_refusal_is_finite_on_a_clock_that_never_worked(odd: float) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD_TIMES)
-def test_rebasing_on_a_time_that_is_none_does_not_wedge(odd: float) -> None:
+def test_another_clock_that_tells_no_time_changes_nothing(odd: float) -> None:
     breaker = opened(now=1000)
     breaker.rebase(odd)
 
-    refusal = breaker.refusal(1000)
-
-    assert refusal is None or 0 < (refusal.retry_after or 0) <= RESET
+    assert refused(breaker, odd).retry_after == RESET
+    assert refused(breaker, 1100).retry_after == RESET - 100
     assert breaker.refusal(1000 + RESET) is None
 
 
@@ -494,6 +632,26 @@ def test_a_circuit_that_is_forced_open_refuses_for_its_reset_timeout_at_any_time
     for now in (0, RESET, 1e9):
         assert refused(breaker, now) == Refusal(CircuitState.OPEN, RESET)
     assert breaker.open_for(0) == 0
+
+
+def test_a_circuit_is_forced_open_by_nothing_but_forced_openings() -> None:
+    breaker = opened()
+    assert not breaker.is_forced_open
+    for number in range(300):
+        breaker.isolate(as_open=True)
+        assert breaker.is_forced_open, number
+    breaker.isolate()
+    assert not breaker.is_forced_open
+
+    breaker.release_all()
+
+    assert not breaker.is_forced_open
+
+
+@pytest.mark.parametrize("act", ["isolate", "release"])
+def test_how_an_isolation_looks_is_said_by_name(act: str) -> None:
+    with pytest.raises(TypeError):
+        getattr(closed(), act)(True)
 
 
 @pytest.mark.parametrize("until", ["open", "half_open", "closed", "disabled"])

@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ from orchestrator_async import (
     CallRejected,
     CircuitChanged,
     CircuitOpenError,
+    CircuitState,
     Event,
     InvalidArgumentsError,
     LimitExceededError,
@@ -36,6 +38,7 @@ from orchestrator_async import (
     UnknownToolError,
     Verdict,
 )
+from orchestrator_async._circuit import Isolation
 
 from .clock import virtual_time
 from .support import (
@@ -163,6 +166,34 @@ def test_an_isolation_that_was_lifted_with_all_others_lifts_no_later_one() -> No
     stale.release()
 
     assert circuit.state == "isolated"
+
+
+def test_how_an_isolation_looks_is_said_by_name() -> None:
+    orch, _ = bench(HandClock())
+    circuit: Any = orch.circuit("tool")
+    make: Any = Isolation
+
+    with pytest.raises(TypeError):
+        circuit.release(circuit._series, True)
+    with pytest.raises(TypeError):
+        make(circuit, circuit._series, True)
+
+
+@pytest.mark.parametrize("first", ["isolate", "force_open"])
+@pytest.mark.parametrize(
+    ("second", "state"), [("isolate", "isolated"), ("force_open", "open")]
+)
+def test_an_isolation_that_was_lifted_leaves_nothing_to_the_next(
+    first: str, second: str, state: str
+) -> None:
+    orch, _ = bench(HandClock())
+    circuit = orch.circuit("tool")
+    getattr(circuit, first)().release()
+    assert circuit.state == "closed"
+
+    with getattr(circuit, second)():
+        assert circuit.state == state
+    assert circuit.state == "closed"
 
 
 async def test_reset_does_not_lift_an_isolation() -> None:
@@ -452,6 +483,49 @@ async def test_an_observer_that_raises_leaves_the_lock_free() -> None:
     assert_adds_up(orch)
 
 
+async def test_an_observer_that_interrupts_the_claim_of_a_probe_keeps_nobody_out() -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+    await trip(orch, service)
+    clock.turn(RESET)
+
+    def observer(event: object) -> None:
+        if isinstance(event, CircuitChanged) and event.new == "half_open":
+            raise KeyboardInterrupt
+
+    orch.add_observer(observer)
+    with pytest.raises(KeyboardInterrupt):
+        await orch.dispatch("tool")
+    assert orch.circuit("tool").state == "half_open"
+
+    assert await orch.dispatch("tool") == "fine"
+    assert orch.circuit("tool").state == "closed"
+    assert_adds_up(orch)
+
+
+async def test_one_lock_serves_a_loop_for_as_long_as_it_runs() -> None:
+    orch, service = bench(HandClock())
+    await trip(orch, service)
+    lock = orch.circuit("tool")._lock
+
+    orch.circuit("tool").reset()
+    await trip(orch, service)
+
+    assert orch.circuit("tool")._lock is lock
+
+
+def test_a_claim_where_no_loop_runs_is_refused_for_a_second_and_takes_nothing() -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+    anyio.run(trip, orch, service)
+    clock.turn(RESET)
+    circuit = orch.circuit("tool")
+
+    assert circuit.admit(clock(), 30, 0) == (CircuitState.OPEN, 1)
+
+    assert (circuit.state, circuit.breaker.probe) == ("open", None)
+
+
 # Two loops at one time
 
 
@@ -550,6 +624,52 @@ def test_a_verdict_from_a_second_thread_is_not_given_but_its_permit_is(
     assert_adds_up(orch)
     anyio.run(trip, orch, service, backend=backend)
     assert circuit.state == "open"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_loop_that_came_first_keeps_out_one_of_a_thread_that_begins_later(
+    backend: str,
+) -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+    answers: list[str] = []
+
+    async def probe_from_there() -> None:
+        answers.append(await orch.dispatch("tool"))
+
+    async def probe_from_both() -> None:
+        await trip(orch, service)
+        clock.turn(RESET)
+        other = threading.Thread(
+            target=anyio.run, args=(probe_from_there,), kwargs={"backend": backend}
+        )
+        other.start()
+        other.join(10)
+        answers.append(await orch.dispatch("tool"))
+
+    anyio.run(probe_from_both, backend=backend)
+
+    assert "in another thread" in json.loads(answers[0])["error"]
+    assert answers[1] == "fine"
+
+
+def test_a_loop_that_runs_inside_of_another_uses_the_circuit_by_turns_with_it() -> None:
+    orch, service = bench(HandClock())
+
+    async def inner() -> None:
+        assert await orch.dispatch("tool") == "fine"
+        service.behaviour = fail
+        await orch.dispatch("tool")
+
+    async def outer() -> None:
+        await trip(orch, service)
+        orch.circuit("tool").reset()
+        trio.run(inner)
+        await orch.dispatch("tool")
+
+    asyncio.run(outer())
+
+    assert orch.circuit("tool").failures == 2
 
 
 # Late
