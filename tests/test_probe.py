@@ -12,7 +12,7 @@ import math
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -369,9 +369,6 @@ class Approval(Exception):
 async def test_a_probe_that_raises_an_ignored_type_gives_no_verdict() -> None:
     orch, service, _ = await about_to_probe(policy=ToolPolicy(ignore=(LookupError,)))
 
-    async def not_found() -> None:
-        raise KeyError("no such city")
-
     service.behaviour = not_found
     result = await orch.run("tool")
 
@@ -437,17 +434,30 @@ async def test_an_interrupt_in_a_judge_gives_the_probes_place_back() -> None:
     await assert_next_caller_closes(orch, service)
 
 
-async def test_an_interrupt_in_a_call_of_the_probe_leaves_the_probe_its_place() -> None:
-    orch, service, _ = await about_to_probe(circuit="both")
-    inside, go_on = anyio.Event(), anyio.Event()
+async def not_found() -> None:
+    raise KeyError("no such city")
 
-    async def behave() -> None:
-        raise Unspeakable
+
+async def unspeakable() -> None:
+    raise Unspeakable
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    "behaviour", [succeed, fail, not_found, unspeakable, anyio.sleep_forever]
+)
+@pytest.mark.parametrize("patience", [1.0, 60.0])
+async def test_however_a_call_of_the_probe_ends_the_probe_keeps_its_place(
+    behaviour: Callable[[], Any], patience: float
+) -> None:
+    policy = ToolPolicy(ignore=(KeyError,), hang_after=30)
+    orch, service, _ = await about_to_probe(circuit="both", timeout=20, policy=policy)
+    inside, go_on = anyio.Event(), anyio.Event()
 
     @orch.registry.tool(circuit="both")
     async def outer() -> str:
-        service.behaviour = behave
-        with pytest.raises(KeyboardInterrupt):
+        service.behaviour = behaviour
+        with anyio.move_on_after(patience), suppress(KeyboardInterrupt):
             await orch.dispatch("tool")
         inside.set()
         await go_on.wait()
@@ -456,10 +466,14 @@ async def test_an_interrupt_in_a_call_of_the_probe_leaves_the_probe_its_place() 
     async with anyio.create_task_group() as group:
         group.start_soon(orch.dispatch, "outer")
         await inside.wait()
+        assert service.runs == 1
+        assert orch.stats("outer").state == "half_open"
         refused = json.loads(await orch.dispatch("tool"))
         go_on.set()
     assert refused["state"] == "half_open"
-    assert orch.circuit("both").state == "closed"
+    assert service.runs == 1
+    assert orch.stats("outer").state == "closed"
+    assert_adds_up(orch)
 
 
 @pytest.mark.parametrize("name", ["tool", "plain"])
