@@ -311,8 +311,9 @@ async def main(seconds: float, seed: int) -> bool:
             print(f"  {soak.calls:,} asked, {weights[-1]:,} blocks", flush=True)
     grows = slope(weights)
     print(
-        f"{soak.calls:,} asked, {soak.finished:,} executions told of, {soak.cancelled:,} cancelled by "
-        f"scopes, {len(weights)} rounds; memory {weights[0]:,} -> {weights[-1]:,} blocks, "
+        f"{soak.calls:,} asked, {soak.finished:,} executions told of, "
+        f"{soak.cancelled:,} cancelled by scopes, {len(weights)} rounds; "
+        f"memory {weights[0]:,} -> {weights[-1]:,} blocks, "
         f"{grows:+.1f} a round (at most {BLOCKS_A_ROUND:.0f}); "
         f"{len(soak.violations)} violations"
     )

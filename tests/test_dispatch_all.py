@@ -440,6 +440,28 @@ async def test_control_flow_goes_up_when_the_others_are_done() -> None:
     assert orch.stats("ask").failures == 0
 
 
+async def test_of_two_that_go_up_it_is_the_first_call_and_not_the_first_to_end() -> None:
+    class Approval(Exception):
+        pass
+
+    registry, second_has_ended = Registry(), anyio.Event()
+    policy = ToolPolicy(control_flow=(Approval,))
+
+    @registry.tool(policy=policy)
+    async def first() -> None:
+        await second_has_ended.wait()
+        raise Approval("first")
+
+    @registry.tool(policy=policy)
+    async def second() -> None:
+        second_has_ended.set()
+        raise Approval("second")
+
+    orch = ToolOrchestrator(registry)
+    with pytest.raises(Approval, match="first"):
+        await orch.dispatch_all([ToolCall("first"), ToolCall("second")])
+
+
 async def test_an_interrupt_goes_up_and_takes_the_others_along() -> None:
     class Halt(BaseException):
         pass
