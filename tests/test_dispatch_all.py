@@ -559,6 +559,26 @@ async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
 
 @on_asyncio
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_call_that_had_begun_is_not_said_to_have_never_run() -> None:
+    turn = Turn()
+    before = asyncio.all_tasks()
+
+    @turn.orch.registry.tool
+    async def pay() -> str:
+        for task in asyncio.all_tasks() - before - {own_task()}:
+            task.cancel()  # none of them has begun
+        await anyio.sleep_forever()
+        return "paid"
+
+    results = await turn.orch.dispatch_all([ToolCall("pay"), ToolCall("echo")])
+    assert [result.attempts for result in results] == [1, 0]
+    assert "was not run" not in results[0].content
+    assert "was not run" in results[1].content
+    assert turn.orch.stats("pay").calls == 1
+
+
+@on_asyncio
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 async def test_what_cannot_be_read_has_its_error_also_where_its_task_never_began() -> None:
     turn = Turn()
     before = asyncio.all_tasks()
