@@ -270,6 +270,24 @@ class Execution:
         Give the permit back with the verdict, count, and tell the observers.
         """
         entry = flight.entry
+        try:
+            why = self._given_back(flight, end, now)
+        except BaseException:
+            # Who is told that the circuit has changed is told of the call as well.
+            if self._observers.listening:
+                self._tell(flight, end)
+            raise
+        end.text = self._endings.text(entry, end, why)
+        if end.verdict is Verdict.FAILURE:
+            self._endings.log(entry, end, why)
+        if self._observers.listening:
+            self._tell(flight, end)
+
+    def _given_back(self, flight: Flight, end: End, now: float) -> str:
+        """
+        Give the permit back with the verdict, and count; what the circuit was told.
+        """
+        entry = flight.entry
         why = ""
         try:
             why = self._endings.why(end)
@@ -279,17 +297,13 @@ class Execution:
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
             why = self._endings.why(end)
         except BaseException:
-            # Interrupted within foreign code: a cleaner, an exception's text.
+            # Interrupted within foreign code: a cleaner, an exception's text, an observer.
             if not flight.nested:
                 entry.circuit.ignored(flight.permit, now)
             raise
         finally:
             _count(flight, end)
-        end.text = self._endings.text(entry, end, why)
-        if end.verdict is Verdict.FAILURE:
-            self._endings.log(entry, end, why)
-        if self._observers.listening:
-            self._tell(flight, end)
+        return why
 
     def _tell(self, flight: Flight, end: End) -> None:
         entry, request = flight.entry, flight.request

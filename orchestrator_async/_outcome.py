@@ -160,9 +160,10 @@ def _read_object(text: str) -> Mapping[str, Any] | None:
         value = from_json(text)
     except (ValueError, TypeError):
         # The standard library's parser also takes lone surrogates, and others do
-        # write them. Text that holds some itself is a type error.
+        # write them. Text that holds some itself is a type error. Neither parser takes
+        # a number of thousands of digits for one; as a float it is one.
         try:
-            value = json.loads(text)
+            value = json.loads(text, parse_int=float)
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None

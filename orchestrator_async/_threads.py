@@ -10,6 +10,7 @@ the process from exiting. On trio anyio's are daemons, and ``from_thread`` needs
 from __future__ import annotations
 
 import contextvars
+import inspect
 import math
 import os
 import threading
@@ -132,14 +133,15 @@ class ThreadedCall:
                     _submit(self)
                     await self._wait_until_done()
             error, self.error = self.error, None
+            value, self._result = self._result, None
         finally:
             self.give_up()
         try:
             if error is not None:
                 raise error
-            return self._result
+            return value
         finally:
-            del error
+            del error, value
 
     async def _wait_until_done(self) -> None:
         assert self._done is not None
@@ -166,6 +168,7 @@ class ThreadedCall:
         Do not begin any more. Gives the slot back if no thread has begun.
         """
         self._given_up, self.error = True, None
+        self._drop_result()
         if self._taken.acquire(blocking=False):
             self._fn = None
             self._slots.release()
@@ -188,9 +191,21 @@ class ThreadedCall:
             # Nobody takes it any more, and its traceback holds this object.
             if not self._given_up:
                 self.error = error
+        else:
+            if self._given_up:
+                self._drop_result()
         finally:
             self.running = False
             self._slots.release()
+
+    def _drop_result(self) -> None:
+        """
+        Nobody takes what the function has returned, or will return. A coroutine that is
+        never awaited would be complained of.
+        """
+        value, self._result = self._result, None
+        if inspect.iscoroutine(value):
+            value.close()
 
     def run_as_daemon(self) -> None:
         """

@@ -37,6 +37,7 @@ class Turn:
         self._places = None if limit is None else anyio.Semaphore(limit)
         self._results: dict[int, ToolResult] = {}
         self._raised: dict[int, BaseException] = {}
+        self._begun: set[int] = set()
         self._interrupted = False
 
     async def results(self, calls: Sequence[Any]) -> list[ToolResult]:
@@ -62,9 +63,12 @@ class Turn:
             raise_as_it_was(self._raised[min(self._raised)])
         # Taken out, as the group's own cycles keep this object a while.
         found, self._results = self._results, {}
-        # A task that asyncio was asked to cancel before its first step has never run.
+        # A task that asyncio was asked to cancel before its first step has never run, and
+        # anyio's group then cancels the others, of which some have begun.
         return [
-            found[index] if index in found else self._broken_off(call, begun=False)
+            found[index]
+            if index in found
+            else self._broken_off(call, begun=index in self._begun)
             for index, call in enumerate(calls)
         ]
 
@@ -93,6 +97,7 @@ class Turn:
                 place.release()
 
     async def _answer(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
+        self._begun.add(index)
         try:
             self._results[index] = await self._run(call)
         except anyio.get_cancelled_exc_class():

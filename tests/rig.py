@@ -15,6 +15,7 @@ import contextvars
 import importlib
 import random
 import types
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,6 +31,7 @@ from orchestrator_async import (
     Event,
     Registry,
     ToolOrchestrator,
+    Verdict,
 )
 
 from .support import assert_adds_up
@@ -45,19 +47,31 @@ _within: contextvars.ContextVar[Steps | None] = contextvars.ContextVar(
 class World:
     """
     What one run of a scenario has: an orchestrator, its tools, and what they did.
+
+    Args:
+        clock: The orchestrator's.
+        watched: Whether there is an observer. Where there is none, ``dispatch`` takes its
+            short path.
+        **options: Those of the orchestrator.
     """
 
     def __init__(
-        self, clock: Callable[[], float] = anyio.current_time, **options: Any
+        self,
+        clock: Callable[[], float] = anyio.current_time,
+        *,
+        watched: bool = True,
+        **options: Any,
     ) -> None:
         self.registry = Registry()
         self.events: list[Event] = []
+        self.watched = watched
+        self.runs: Counter[str] = Counter()
         self.inside = self.most_inside = 0
         self.orch = ToolOrchestrator(
             self.registry,
             clock=clock,
             reset_timeout=RESET,
-            observers=[self.events.append],
+            observers=[self.events.append] if watched else [],
             **options,
         )
         self.well = self.down = False
@@ -70,6 +84,7 @@ class World:
         """
 
         async def behave() -> Any:
+            self.runs[name] += 1
             if self.down:
                 raise ConnectionError("down")
             if self.well:
@@ -101,7 +116,11 @@ class World:
         """
         assert self.inside == 0
         assert_adds_up(self.orch)
-        self._assert_told()
+        if self.watched:
+            self._assert_told()
+        stats = self.orch.get_fleet_stats()
+        for name in self.runs:
+            assert stats[name]["calls"] == self.runs[name], name
         for entry in self.orch._fleet.entries.values():
             assert entry.slots is None or entry.slots.taken == 0
         self.well = True
@@ -118,6 +137,12 @@ class World:
             mine = [each for each in finished if each.tool_name == name]
             assert len(mine) == figures["calls"], name
             assert sum(each.late for each in mine) == figures["late"], name
+            # What was late is told of without its verdict, and is in the figures by it.
+            in_time = Counter(each.verdict for each in mine if not each.late)
+            assert in_time[Verdict.SUCCESS] <= figures["successes"], name
+            assert in_time[Verdict.FAILURE] <= figures["total_failures"], name
+            without = figures["cancelled"] + figures["ignored"]
+            assert in_time[Verdict.IGNORE] <= without, name
             told = sum(each.tool_name == name for each in rejected)
             assert told == figures["rejected"] + figures["invalid"], name
 

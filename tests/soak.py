@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import linecache
 import random
 import sys
 import time
@@ -55,12 +56,9 @@ class Soak:
         self.random = random.Random(seed)
         self.registry = Registry()
         self.calls = self.cancelled = self.finished = 0
-        self.probing: dict[str, int] = {}
         self.violations: list[str] = []
         self.well = False
-        self.orch = ToolOrchestrator(
-            self.registry, reset_timeout=RESET, observers=[self.note]
-        )
+        self.orch = ToolOrchestrator(self.registry, reset_timeout=RESET)
         for name, (behaviour, options) in self.tools().items():
             self.offer(name, behaviour, **options)
         self.names = [tool.name for tool in self.registry]
@@ -200,7 +198,7 @@ class Soak:
 
     async def hand(self, until: float) -> None:
         """
-        Move circuits by hand, and replace and remove tools.
+        Move circuits by hand, replace and remove tools, and watch now and then.
         """
         tools = self.tools()
         while time.monotonic() < until:
@@ -220,6 +218,12 @@ class Soak:
                     behaviour, options = tools[name]
                     self.registry.remove(name)
                     self.offer(name, behaviour, **options)
+                case 4:
+                    # Where nobody watches, dispatch has a short path.
+                    self.orch.remove_observer(self.note)
+                case 5:
+                    self.orch.remove_observer(self.note)
+                    self.orch.add_observer(self.note)
 
     def note(self, event: Event) -> None:
         """
@@ -273,8 +277,9 @@ class Soak:
 
 def weigh() -> int:
     """
-    Blocks of memory in use.
+    Blocks of memory in use, without the source of what tracebacks have shown.
     """
+    linecache.clearcache()
     gc.collect()
     return sys.getallocatedblocks()
 
@@ -306,8 +311,9 @@ async def main(seconds: float, seed: int) -> bool:
             print(f"  {soak.calls:,} asked, {weights[-1]:,} blocks", flush=True)
     grows = slope(weights)
     print(
-        f"{soak.calls:,} asked, {soak.finished:,} executions, {soak.cancelled:,} cancelled by "
-        f"scopes, {len(weights)} rounds; memory {weights[0]:,} -> {weights[-1]:,} blocks, "
+        f"{soak.calls:,} asked, {soak.finished:,} executions told of, "
+        f"{soak.cancelled:,} cancelled by scopes, {len(weights)} rounds; "
+        f"memory {weights[0]:,} -> {weights[-1]:,} blocks, "
         f"{grows:+.1f} a round (at most {BLOCKS_A_ROUND:.0f}); "
         f"{len(soak.violations)} violations"
     )

@@ -79,7 +79,8 @@ async def trip(orch: ToolOrchestrator, service: Service, name: str = "tool") -> 
     Open the circuit by failures.
     """
     behaviour, service.behaviour = service.behaviour, fail
-    while orch.circuit(name).state != "open":
+    circuit = orch.circuit(orch.registry[name].circuit_name)
+    while circuit.state != "open":
         await orch.dispatch(name)
     service.behaviour = behaviour
 
@@ -95,8 +96,15 @@ async def when_blocked() -> None:
 def assert_adds_up(orch: ToolOrchestrator, *, in_flight: int = 0) -> None:
     """
     Every call has ended one way, and nothing is in flight but what should be.
+
+    Successes are what is left of the calls, so that the sum is always right: a call that
+    was counted twice shows where it takes a success away that there was not.
     """
     for name, figures in orch.get_fleet_stats().items():
         ends = ("successes", "total_failures", "cancelled", "ignored", "in_flight")
         assert figures["calls"] == sum(figures[end] for end in ends), (name, figures)
+        assert min(figures[end] for end in (*ends, "late", "timeouts")) >= 0, (
+            name,
+            figures,
+        )
         assert figures["in_flight"] == in_flight, (name, figures)

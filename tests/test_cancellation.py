@@ -1489,3 +1489,23 @@ async def test_what_breaks_off_as_its_caller_is_cancelled_ends_in_the_callers_sc
         await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert_untouched(orch)
+
+
+@asyncio_only
+@pytest.mark.parametrize("answer", ["dispatch", "run"])
+async def test_a_swallowed_cancellation_is_in_the_figures_as_one(answer: str) -> None:
+    orch, service = bench(HandClock())
+
+    async def swallow() -> dict[str, str]:
+        with suppress(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        return {"error": "interrupted"}
+
+    service.behaviour = swallow
+    task = asyncio.create_task(getattr(orch, answer)("tool"))
+    await when_blocked()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    figures = orch.stats("tool")
+    assert (figures.cancelled, figures.ignored, figures.successes) == (1, 0, 0)

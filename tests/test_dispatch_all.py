@@ -440,6 +440,28 @@ async def test_control_flow_goes_up_when_the_others_are_done() -> None:
     assert orch.stats("ask").failures == 0
 
 
+async def test_of_two_that_go_up_it_is_the_first_call_and_not_the_first_to_end() -> None:
+    class Approval(Exception):
+        pass
+
+    registry, second_has_ended = Registry(), anyio.Event()
+    policy = ToolPolicy(control_flow=(Approval,))
+
+    @registry.tool(policy=policy)
+    async def first() -> None:
+        await second_has_ended.wait()
+        raise Approval("first")
+
+    @registry.tool(policy=policy)
+    async def second() -> None:
+        second_has_ended.set()
+        raise Approval("second")
+
+    orch = ToolOrchestrator(registry)
+    with pytest.raises(Approval, match="first"):
+        await orch.dispatch_all([ToolCall("first"), ToolCall("second")])
+
+
 async def test_an_interrupt_goes_up_and_takes_the_others_along() -> None:
     class Halt(BaseException):
         pass
@@ -533,6 +555,26 @@ async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
     assert all(result.attempts == 0 for result in broken)
     assert len(answers) + len(broken) == 4
     gc.collect()
+
+
+@on_asyncio
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+async def test_a_call_that_had_begun_is_not_said_to_have_never_run() -> None:
+    turn = Turn()
+    before = asyncio.all_tasks()
+
+    @turn.orch.registry.tool
+    async def pay() -> str:
+        for task in asyncio.all_tasks() - before - {own_task()}:
+            task.cancel()  # none of them has begun
+        await anyio.sleep_forever()
+        return "paid"
+
+    results = await turn.orch.dispatch_all([ToolCall("pay"), ToolCall("echo")])
+    assert [result.attempts for result in results] == [1, 0]
+    assert "was not run" not in results[0].content
+    assert "was not run" in results[1].content
+    assert turn.orch.stats("pay").calls == 1
 
 
 @on_asyncio

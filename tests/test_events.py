@@ -397,6 +397,46 @@ async def test_an_interrupt_in_an_observer_goes_up_when_all_have_been_told() -> 
     assert watched.orch.stats("tool").in_flight == 0
 
 
+async def test_a_call_whose_verdict_is_interrupted_in_an_observer_is_told_of() -> None:
+    watched = Watched()
+    watched.ill = True
+
+    def interrupted(event: Any) -> None:
+        if isinstance(event, CircuitChanged):
+            raise KeyboardInterrupt
+
+    await watched.orch.dispatch("tool")
+    watched.orch.add_observer(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await watched.orch.dispatch("tool")
+    names = ["CallFinished", "CircuitChanged", "CallFinished"]
+    assert [type(event).__name__ for event in watched.events] == names
+    assert watched.events[-1].verdict is Verdict.FAILURE
+    assert watched.events[-1].state is CircuitState.OPEN
+    assert watched.orch.stats("tool").total_failures == 2
+
+
+async def test_a_change_tells_of_the_very_failure_that_made_it() -> None:
+    watched = Watched()
+    numbers = iter("123")
+
+    @watched.orch.registry.tool
+    async def counts() -> None:
+        raise RuntimeError(next(numbers))
+
+    for _ in range(2):
+        await watched.orch.dispatch("counts")
+    watched.now += 10
+    await watched.orch.dispatch("counts")
+    changes = [each for each in watched.events if isinstance(each, CircuitChanged)]
+    told = [(each.new.value, each.last_error) for each in changes]
+    assert told == [
+        ("open", "RuntimeError: 2"),
+        ("half_open", "RuntimeError: 2"),
+        ("open", "RuntimeError: 3"),
+    ]
+
+
 async def test_a_second_interrupt_ends_the_telling_and_leaves_nothing_over() -> None:
     watched = Watched()
 

@@ -1,13 +1,17 @@
 """
 The orchestrator against the model: two tools that share a circuit, and one beside them.
 
-What the tools do is decided while they run. Time is that of the event loop, which is
+What the tools do is decided while they run. Some are asked by ``run``, and some by
+``dispatch``, which has a short path where nobody watches. Time is that of the event loop, which is
 virtual and moved by hand here, so one machine drives one loop (asyncio's) from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,10 +44,15 @@ HANG_AFTER = 2.0
 THRESHOLD, RESET, PROBE_LEASE = 2, 10.0, 6.0
 # The tool with a timeout has that and a second for its lease.
 LEASES = {"reads": TIMEOUT + 1.0, "writes": PROBE_LEASE, "beside": PROBE_LEASE}
+FIGURES = (
+    *("calls", "successes", "total_failures", "cancelled", "ignored"),
+    *("late", "timeouts", "rejected", "invalid"),
+)
 CIRCUITS = {"reads": "database", "writes": "database", "beside": "beside"}
 
 seconds = st.integers(1, 24).map(lambda quarters: quarters / 4)
 tools = st.sampled_from(["reads", "writes", "reads", "writes", "beside"])
+answers = st.sampled_from(["run", "dispatch"])
 
 
 class NotFoundError(Exception):
@@ -68,6 +77,7 @@ class Flight:
     started: float
     deed: asyncio.Future[str]
     deaf: bool  # to cancellation
+    answer: str = "run"  # or "dispatch"
     scope: anyio.CancelScope | None = None
     task: asyncio.Task[None] | None = None
     call: Call | None = None
@@ -76,6 +86,7 @@ class Flight:
     cancelled: bool = False
     happened: str = ""
     result: ToolResult | None = None
+    text: str | None = None
 
 
 @dataclass(eq=False)
@@ -152,7 +163,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             name: Model(threshold=THRESHOLD, reset_timeout=RESET)
             for name in ("database", "beside")
         }
-        self.late = dict.fromkeys(CIRCUITS, 0)
+        self.figures = {tool: Counter[str]() for tool in CIRCUITS}
         self.flights: list[Flight] = []
         self.over: list[Flight] = []  # in the order in which they ended
         self.isolations: list[Any] = []
@@ -172,33 +183,45 @@ class CallsAgainstModel(RuleBasedStateMachine):
     @initialize(failures=st.integers(0, THRESHOLD))
     def some_calls_have_failed(self, failures: int) -> None:
         for _ in range(failures):
-            self.call("writes", deaf=False)
+            self.call("writes", deaf=False, answer="dispatch")
             self._end(self.flights[-1], "raises")
 
-    @rule(tool=tools, deaf=st.booleans())
-    def call(self, tool: str, deaf: bool) -> None:
+    @rule(tool=tools, deaf=st.booleans(), answer=answers)
+    def call(self, tool: str, deaf: bool, answer: str) -> None:
         now, model = self.loop.time(), self.models[CIRCUITS[tool]]
         average = self._average(tool)
-        flight = Flight(tool, now, self.loop.create_future(), deaf)
+        flight = Flight(tool, now, self.loop.create_future(), deaf, answer)
         self.services.next = flight
         flight.task = self.loop.create_task(self._run(flight))
         self._turn()
         want = model.admit(now, LEASES[tool], average)
         if isinstance(want, Refused):
-            got = flight.result
-            assert got is not None
             assert not flight.running
-            assert (got.ok, got.attempts, got.verdict) == (False, 0, "ignore")
-            assert Refused(str(got.state), got.retry_after) == want
+            self._check_refusal(flight, want)
+            self.figures[tool]["rejected"] += 1
             self.over.remove(flight)
             return
         assert flight.running
-        assert flight.result is None
+        assert (flight.result, flight.text) == (None, None)
+        self.figures[tool]["calls"] += 1
         flight.call = want
         self.flights.append(flight)
 
-    @rule(tool=tools, deaf=st.booleans())
-    def call_when_the_time_has_come(self, tool: str, deaf: bool) -> None:
+    def _check_refusal(self, flight: Flight, want: Refused) -> None:
+        if flight.answer == "dispatch":
+            assert flight.text is not None
+            told = json.loads(flight.text)
+            seconds = None if want.retry_after is None else math.ceil(want.retry_after)
+            assert told["circuit_breaker"] is True
+            assert (told["state"], told["retry_after"]) == (want.state, seconds)
+            return
+        got = flight.result
+        assert got is not None
+        assert (got.ok, got.attempts, got.verdict) == (False, 0, "ignore")
+        assert Refused(str(got.state), got.retry_after) == want
+
+    @rule(tool=tools, deaf=st.booleans(), answer=answers)
+    def call_when_the_time_has_come(self, tool: str, deaf: bool, answer: str) -> None:
         model = self.models[CIRCUITS[tool]]
         refused = model.refusal(self.loop.time(), 0.0)
         if refused is not None and refused.state == "half_open":
@@ -206,7 +229,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             self.time_passes(model.place.ends - model.age)
         elif refused is not None and refused.retry_after is not None:
             self.time_passes(refused.retry_after)
-        self.call(tool, deaf)
+        self.call(tool, deaf, answer)
 
     @rule(tool=tools)
     def call_with_arguments_that_do_not_fit(self, tool: str) -> None:
@@ -216,14 +239,19 @@ class CallsAgainstModel(RuleBasedStateMachine):
         assert (result.ok, result.attempts, result.verdict) == (False, 0, "ignore")
         if refused is None:
             assert isinstance(result.error, InvalidArgumentsError)
+            self.figures[tool]["invalid"] += 1
         else:
+            self.figures[tool]["rejected"] += 1
             assert Refused(str(result.state), result.retry_after) == refused
 
     async def _run(self, flight: Flight) -> None:
         try:
             with anyio.CancelScope() as flight.scope:
                 arguments = {"deaf": flight.deaf}
-                flight.result = await self.orch.run(flight.tool, arguments)
+                if flight.answer == "run":
+                    flight.result = await self.orch.run(flight.tool, arguments)
+                else:
+                    flight.text = await self.orch.dispatch(flight.tool, arguments)
         except ApprovalNeeded:
             pass
         finally:
@@ -363,11 +391,21 @@ class CallsAgainstModel(RuleBasedStateMachine):
             verdict = VERDICTS[flight.happened]
             model = self.models[CIRCUITS[flight.tool]]
             late = model.end(flight.call, verdict, self.loop.time())
-            self.late[flight.tool] += late
+            self._count(flight, verdict, late)
             if flight.result is not None:
                 assert flight.result.late == late
                 said = {"none": "ignore"}.get(verdict, verdict)
                 assert flight.result.verdict == ("ignore" if late else said)
+
+    def _count(self, flight: Flight, verdict: str, late: bool) -> None:
+        given_up = flight.happened.startswith("its caller is cancelled")
+        none = "cancelled" if given_up else "ignored"
+        ends = {"success": "successes", "failure": "total_failures", "none": none}
+        timed_out = flight.happened.startswith("it runs over its timeout")
+        figures = self.figures[flight.tool]
+        figures[ends[verdict]] += 1
+        figures["late"] += late
+        figures["timeouts"] += timed_out
 
     @invariant()
     def both_say_the_same(self) -> None:
@@ -375,11 +413,10 @@ class CallsAgainstModel(RuleBasedStateMachine):
             circuit = self.orch.circuit(name)
             assert (circuit.state, circuit.failures) == (model.state, model.failures)
         for tool, figures in self.orch.get_fleet_stats().items():
-            assert figures["late"] == self.late[tool]
             flying = [each for each in self.flights if each.tool == tool]
             assert figures["in_flight"] == len(flying)
-            ends = ("successes", "total_failures", "cancelled", "ignored", "in_flight")
-            assert figures["calls"] == sum(figures[end] for end in ends)
+            for figure in FIGURES:
+                assert figures[figure] == self.figures[tool][figure], (tool, figure)
 
 
 def test_the_orchestrator_does_what_the_model_does() -> None:

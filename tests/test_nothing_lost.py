@@ -96,10 +96,11 @@ def one_call(
 for tool in (work, fail, swallow, turn_into_an_error, clean_up):
     for answer in ("dispatch", "call", "run"):
         SCENARIOS[f"{answer} {tool.__name__}"] = one_call(tool, answer)
-    timed = one_call(tool, "run", timeout=20)
-    SCENARIOS[f"run {tool.__name__} with a timeout"] = timed
-    hanging = one_call(tool, "run", policy=ToolPolicy(hang_after=5))
-    SCENARIOS[f"run {tool.__name__} that hangs"] = hanging
+    for answer in ("dispatch", "run"):
+        timed = one_call(tool, answer, timeout=20)
+        SCENARIOS[f"{answer} {tool.__name__} with a timeout"] = timed
+        hanging = one_call(tool, answer, policy=ToolPolicy(hang_after=5))
+        SCENARIOS[f"{answer} {tool.__name__} that hangs"] = hanging
 
 
 # Probes
@@ -281,6 +282,33 @@ async def test_nothing_is_lost_wherever_a_caller_is_cancelled(name: str) -> None
                 # at once, groups of anyio lose the request, and not by our doing.)
                 assert ended.cancelled, (kind, at)
             await world.assert_nothing_is_lost()
+
+
+# Those that dispatch, which is done on a short path where nobody watches.
+UNWATCHED = [
+    name
+    for name in SCENARIOS
+    if not name.startswith(("call ", "run ", "turn ")) and name != "nested_turn"
+]
+
+
+@virtual_time
+@pytest.mark.parametrize("name", UNWATCHED)
+async def test_the_short_path_loses_nothing_and_counts_the_same(name: str) -> None:
+    steps, _ = await run(await SCENARIOS[name](World()))
+    for kind in ["", *kinds()]:
+        for at in range(1, steps + 1 if kind else 2):
+            figures, ways = [], []
+            for watched in (True, False):
+                world = World(watched=watched)
+                body = await SCENARIOS[name](world)
+                with shuffled(at):  # one order for both
+                    _, ended = await run(body, kind, at)
+                ways.append((ended.finished, ended.cancelled))
+                figures.append(world.orch.get_fleet_stats())
+                await world.assert_nothing_is_lost()
+            assert ways[0] == ways[1], (kind, at)
+            assert figures[0] == figures[1], (kind, at)
 
 
 @virtual_time

@@ -5,13 +5,14 @@ The probe of a half-open circuit: one at a time, and never one that wedges it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import json
 import math
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -82,7 +83,7 @@ async def assert_next_caller_closes(orch: ToolOrchestrator, service: Service) ->
     service.behaviour, before = succeed, service.runs
     assert await orch.dispatch("tool") == "fine"
     assert service.runs == before + 1
-    assert orch.circuit("tool").state == "closed"
+    assert orch.stats("tool").state == "closed"
     assert_adds_up(orch)
 
 
@@ -368,9 +369,6 @@ class Approval(Exception):
 async def test_a_probe_that_raises_an_ignored_type_gives_no_verdict() -> None:
     orch, service, _ = await about_to_probe(policy=ToolPolicy(ignore=(LookupError,)))
 
-    async def not_found() -> None:
-        raise KeyError("no such city")
-
     service.behaviour = not_found
     result = await orch.run("tool")
 
@@ -395,6 +393,122 @@ async def test_what_goes_up_out_of_a_probe_gives_its_place_back(
     assert orch.circuit("tool").state == "half_open"
     assert orch.circuit("tool").failures == 3
     await assert_next_caller_closes(orch, service)
+
+
+class Unspeakable(Exception):
+    """
+    Interrupted while it says what it is.
+    """
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+async def test_an_interrupt_in_an_errors_text_gives_the_probes_place_back() -> None:
+    orch, service, _ = await about_to_probe()
+
+    async def behave() -> None:
+        raise Unspeakable
+
+    service.behaviour = behave
+    with pytest.raises(KeyboardInterrupt):
+        await orch.dispatch("tool")
+
+    await assert_next_caller_closes(orch, service)
+
+
+async def test_an_interrupt_in_a_judge_gives_the_probes_place_back() -> None:
+    interrupted = False
+
+    def judge(outcome: Outcome) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+
+    orch, service, _ = await about_to_probe(judge=judge)
+    interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        await orch.dispatch("tool")
+
+    interrupted = False
+    assert orch.circuit("tool").state == "half_open"
+    await assert_next_caller_closes(orch, service)
+
+
+async def not_found() -> None:
+    raise KeyError("no such city")
+
+
+async def unspeakable() -> None:
+    raise Unspeakable
+
+
+@virtual_time
+@pytest.mark.parametrize(
+    "behaviour", [succeed, fail, not_found, unspeakable, anyio.sleep_forever]
+)
+@pytest.mark.parametrize("patience", [1.0, 60.0])
+async def test_however_a_call_of_the_probe_ends_the_probe_keeps_its_place(
+    behaviour: Callable[[], Any], patience: float
+) -> None:
+    policy = ToolPolicy(ignore=(KeyError,), hang_after=30)
+    orch, service, _ = await about_to_probe(circuit="both", timeout=20, policy=policy)
+    inside, go_on = anyio.Event(), anyio.Event()
+
+    @orch.registry.tool(circuit="both")
+    async def outer() -> str:
+        service.behaviour = behaviour
+        with anyio.move_on_after(patience), suppress(KeyboardInterrupt):
+            await orch.dispatch("tool")
+        inside.set()
+        await go_on.wait()
+        return "fine"
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(orch.dispatch, "outer")
+        await inside.wait()
+        assert service.runs == 1
+        assert orch.stats("outer").state == "half_open"
+        refused = json.loads(await orch.dispatch("tool"))
+        go_on.set()
+    assert refused["state"] == "half_open"
+    assert service.runs == 1
+    assert orch.stats("outer").state == "closed"
+    assert_adds_up(orch)
+
+
+@pytest.mark.parametrize("name", ["tool", "plain"])
+async def test_an_interrupt_in_an_observer_of_the_claim_leaves_the_place_free(
+    name: str,
+) -> None:
+    orch, service, _ = await about_to_probe(circuit="both")
+
+    @orch.registry.tool(circuit="both")
+    def plain() -> str:
+        raise AssertionError("its thread is never begun")
+
+    def interrupted(event: object) -> None:
+        if isinstance(event, CircuitChanged):
+            raise KeyboardInterrupt
+
+    orch.add_observer(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await orch.dispatch(name)
+    orch.remove_observer(interrupted)
+
+    slots = orch._fleet.entry(orch.registry["plain"]).slots
+    assert slots is not None
+    assert slots.taken == 0
+    assert service.runs == 0
+    assert orch.circuit("both").state == "half_open"
+    await assert_next_caller_closes(orch, service)
+
+
+async def test_a_probe_leaves_nothing_in_its_callers_context() -> None:
+    orch, _, _ = await about_to_probe(timeout=20)
+    before = dict(contextvars.copy_context())
+    assert await orch.dispatch("tool") == "fine"
+    assert orch.circuit("tool").state == "closed"
+    assert dict(contextvars.copy_context()) == before
 
 
 @pytest.mark.parametrize("behaviour", [succeed, fail])

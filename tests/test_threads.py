@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import json
 import os
 import queue
@@ -384,6 +385,38 @@ async def test_the_late_error_of_a_function_that_was_given_up_is_not_kept() -> N
         await until(lambda: not alive)
     finally:
         gc.enable()
+
+
+@real_time
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_coroutine_that_nobody_takes_any_more_is_closed(late: bool) -> None:
+    registry = Registry()
+    begun, go_on = threading.Event(), threading.Event()
+    made: list[Any] = []
+
+    async def rest() -> str:
+        return "never"
+
+    @registry.tool
+    def read() -> Any:
+        begun.set()
+        go_on.wait(30)
+        made.append(rest())
+        return made[-1]
+
+    orch = ToolOrchestrator(registry)
+    async with anyio.create_task_group() as group:
+        group.start_soon(orch.dispatch, "read")
+        await until(begun.is_set)
+        slots = orch._fleet.entry(registry["read"]).slots
+        assert slots is not None
+        if not late:
+            go_on.set()
+            while slots.taken:
+                time.sleep(0.001)  # noqa: ASYNC251 (the loop is not to hear of it)
+        group.cancel_scope.cancel()
+    go_on.set()
+    await until(lambda: bool(made) and inspect.getcoroutinestate(made[0]) == "CORO_CLOSED")
 
 
 @real_time
