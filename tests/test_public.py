@@ -336,6 +336,15 @@ def test_a_tool_without_validation_imports_no_pydantic() -> None:
     assert not names & {"pydantic", "pydantic_core", "trio"}
 
 
+def test_text_that_cannot_tell_of_an_error_is_not_parsed() -> None:
+    names = imported_by(
+        "from orchestrator_async import Outcome, Verdict, any_error\n"
+        "for text in ('{\"output\": \"x\"}', 'The log says {\"error\": \"x\"}', '{', ''):\n"
+        "    assert any_error(Outcome(value=text)) is Verdict.SUCCESS\n"
+    )
+    assert "pydantic_core" not in names
+
+
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)
 def test_the_core_imports_no_loop(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
