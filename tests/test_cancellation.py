@@ -940,11 +940,12 @@ async def test_a_tool_that_blocks_past_its_callers_deadline_and_fails_gives_no_v
 
 
 @virtual_time
-async def test_a_tool_that_blocks_past_its_own_timeout_fails() -> None:
+@pytest.mark.parametrize("seconds", [10, 20])
+async def test_a_tool_that_blocks_up_to_its_own_timeout_fails(seconds: float) -> None:
     orch, service = bench(anyio.current_time, timeout=10)
 
     async def block() -> str:
-        block_the_loop(20)
+        block_the_loop(seconds)
         return "fine"
 
     service.behaviour = block

@@ -119,6 +119,8 @@ def test_signatures_are_those_that_were_promised() -> None:
         assert of["args"].default is of["call_id"].default is None
         assert inspect.iscoroutinefunction(getattr(ToolOrchestrator, method))
     of = inspect.signature(ToolOrchestrator.dispatch_all).parameters
+    assert of["calls"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert of["limit"].kind is keyword
     assert of["limit"].default == 16
     of = inspect.signature(Registry.tool).parameters
     for name in (
