@@ -4,15 +4,18 @@ The short path of ``dispatch`` comes to what the long one does.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
+from trio.testing import MockClock
 
 from orchestrator_async import ToolOrchestrator, exceptions_only
 
+from .clock import AutojumpEventLoop
 from .support import HandClock, Service, assert_adds_up, bench, fail, succeed, when_blocked
 
 Script = Callable[[ToolOrchestrator, Service, HandClock], Awaitable[list[str]]]
@@ -166,7 +169,7 @@ async def what_ends_within_its_timeout_is_on_time(
     return await giving(orch, service, "x", {"x": 1})
 
 
-@script({"invalid": 2, "calls": 1, "successes": 1, "total_failures": 0})
+@script({"invalid": 3, "calls": 1, "successes": 1, "total_failures": 0})
 async def arguments_that_do_not_fit_are_no_call(
     orch: Any, service: Any, clock: Any
 ) -> list[str]:
@@ -249,9 +252,32 @@ async def test_the_short_path_comes_to_what_the_long_one_does(name: str) -> None
     for observers in ([], [lambda event: None]):
         clock = HandClock()
         orch, service = bench(clock, observers=observers, **options)
+        # The first call of a tool takes the long path, whatever it is.
+        await orch.dispatch("tool", {"made_up": 1})
         said.append(await steps(orch, service, clock))
         stats.append(orch.get_fleet_stats()["tool"])
         assert stats[-1] == {**stats[-1], **figures}
         assert_adds_up(orch)
     assert said[0] == said[1]
     assert stats[0] == stats[1]
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+def test_a_refusal_by_the_next_loops_clock_tells_what_was_left(first: str) -> None:
+    orch, service = bench(anyio.current_time)
+    second = "trio" if first == "asyncio" else "asyncio"
+
+    async def open_it() -> None:
+        await failing(orch, service, 3)
+        await anyio.sleep(50)
+        assert json.loads(await orch.dispatch("tool"))["retry_after"] == 250
+
+    async def refused() -> None:
+        await anyio.sleep(100)
+        assert json.loads(await orch.dispatch("tool"))["retry_after"] == 250
+
+    for backend, main in ((first, open_it), (second, refused)):
+        options: dict[str, Any] = {"clock": MockClock(autojump_threshold=0)}
+        if backend == "asyncio":
+            options = {"loop_factory": AutojumpEventLoop}
+        anyio.run(main, backend=backend, backend_options=options)
