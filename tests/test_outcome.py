@@ -840,12 +840,14 @@ def test_an_outcome_says_nothing_that_it_was_not_told() -> None:
     outcome = Outcome()
     assert (outcome.value, outcome.error, outcome.context) == (None, None, None)
     assert outcome.duration == 0
+    assert "context" not in repr(outcome)
     with pytest.raises(TypeError):
         Outcome("x")  # type: ignore[call-arg]
 
 
 def test_outcomes_are_compared_without_a_look_at_their_values() -> None:
-    one, other = Outcome(value=Unbound()), Outcome(value=Unbound())
+    value = Unbound()
+    one, other = Outcome(value=value), Outcome(value=value)
     assert one == one
     assert one != other
     assert len({one, other}) == 2

@@ -178,6 +178,14 @@ async def arguments_that_do_not_fit_are_no_call(
     return [await orch.dispatch("tool", args) for args in wrong]
 
 
+@script({"invalid": 2, "calls": 1, "successes": 1, "failures": 0}, validate=False)
+async def arguments_that_only_binding_refuses_are_no_call(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    service.behaviour = succeed
+    return [await orch.dispatch("tool", args) for args in ({"made_up": 1}, {})]
+
+
 @script({"rejected": 2, "calls": 3, "total_failures": 3, "state": "open"})
 async def an_open_circuit_refuses(orch: Any, service: Any, clock: Any) -> list[str]:
     said = await failing(orch, service, 4)
