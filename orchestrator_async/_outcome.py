@@ -103,7 +103,7 @@ def judge_error(
             judge_error(each, tool_name=tool_name, ignore=ignore)
             for each in members_of(error)
         }
-        return Verdict.IGNORE if verdicts == {Verdict.IGNORE} else Verdict.FAILURE
+        return Verdict.FAILURE if Verdict.FAILURE in verdicts else Verdict.IGNORE
     return Verdict.IGNORE if blames_arguments(error, tool_name) else Verdict.FAILURE
 
 
@@ -161,11 +161,9 @@ def _read_object(text: str) -> Mapping[str, Any] | None:
     except (ValueError, TypeError):
         # The standard library's parser also takes lone surrogates, and others do
         # write them. Text that holds some itself is a type error. Neither parser takes
-        # a number of thousands of digits for one; as a float it is one.
-        try:
-            value = json.loads(text, parse_int=float)
-        except (ValueError, RecursionError):
-            return None
+        # a number of thousands of digits for one; as a float it is one. What this parser
+        # does not take either, and raises for, tells of nothing.
+        value = json.loads(text, parse_int=float)
     return value if isinstance(value, dict) else None
 
 
@@ -302,7 +300,9 @@ def _as_json(value: Any) -> str:
         if "surrogates" not in str(error):
             raise
     default = functools.partial(to_jsonable_python, **options)
-    return json.dumps(value, default=default, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(value, default=default)
+    # Read once more, as there is no other way to have this writer put NaN as text.
+    return json.dumps(json.loads(text, parse_constant=str), separators=(",", ":"))
 
 
 def _prepared(value: Any) -> Any:
@@ -325,8 +325,10 @@ def _fallback(value: Any) -> Any:
 
 def _reason(error: BaseException) -> str:
     try:
-        said = str(error).partition("\n")[0]
-    except Exception:
+        said = str.__str__(str(error)).partition("\n")[0]
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
         return "it raises when it is read"
     if "ircular" in said:
         return "it holds itself"

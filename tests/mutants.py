@@ -49,8 +49,9 @@ LEAST: Final = 0.95
 TESTS: Final = {
     "breaker": "breaker",
     "circuit": "circuit probe events misuse",
-    "outcome": "outcome fuzz text",
-    "orchestrator": "dispatch dispatch_all public policy registry cancellation misuse events",
+    "outcome": "outcome public",
+    "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
+    "dispatch cancellation",
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -940,11 +940,12 @@ async def test_a_tool_that_blocks_past_its_callers_deadline_and_fails_gives_no_v
 
 
 @virtual_time
-async def test_a_tool_that_blocks_past_its_own_timeout_fails() -> None:
+@pytest.mark.parametrize("seconds", [10, 20])
+async def test_a_tool_that_blocks_up_to_its_own_timeout_fails(seconds: float) -> None:
     orch, service = bench(anyio.current_time, timeout=10)
 
     async def block() -> str:
-        block_the_loop(20)
+        block_the_loop(seconds)
         return "fine"
 
     service.behaviour = block
@@ -953,6 +954,26 @@ async def test_a_tool_that_blocks_past_its_own_timeout_fails() -> None:
     assert (result.value, result.verdict) == ("fine", Verdict.FAILURE)
     assert await orch.dispatch("tool") == "fine"
     assert orch.get_fleet_stats()["tool"]["timeouts"] == 2
+
+
+@virtual_time
+@pytest.mark.parametrize("answer", ["dispatch", "run"])
+async def test_a_value_that_is_slow_to_turn_out_no_text_was_on_time(answer: str) -> None:
+    orch, service = bench(anyio.current_time, timeout=10)
+
+    def slow() -> Iterator[int]:
+        block_the_loop(20)
+        raise ValueError("no more")
+        yield 1
+
+    async def give() -> Any:
+        return slow()
+
+    assert await orch.dispatch("tool") == "fine"
+    service.behaviour = give
+    await ask(orch, answer)
+    figures = orch.get_fleet_stats()["tool"]
+    assert (figures["total_failures"], figures["timeouts"]) == (1, 0)
 
 
 # Control flow

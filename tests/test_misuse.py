@@ -499,3 +499,16 @@ async def test_figures_tell_the_calls_that_go_on_whoever_ends_first() -> None:
         assert await seen() == (1, 1)
         ends[3].set()
         assert await seen() == (0, 0)
+
+
+def test_figures_can_be_had_where_the_loop_that_told_the_time_is_gone() -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def tool() -> str:
+        return "done"
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    assert orch.stats("tool").oldest_in_flight == 0
+    assert anyio.run(orch.dispatch, "tool") == "done"
+    assert orch.stats("tool").successes == orch.get_fleet_stats()["tool"]["calls"] == 1

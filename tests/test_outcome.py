@@ -135,6 +135,10 @@ class ComputedAlias(pydantic.BaseModel):
         return self.code
 
 
+class Extra(pydantic.BaseModel, extra="allow"):
+    output: str = "x"
+
+
 SUCCESSES: list[Any] = [
     None,
     "",
@@ -172,6 +176,7 @@ SUCCESSES: list[Any] = [
     Computed(),
     Aliased(),
     ComputedAlias(),
+    Extra(more="boom"),  # type: ignore[call-arg]
     Data(),
     Data(error=[]),
     types.MappingProxyType({"error": None}),
@@ -197,6 +202,7 @@ FAILURES: list[Any] = [
     Computed(code=500),
     Aliased(failure="boom"),
     ComputedAlias(code=500),
+    Extra(error="boom"),  # type: ignore[call-arg]
     Data(error="boom"),
     types.MappingProxyType({"error": "boom"}),
     collections.OrderedDict(error="boom"),
@@ -227,6 +233,46 @@ async def test_an_error_at_the_top_is_a_failure(value: Any) -> None:
     assert any_error(Outcome(value=value)) is Verdict.FAILURE
     assert await giving.orch.call("give") is value
     assert giving.orch.stats("give").total_failures == 3
+
+
+REFUSED: dict[str, Any] = {"error": "down", "tool_name": "inner"}
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict"),
+    [
+        ({"circuit_breaker": True}, Verdict.IGNORE),
+        ({"limit": "threads", "retry_after": 1}, Verdict.IGNORE),
+        ({"limit": "threads", "retry_after": None}, Verdict.IGNORE),
+        ({}, Verdict.FAILURE),
+        ({"circuit_breaker": False}, Verdict.FAILURE),
+        ({"circuit_breaker": 2}, Verdict.FAILURE),
+        ({"circuit_breaker": "open"}, Verdict.FAILURE),
+        ({"limit": "threads"}, Verdict.FAILURE),
+        ({"limit": 4, "retry_after": 1}, Verdict.FAILURE),
+        ({"retry_after": 1}, Verdict.FAILURE),
+        ({"tool_name": None, "circuit_breaker": True}, Verdict.FAILURE),
+        ({"tool_name": 3, "limit": "threads", "retry_after": 1}, Verdict.FAILURE),
+    ],
+)
+async def test_an_error_that_looks_like_an_inner_refusal_and_no_other_gives_no_verdict(
+    more: dict[str, Any], verdict: Verdict
+) -> None:
+    value = {**REFUSED, **more}
+    for form in (value, json.dumps(value), types.MappingProxyType(value)):
+        result = await Giving().gives(form)
+        assert (result.verdict, result.ok) == (verdict, False)
+        assert any_error(Outcome(value=form)) is verdict
+
+
+def test_only_a_mapping_can_be_an_inner_refusal() -> None:
+    @dataclasses.dataclass
+    class Refused:
+        error: str = "down"
+        tool_name: str = "inner"
+        circuit_breaker: bool = True
+
+    assert any_error(Outcome(value=Refused())) is Verdict.FAILURE
 
 
 @pytest.mark.parametrize(
@@ -360,6 +406,7 @@ async def test_no_class_is_kept_alive_by_what_was_found_of_it() -> None:
 async def test_an_error_without_truth_is_an_error() -> None:
     giving = Giving()
     assert (await giving.gives({"error": Truthless()})).verdict is Verdict.FAILURE
+    assert any_error(Outcome(value={"error": Truthless()})) is Verdict.FAILURE
 
 
 # What cannot be made JSON
@@ -495,6 +542,76 @@ async def test_what_cannot_be_made_json_is_a_failure_that_names_tool_and_type(
         value.close()
 
 
+class Saying(Exception):
+    """
+    What says something of its own, when it is asked.
+    """
+
+    def __init__(self, say: Callable[[], str]) -> None:
+        self._say = say
+
+    def __str__(self) -> str:
+        return self._say()
+
+
+class Uncut(str):
+    """
+    A text that leaves when it is taken apart.
+    """
+
+    __slots__ = ()
+
+    def partition(self, sep: str, /) -> Any:
+        sys.exit("not to be cut")
+
+
+def stopped_by(error: BaseException) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+def bad_read() -> str:
+    raise RuntimeError("no text")
+
+
+REASONS: dict[str, tuple[Callable[[], Any], str]] = {
+    "an object": (object, "no JSON for object"),
+    "within": (lambda: {"f": [len]}, "no JSON for builtin_function_or_method"),
+    "a ring": (circular_list, "it holds itself"),
+    "a ring of dicts": (circular_dict, "it holds itself"),
+    "two lines": (lambda: stopped_by(ValueError("no\nmore")), "no"),
+    "prefixed": (lambda: stopped_by(ValueError("in line 3: no")), "no"),
+    "of a serializer": (Leaky, "cannot show it"),
+    "as long as may be": (lambda: stopped_by(ValueError("x" * 200)), "x" * 200),
+    "longer": (lambda: stopped_by(ValueError("x" * 201)), "x" * 200),
+    "uncut": (lambda: stopped_by(Saying(lambda: Uncut("no"))), "no"),
+    "raises": (lambda: stopped_by(Saying(bad_read)), "it raises when it is read"),
+    "leaves": (lambda: stopped_by(Saying(sys.exit)), "it raises when it is read"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REASONS.values(), ids=list(REASONS))
+async def test_it_is_said_why_a_value_cannot_be_made_json(make: Any, reason: str) -> None:
+    giving = Giving()
+    giving.value = make()
+    result = await giving.orch.run("give")
+    assert result.verdict is Verdict.FAILURE
+    assert f"cannot be made JSON ({reason}). It did run." in read(result.content)["error"]
+
+
+async def test_an_interrupt_in_what_a_value_raised_goes_up() -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    giving = Giving()
+    for method in (giving.orch.dispatch, giving.orch.run):
+        giving.value = stopped_by(Saying(interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            await method("give")
+    stats = giving.orch.stats("give")
+    assert (stats.in_flight, stats.total_failures, stats.state) == (0, 0, "closed")
+
+
 @real_time
 async def test_a_value_out_of_a_thread_that_cannot_be_looked_at_is_named() -> None:
     registry = Registry()
@@ -539,6 +656,11 @@ class Number(enum.IntEnum):
     ONE = 1
 
 
+class Place(os.PathLike[str]):
+    def __fspath__(self) -> str:
+        return "/x/y"
+
+
 NOON = datetime.datetime(2024, 2, 29, 12, tzinfo=datetime.UTC)
 
 
@@ -577,6 +699,9 @@ SHOWN: list[tuple[Any, Any]] = [
     (types.MappingProxyType({"a": 1}), {"a": 1}),
     ({"m": types.MappingProxyType({"a": 1})}, {"m": {"a": 1}}),
     (collections.deque([1]), [1]),
+    (collections.UserList([1, "x"]), [1, "x"]),
+    ({"a": 1}.keys(), ["a"]),
+    ({"place": Place()}, {"place": "/x/y"}),
     ({"æ": "€🙂"}, {"æ": "€🙂"}),
 ]
 
@@ -629,6 +754,18 @@ async def test_lone_surrogates_do_not_take_the_rest_away(value: Any) -> None:
     assert result.ok
     read(result.content)
     result.content.encode()
+
+
+async def test_numbers_that_are_none_are_text_beside_lone_surrogates_too() -> None:
+    value = {
+        "x": "\ud800",
+        "y": [float("nan"), 1.5],
+        "z": {"inf": -float("inf")},
+        "n": None,
+    }
+    said = (await Giving().gives(value)).content
+    assert read(said) == {**value, "y": ["NaN", 1.5], "z": {"inf": "-Infinity"}}
+    assert " " not in said
 
 
 json_like = st.recursive(
@@ -697,6 +834,23 @@ async def test_a_judge_without_an_opinion_leaves_it_to_the_table() -> None:
     assert (await giving.gives({"error": "boom"})).verdict is Verdict.FAILURE
     assert (await giving.raises(RuntimeError())).verdict is Verdict.FAILURE
     assert (await giving.raises(InvalidArgumentsError("x"))).verdict is Verdict.IGNORE
+
+
+def test_an_outcome_says_nothing_that_it_was_not_told() -> None:
+    outcome = Outcome()
+    assert (outcome.value, outcome.error, outcome.context) == (None, None, None)
+    assert outcome.duration == 0
+    assert "context" not in repr(outcome)
+    with pytest.raises(TypeError):
+        Outcome("x")  # type: ignore[call-arg]
+
+
+def test_outcomes_are_compared_without_a_look_at_their_values() -> None:
+    value = Unbound()
+    one, other = Outcome(value=value), Outcome(value=value)
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
 
 
 async def test_a_judge_sees_the_outcome_and_the_context() -> None:
@@ -837,6 +991,29 @@ async def test_what_is_raised_is_a_failure(error: BaseException) -> None:
     assert said["error_type"] == type(result.error).__name__
     assert said["tool_name"] == "give"
     assert said["execution_time"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("errors", "verdict"),
+    [
+        ([KeyError("a")], Verdict.IGNORE),
+        ([InvalidArgumentsError("a"), KeyError("b")], Verdict.IGNORE),
+        ([ExceptionGroup("inner", [KeyError("a")]), KeyError("b")], Verdict.IGNORE),
+        ([KeyError("a"), ValueError("b")], Verdict.FAILURE),
+        ([ValueError("a"), KeyError("b")], Verdict.FAILURE),
+        ([ExceptionGroup("inner", [ValueError("a")]), KeyError("b")], Verdict.FAILURE),
+    ],
+)
+async def test_a_group_gives_no_verdict_if_nothing_in_it_does(
+    errors: list[Exception], verdict: Verdict
+) -> None:
+    giving = Giving(policy=ToolPolicy(ignore=(KeyError,)))
+    assert (await giving.raises(ExceptionGroup("several", errors))).verdict is verdict
+
+
+async def test_letters_of_any_language_reach_the_model_as_they_are() -> None:
+    result = await Giving().raises(RuntimeError("der Bär 🐻 schläft"))
+    assert "der Bär 🐻 schläft" in result.content
 
 
 async def test_call_raises_the_tools_own_exception() -> None:

@@ -119,6 +119,8 @@ def test_signatures_are_those_that_were_promised() -> None:
         assert of["args"].default is of["call_id"].default is None
         assert inspect.iscoroutinefunction(getattr(ToolOrchestrator, method))
     of = inspect.signature(ToolOrchestrator.dispatch_all).parameters
+    assert of["calls"].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert of["limit"].kind is keyword
     assert of["limit"].default == 16
     of = inspect.signature(Registry.tool).parameters
     for name in (
@@ -334,6 +336,15 @@ def test_a_tool_without_validation_imports_no_pydantic() -> None:
         "assert 'unknown' in anyio.run(orch.dispatch, 'tol', {'x': 1})\n"
     )
     assert not names & {"pydantic", "pydantic_core", "trio"}
+
+
+def test_text_that_cannot_tell_of_an_error_is_not_parsed() -> None:
+    names = imported_by(
+        "from orchestrator_async import Outcome, Verdict, any_error\n"
+        "for text in ('{\"output\": \"x\"}', 'The log says {\"error\": \"x\"}', '{', ''):\n"
+        "    assert any_error(Outcome(value=text)) is Verdict.SUCCESS\n"
+    )
+    assert "pydantic_core" not in names
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda path: path.stem)

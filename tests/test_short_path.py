@@ -1,0 +1,291 @@
+"""
+The short path of ``dispatch`` comes to what the long one does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from orchestrator_async import ToolOrchestrator, exceptions_only
+
+from .clock import AutojumpEventLoop
+from .support import HandClock, Service, assert_adds_up, bench, fail, succeed, when_blocked
+
+Script = Callable[[ToolOrchestrator, Service, HandClock], Awaitable[list[str]]]
+
+SCRIPTS: dict[str, tuple[Script, dict[str, Any], dict[str, Any]]] = {}
+
+
+def script(
+    figures: dict[str, Any], **options: Any
+) -> Callable[[Callable[..., Awaitable[list[str]]]], None]:
+    """
+    Note what is done with a tool of these options, and what its figures are after that.
+    """
+
+    def note(steps: Callable[..., Awaitable[list[str]]]) -> None:
+        SCRIPTS[steps.__name__.replace("_", " ")] = (steps, figures, options)
+
+    return note
+
+
+async def giving(orch: ToolOrchestrator, service: Service, *values: Any) -> list[str]:
+    """
+    What the model reads of these values, one after another.
+    """
+    said = []
+    for value in values:
+
+        async def give(value: Any = value) -> Any:
+            return value
+
+        service.behaviour = give
+        said.append(await orch.dispatch("tool"))
+    return said
+
+
+async def taking(
+    orch: ToolOrchestrator, service: Service, clock: HandClock, *seconds: float
+) -> list[str]:
+    """
+    Calls that take so long by a clock turned by hand.
+    """
+
+    async def take() -> str:
+        clock.turn(next(waiting))
+        return "fine"
+
+    service.behaviour, waiting = take, iter(seconds)
+    return [await orch.dispatch("tool") for _ in seconds]
+
+
+async def failing(orch: ToolOrchestrator, service: Service, times: int) -> list[str]:
+    service.behaviour = fail
+    return [await orch.dispatch("tool") for _ in range(times)]
+
+
+class Overlapping:
+    """
+    Calls that are begun and ended one by one, in any order.
+    """
+
+    def __init__(self, orch: ToolOrchestrator, service: Service, tasks: Any) -> None:
+        self._orch, self._tasks = orch, tasks
+        self._gates: list[anyio.Event] = []
+        self.said: list[str] = []
+        service.behaviour = self._wait
+
+    async def _wait(self) -> str:
+        gate = anyio.Event()
+        self._gates.append(gate)
+        await gate.wait()
+        return "fine"
+
+    async def _ask(self, by: str) -> None:
+        got = await getattr(self._orch, by)("tool")
+        self.said.append(got if by == "dispatch" else got.content)
+
+    async def begin(self, by: str = "dispatch") -> None:
+        self._tasks.start_soon(self._ask, by)
+        await when_blocked()
+
+    async def end(self, number: int) -> None:
+        self._gates[number].set()
+        await when_blocked()
+
+    def seen(self) -> tuple[int, float]:
+        stats = self._orch.stats("tool")
+        return stats.in_flight, stats.oldest_in_flight
+
+
+@script({"successes": 3, "avg_time": 1.5, "calls": 3, "late": 0, "state": "closed"})
+async def times_are_added_up(orch: Any, service: Any, clock: Any) -> list[str]:
+    return await taking(orch, service, clock, 0.5, 4, 0)
+
+
+@script({"successes": 2, "avg_time": 0.75, "state": "closed"})
+async def a_clock_that_goes_back_takes_nothing_off(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await taking(orch, service, clock, -0.5, 1.5)
+
+
+@script({"successes": 2, "avg_time": 0.0, "state": "closed"})
+async def a_clock_that_tells_no_time_adds_none(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await taking(orch, service, clock, math.nan, 1)
+
+
+@script({"successes": 4, "failures": 2, "total_failures": 4, "state": "closed"})
+async def a_success_ends_a_row_of_failures(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    said = await giving(orch, service, "a", "b")
+    said += await failing(orch, service, 2)
+    said += await giving(orch, service, "c", {"c": 1})
+    return said + await failing(orch, service, 2)
+
+
+@script({"successes": 5, "failures": 0, "total_failures": 0})
+async def what_tells_of_no_error_is_a_success(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, "x", '{"error": ""}', {"x": 1}, {"error": None}, 3)
+
+
+@script({"successes": 1, "failures": 2, "total_failures": 2})
+async def an_error_in_a_value_is_a_failure(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, "x", {"error": "boom"}, '{"error": "boom"}')
+
+
+@script({"successes": 3, "failures": 0, "total_failures": 0}, judge=exceptions_only)
+async def where_no_value_is_looked_at_an_error_in_one_is_none(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, "x", {"error": "boom"}, '{"error": "boom"}')
+
+
+@script({"successes": 0, "failures": 2, "total_failures": 2})
+async def what_cannot_be_made_text_is_a_failure(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, object(), [len])
+
+
+@script({"successes": 2, "total_failures": 0, "timeouts": 0, "failures": 0}, timeout=10)
+async def what_ends_within_its_timeout_is_on_time(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, "x", {"x": 1})
+
+
+@script({"invalid": 3, "calls": 1, "successes": 1, "total_failures": 0})
+async def arguments_that_do_not_fit_are_no_call(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    service.behaviour = succeed
+    wrong: list[Any] = [{"made_up": 1}, "no JSON", {}]
+    return [await orch.dispatch("tool", args) for args in wrong]
+
+
+@script({"invalid": 2, "calls": 1, "successes": 1, "failures": 0}, validate=False)
+async def arguments_that_only_binding_refuses_are_no_call(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    service.behaviour = succeed
+    return [await orch.dispatch("tool", args) for args in ({"made_up": 1}, {})]
+
+
+@script({"rejected": 2, "calls": 3, "total_failures": 3, "state": "open"})
+async def an_open_circuit_refuses(orch: Any, service: Any, clock: Any) -> list[str]:
+    said = await failing(orch, service, 4)
+    clock.turn(100.5)
+    return said + await failing(orch, service, 1)
+
+
+@script({"rejected": 1, "calls": 4, "failures": 0, "state": "closed"})
+async def a_circuit_that_was_open_long_enough_is_tried(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    said = await failing(orch, service, 4)
+    clock.turn(300)
+    return said + await giving(orch, service, "x")
+
+
+@script({"rejected": 2, "calls": 1, "state": "isolated"})
+async def an_isolated_circuit_refuses(orch: Any, service: Any, clock: Any) -> list[str]:
+    said = await giving(orch, service, "x")
+    with orch.circuit("tool").isolate():
+        said += await giving(orch, service, "x", "x")
+    orch.circuit("tool").isolate()
+    return said
+
+
+@script({"late": 2, "successes": 2, "total_failures": 3, "state": "open", "failures": 3})
+async def a_success_that_the_circuit_has_left_behind_is_late(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    async with anyio.create_task_group() as tasks:
+        calls = Overlapping(orch, service, tasks)
+        await calls.begin()
+        await calls.begin()
+        said = await failing(orch, service, 3)
+        await calls.end(1)
+        await calls.end(0)
+    return said + calls.said
+
+
+@script({"successes": 5, "in_flight": 0, "oldest_in_flight": 0, "avg_time": 17})
+async def calls_that_overlap_are_told_apart(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    async with anyio.create_task_group() as tasks:
+        calls = Overlapping(orch, service, tasks)
+        await calls.begin()
+        clock.turn(10)
+        await calls.begin("run")
+        assert calls.seen() == (2, 10)
+        await calls.end(0)
+        clock.turn(5)
+        assert calls.seen() == (1, 5)
+        await calls.begin()
+        clock.turn(20)
+        await calls.begin()
+        assert calls.seen() == (3, 25)
+        await calls.end(2)
+        assert calls.seen() == (2, 25)
+        await calls.begin("run")
+        await calls.end(1)
+        clock.turn(15)
+        assert calls.seen() == (2, 15)
+        await calls.end(4)
+        await calls.end(3)
+    return calls.said
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_the_short_path_comes_to_what_the_long_one_does(name: str) -> None:
+    steps, figures, options = SCRIPTS[name]
+    said, stats = [], []
+    for observers in ([], [lambda event: None]):
+        clock = HandClock()
+        orch, service = bench(clock, observers=observers, **options)
+        # The first call of a tool takes the long path, whatever it is.
+        await orch.dispatch("tool", {"made_up": 1})
+        said.append(await steps(orch, service, clock))
+        stats.append(orch.get_fleet_stats()["tool"])
+        assert stats[-1] == {**stats[-1], **figures}
+        assert_adds_up(orch)
+    assert said[0] == said[1]
+    assert stats[0] == stats[1]
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+def test_a_refusal_by_the_next_loops_clock_tells_what_was_left(first: str) -> None:
+    orch, service = bench(anyio.current_time)
+    second = "trio" if first == "asyncio" else "asyncio"
+
+    async def open_it() -> None:
+        await failing(orch, service, 3)
+        await anyio.sleep(50)
+        assert json.loads(await orch.dispatch("tool"))["retry_after"] == 250
+
+    async def refused() -> None:
+        await anyio.sleep(100)
+        assert json.loads(await orch.dispatch("tool"))["retry_after"] == 250
+
+    for backend, main in ((first, open_it), (second, refused)):
+        options: dict[str, Any] = {"clock": MockClock(autojump_threshold=0)}
+        if backend == "asyncio":
+            options = {"loop_factory": AutojumpEventLoop}
+        anyio.run(main, backend=backend, backend_options=options)
