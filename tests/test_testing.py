@@ -961,3 +961,16 @@ async def test_the_fixtures_belong_together(
 
     other = Registry()
     assert make_orchestrator(other, clock=FakeClock(3)).registry is other
+
+
+async def test_a_name_that_is_unknown_leaves_every_circuit_untouched() -> None:
+    registry, recorder = Registry(), Recorder()
+
+    @registry.tool
+    async def search() -> str:
+        return "found"
+
+    orch = ToolOrchestrator(registry, observers=[recorder])
+    with pytest.raises(UnknownToolError), forced_open("search", "serach", orch=orch):
+        raise AssertionError("the block is not begun")
+    assert recorder.changes == []
