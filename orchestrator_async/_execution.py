@@ -288,9 +288,11 @@ class Execution:
         Give the permit back with the verdict, and count; what the circuit was told.
         """
         entry = flight.entry
-        why = ""
+        why, verdict = "", end.verdict
         try:
+            end.verdict = Verdict.IGNORE  # should its error interrupt whoever reads it
             why = self._endings.why(end)
+            end.verdict = verdict
             end.late = self._vote(flight, end, why, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from orchestrator_async import Outcome, Registry, ToolOrchestrator, Verdict
+from orchestrator_async import (
+    InvalidResultError,
+    Outcome,
+    Registry,
+    ToolOrchestrator,
+    Verdict,
+)
 
 from .fuzz import misjudged
 from .support import assert_adds_up
@@ -117,6 +123,49 @@ async def test_twenty_megabytes_as_arguments_have_an_answer(fits: bool) -> None:
     await trip.check({"city": huge} if fits else {"stops": huge})
     # A mapping has no limit, and what is not checked is taken as it comes.
     assert len(trip.seen) == (2 if fits else 1)
+
+
+def failed(value: Any) -> bool:
+    """
+    By a plain parser, and what is true in Python.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(value, dict) and bool(value.get("error"))
+
+
+ERRORS = st.dictionaries(st.sampled_from(["error", "Error", "output"]), VALUES)
+
+
+@settings(max_examples=300)
+@given(value=st.text() | VALUES | ERRORS | ERRORS.map(str) | st.binary())
+@example(value='{"error": "\\ud800"}')
+@example(value='{"error": 1, "error": null}')
+@example(value='{"error": null, "\\u0065rror": 1}')
+@example(value='{"error": NaN}')
+@example(value='{"error": ' * 100_000)
+@example(value='{"error": "\ud800"}')
+@example(value={"error": float("nan")})
+async def test_anything_as_a_result_has_an_answer_and_its_verdict(value: Any) -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def give() -> Any:
+        return value
+
+    orch = ToolOrchestrator(registry)
+    result = await orch.run("give")
+    assert isinstance(result.content, str)
+    assert isinstance(await orch.dispatch("give"), str)
+    if result.error is None:
+        assert result.verdict == ("failure" if failed(value) else "success")
+    else:
+        assert type(result.error) is InvalidResultError
+        assert json.loads(result.content)["error_type"] == "InvalidResultError"
+    assert_adds_up(orch)
 
 
 async def test_twenty_megabytes_as_a_result_have_a_verdict() -> None:

@@ -81,6 +81,8 @@ async def test_an_interrupt_while_an_error_is_read_goes_up_and_the_permit_goes_b
     with pytest.raises(KeyboardInterrupt):
         await orch.dispatch("tool")
     assert_adds_up(orch)
+    # No verdict was given, and so none is counted.
+    assert orch.stats("tool").ignored == 1
     assert orch.circuit("tool").state == ("half_open" if probing else "closed")
     service.behaviour = succeed
     assert await orch.dispatch("tool") == "fine"
