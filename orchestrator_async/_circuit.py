@@ -165,8 +165,8 @@ class Circuit:
             self._announce(transition)
         except BaseException:
             # An observer was interrupted, and the caller never gets its permit.
-            if isinstance(permit, Permit):
-                self.breaker.ignored(permit, now)
+            assert isinstance(permit, Permit)  # nothing else is told of
+            self.breaker.ignored(permit, now)
             raise
         return permit
 

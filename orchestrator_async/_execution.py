@@ -288,11 +288,10 @@ class Execution:
         Give the permit back with the verdict, and count; what the circuit was told.
         """
         entry = flight.entry
-        why, verdict = "", end.verdict
+        why, read = "", False
         try:
-            end.verdict = Verdict.IGNORE  # should its error interrupt whoever reads it
             why = self._endings.why(end)
-            end.verdict = verdict
+            read = True
             end.late = self._vote(flight, end, why, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
@@ -300,6 +299,8 @@ class Execution:
             why = self._endings.why(end)
         except BaseException:
             # Interrupted within foreign code: a cleaner, an exception's text, an observer.
+            if not read:
+                end.verdict = Verdict.IGNORE  # it was not given
             if not flight.nested:
                 entry.circuit.ignored(flight.permit, now)
             raise

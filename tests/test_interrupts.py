@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import anyio
@@ -15,9 +16,11 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from orchestrator_async import (
+    BreakerPolicy,
     InvalidArgumentsError,
     Registry,
     ToolOrchestrator,
+    ToolPolicy,
     Verdict,
 )
 
@@ -32,6 +35,7 @@ from .support import (
 from .test_turn import asyncio_only
 
 RESET = 300
+AT_ONCE = ToolPolicy(breaker=BreakerPolicy(failure_threshold=1))
 
 
 class Interrupts(Exception):
@@ -227,3 +231,101 @@ async def test_a_call_that_no_loop_runs_claims_no_probe_and_keeps_no_thread(
     assert orch.stats("tool").in_flight == 0
     well = True
     assert await orch.dispatch("tool") == "fine"
+
+
+@types.coroutine
+def pause() -> Generator[None, None, None]:
+    yield
+
+
+async def test_a_probe_that_ends_where_no_loop_runs_closes_the_circuit_all_the_same() -> (
+    None
+):
+    clock = HandClock()
+    orch, service = bench(clock)
+    await trip(orch, service)
+    clock.turn(RESET)
+
+    async def pauses() -> str:
+        await pause()
+        return "fine"
+
+    service.behaviour = pauses
+    probe = orch.run("tool")
+    probe.send(None)
+    assert orch.circuit("tool").state == "half_open"
+    results: list[Any] = []
+
+    def by_hand() -> None:
+        try:
+            probe.send(None)
+        except StopIteration as ended:
+            results.append(ended.value.content)
+
+    await anyio.to_thread.run_sync(by_hand)
+    assert results == ["fine"]
+    assert orch.circuit("tool").state == "closed"
+    assert_adds_up(orch)
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+async def test_a_dispatch_that_is_closed_while_its_tool_waits_gives_everything_back(
+    timeout: float | None,
+) -> None:
+    orch, service = bench(HandClock(), timeout=timeout)
+    await orch.dispatch("tool")
+    service.behaviour = anyio.sleep_forever
+    dispatch = orch.dispatch("tool")
+    dispatch.send(None)
+    assert orch.stats("tool").in_flight == 1
+    dispatch.close()
+    stats = orch.stats("tool")
+    assert (stats.in_flight, stats.total_failures, stats.failures) == (0, 0, 0)
+    assert_adds_up(orch)
+
+
+class Refusing(dict[str, Any]):
+    """
+    A value that interrupts whoever asks it for its error.
+    """
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise KeyboardInterrupt
+
+
+def interrupted() -> Iterator[int]:
+    """
+    A value that interrupts whoever looks for its end.
+    """
+    yield 1
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("make", [Refusing, interrupted])
+@pytest.mark.parametrize("method", ["run", "dispatch"])
+async def test_an_interrupt_while_a_value_is_read_goes_up_and_gives_no_verdict(
+    make: Callable[[], Any], method: str
+) -> None:
+    orch, service = bench(HandClock())
+
+    async def give() -> Any:
+        return make()
+
+    await orch.dispatch("tool")
+    service.behaviour = give
+    with pytest.raises(KeyboardInterrupt):
+        await getattr(orch, method)("tool")
+    assert orch.stats("tool").ignored == 1
+    assert_adds_up(orch)
+
+
+async def test_the_circuit_is_told_what_a_returned_error_said() -> None:
+    orch, service = bench(HandClock(), policy=AT_ONCE)
+
+    async def give() -> Any:
+        return {"error": "no such city"}
+
+    service.behaviour = give
+    await orch.dispatch("tool")
+    said = orch.circuit("tool").last_error
+    assert said == 'it returned an error: {"error":"no such city"}'

@@ -32,8 +32,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_async import (
+    CircuitOpenError,
     CircuitState,
     InvalidArgumentsError,
+    InvalidResultError,
     OrchestratorError,
     Outcome,
     Registry,
@@ -905,6 +907,21 @@ async def test_a_judge_that_raises_has_no_opinion_and_is_logged(
     assert "give" in loud[0].getMessage()
     assert "judge" in loud[0].getMessage()
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("judge", [any_error, exceptions_only])
+def test_the_ready_made_judges_tell_what_was_raised_as_the_table_does(judge: Any) -> None:
+    inner = CircuitOpenError(
+        tool_name="x", circuit="x", state="open", retry_after=1.0, failures=3
+    )
+    assert judge(Outcome(error=ConnectionError())) is Verdict.FAILURE
+    assert judge(Outcome(error=inner)) is Verdict.IGNORE
+
+
+async def test_bytes_that_are_no_text_beside_what_is_no_json_are_no_result() -> None:
+    result = await Giving().gives({"a": b"\xff", "b": object()})
+    assert type(result.error) is InvalidResultError
+    assert "no JSON for object" in str(result.error)
 
 
 async def test_an_interrupt_in_a_judge_goes_up_and_the_permit_goes_back() -> None:
