@@ -167,5 +167,6 @@ async def _stray_cancellation() -> BaseException:
             await anyio.lowlevel.checkpoint()
         except cancelled as error:
             return error
-    # A checkpoint in a cancelled scope always raises; this tells the type checker so.
-    raise AssertionError("a cancelled scope has not cancelled")  # pragma: no cover
+    raise AssertionError(  # pragma: no cover - a checkpoint in a cancelled scope raises
+        "a cancelled scope has not cancelled"
+    )
