@@ -60,6 +60,8 @@ class WeatherProcess:
         )
         told = await _first_line(self._process)
         if "error" in told:
+            # It ends by itself. Killed meanwhile, asyncio may lose sight of it, and warn.
+            await self._process.wait()
             raise DemoError(
                 f"The weather server cannot listen on port {self.port}: {told['error']}. "
                 "Choose another one with --port, or leave that out for any free port."
