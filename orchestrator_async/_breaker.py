@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ._policy import BreakerSettings
+from ._window import CountWindow, TimeWindow
 
 
 class CircuitState(enum.StrEnum):
@@ -38,7 +40,8 @@ class Permit:
     token: who holds another one is not the probe.
 
     Attributes:
-        generation: The circuit's, when the call was admitted.
+        generation: The circuit's, when the call was admitted; -1 where it was admitted
+            only because the circuit is disabled: what comes of it is nobody's business.
         spent: Whether a probe has given it back.
     """
 
@@ -61,11 +64,37 @@ class Refusal(NamedTuple):
 class Transition(NamedTuple):
     """
     A change of state that has happened, for those who watch.
+
+    ``enforced`` is false where the circuit is disabled: it would have happened.
     """
 
     old: CircuitState
     new: CircuitState
     reason: str
+    enforced: bool = True
+
+
+class Saved(NamedTuple):
+    """
+    What another process needs to go on with a circuit.
+
+    Attributes:
+        is_open: Whether it was not closed.
+        rest: Seconds until it may be probed.
+        paused: Whether it had been asked for a pause.
+        reopenings: Probes in a row that have failed.
+        failures: Failures in a row.
+        disabled: Whether it was disabled by hand.
+        isolated: Whether it was isolated by hand.
+    """
+
+    is_open: bool
+    rest: float
+    paused: bool
+    reopenings: int
+    failures: int
+    disabled: bool
+    isolated: bool
 
 
 class Ruling(NamedTuple):
@@ -79,6 +108,7 @@ class Ruling(NamedTuple):
 
 _COUNTED: Final = Ruling(late=False, transition=None)
 _LATE: Final = Ruling(late=True, transition=None)
+_BYSTANDER: Final = Permit(-1)
 
 
 class Breaker:
@@ -87,40 +117,81 @@ class Breaker:
 
     Attributes:
         settings: Thresholds and times.
-        closed_permit: The permit of every call while the circuit lets all calls run
-            (closed or disabled, and not isolated), else ``None``. Admission on that
-            path is this one comparison.
-        failures: Failures in a row, now.
+        closed_permit: The permit of every call while the circuit is closed and not
+            isolated, else ``None``. Admission on that path is this one comparison.
+        counting: Whether a success of such a call changes anything: it ends a run of
+            failures, or goes into a window.
+        slow_above: Seconds from which on a call is slow.
         generation: Grows with every transition (rule C3).
+        length: For how many seconds it was opened.
         probe: The permit of the probe that is under way, or ``None``.
+        paused: Whether it is open because it was asked for a pause, and not down.
+        reason: Why it opened, where that is not failures in a row.
+        would_refuse: Calls that it would have refused, had it not been disabled.
+        draw: What tells the chance for ``jitter``, or ``None``.
     """
 
     __slots__ = (
         "_base",
+        "_disabled",
+        "_failures",
         "_forced",
         "_isolations",
         "_lease",
         "_lease_until",
+        "_pauses",
         "_reopen_at",
+        "_reopenings",
         "_seen",
+        "_successes",
+        "_windows",
         "closed_permit",
-        "failures",
+        "counting",
+        "draw",
         "generation",
+        "length",
+        "paused",
         "probe",
+        "reason",
         "settings",
+        "slow_above",
+        "would_refuse",
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
         self.settings: BreakerSettings = settings
-        self.failures: int = 0
+        self._failures = 0
         self.generation: int = 0
         self.closed_permit: Permit | None = Permit(0)
         self._base = CircuitState.CLOSED
         self._isolations = 0
         self._forced = 0  # those of the isolations that pass for failures
+        self._disabled = False
+        self.would_refuse: int = 0
         self.probe: Permit | None = None
+        self._successes = 0  # of probes in a row
         self._lease = self._lease_until = self._reopen_at = math.inf
+        self.length: float = 0.0
+        self._reopenings = self._pauses = 0  # in a row
+        self.paused: bool = False
+        self.reason: str = ""
         self._seen = math.nan
+        self.slow_above: float = settings.slow_duration
+        self.draw: Callable[[], float] | None = None
+        self._windows = _windows_of(settings, ())
+        self.counting: bool = bool(self._windows)
+
+    @property
+    def failures(self) -> int:
+        """
+        Failures in a row, now.
+        """
+        return self._failures
+
+    @failures.setter
+    def failures(self, number: int) -> None:
+        self._failures = number
+        self.counting = number > 0 or bool(self._windows)
 
     @property
     def state(self) -> CircuitState:
@@ -129,7 +200,7 @@ class Breaker:
         passes for failures is covered by one that does not.
         """
         if not self._isolations:
-            return self._base
+            return CircuitState.DISABLED if self._disabled else self._base
         return CircuitState.OPEN if self.is_forced_open else CircuitState.ISOLATED
 
     @property
@@ -153,15 +224,21 @@ class Breaker:
         if self._isolations:
             forced = self.is_forced_open
             return Refusal(self.state, self.settings.reset_timeout if forced else None)
-        if self.closed_permit is not None:
+        if self.closed_permit is not None or self._disabled:
             return None
+        return self._refusal(now, average)
+
+    def _refusal(self, now: float, average: float = 0.0) -> Refusal | None:
+        """
+        The same without what is done by hand.
+        """
         now = self._tick(now)
         if self._base is CircuitState.OPEN:
             rest = self._reopen_at - now
             if rest <= 0:
                 return None
             # What comes first remains where no clock has told the time, and rest is nan.
-            return Refusal(CircuitState.OPEN, min(self.settings.reset_timeout, rest))
+            return Refusal(CircuitState.OPEN, min(self.length, rest))
         if self.probe is None:
             return None
         rest = self._lease_until - now
@@ -175,12 +252,25 @@ class Breaker:
         Seconds for which an open circuit refuses, or 0 where ``refusal`` has to say:
         its most frequent answer, for a fraction of the price.
         """
-        if self._base is not CircuitState.OPEN or self._isolations:
+        if self._base is not CircuitState.OPEN or self._isolations or self._disabled:
             return 0.0
         if not self._seen <= now < self._reopen_at:
             return 0.0
         self._seen = now
         return self._reopen_at - now
+
+    def available_in(self, now: float) -> float | None:
+        """
+        Seconds after which time alone lets a call in: 0 if one may run now, ``None`` if
+        time will not do.
+        """
+        if self._isolations:
+            return None
+        if self.refusal(now) is None:
+            return 0.0
+        until = self._reopen_at if self._base is CircuitState.OPEN else self._lease_until
+        rest = until - self._seen
+        return rest if rest < math.inf else None  # no clock has told the time
 
     def admit(
         self, now: float, lease: float, average: float = 0.0
@@ -198,6 +288,9 @@ class Breaker:
             return refusal, None
         if self.closed_permit is not None:
             return self.closed_permit, None
+        if self._disabled and self._refusal(now) is not None:
+            self.would_refuse += 1
+            return _BYSTANDER, None
         transition = None
         if self._base is CircuitState.OPEN:
             transition = self._move(CircuitState.HALF_OPEN, "a caller probes")
@@ -208,8 +301,7 @@ class Breaker:
 
     def covers(self, permit: Permit) -> bool:
         """
-        Whether this is the permit of a probe that still can close the circuit, in time
-        or not. The calls that such a probe makes run under it.
+        Whether this is the permit of a probe that still has a say, in time or not. The calls that such a probe makes run under it.
         """
         return (
             self._base is CircuitState.HALF_OPEN
@@ -219,38 +311,85 @@ class Breaker:
 
     # Verdicts: each gives the permit back
 
-    def succeeded(self, permit: Permit) -> Ruling:
+    def succeeded(
+        self, permit: Permit, now: float = math.nan, duration: float = 0.0
+    ) -> Ruling:
         """
         The call succeeded. So did an expired probe's, if nothing has changed since:
         else a healthy tool that is slower than its lease would never be let in again.
+
+        Args:
+            permit: The call's.
+            now: Seconds on the circuit's clock; asked for by windows and slow calls.
+            duration: Seconds that the call took.
         """
         if permit is self.closed_permit:
             self.failures = 0
+            if self._windows:
+                self._record(now, False, duration)
+                if duration >= self.slow_above and (reason := self._too_slow()):
+                    return Ruling(False, self._open(now, reason, reason))
             return _COUNTED
-        in_time = self.covers(permit)
+        if permit.generation < 0:
+            return _COUNTED
+        if duration >= self.slow_above:
+            reason = f"the probe took {self.slow_above:g} s or more"
+            return self._probe_failed(permit, now, reason, reason)
+        has_a_say = self.covers(permit)
         self._free(permit)
-        if not in_time:
+        if not has_a_say:
             return _LATE
         self.failures = 0
+        self._successes += 1
+        if self._successes < self.settings.success_threshold:
+            return _COUNTED
         return Ruling(False, self._move(CircuitState.CLOSED, "the probe succeeded"))
 
-    def failed(self, permit: Permit, now: float) -> Ruling:
+    def failed(self, permit: Permit, now: float, duration: float = 0.0) -> Ruling:
         """
         The call failed, which may open the circuit.
         """
         if permit is self.closed_permit:
             self.failures += 1
-            return Ruling(False, self._trip(now)) if self._must_trip() else _COUNTED
-        if not self._give_back(permit, now):
+            if self._windows:
+                self._record(now, True, duration)
+            number = self._failures
+            if number >= self.settings.failure_threshold:
+                run = "1 failure" if number < 2 else f"{number} failures in a row"
+                return Ruling(False, self._open(now, run))
+            if self._windows and (reason := self._too_many(duration)):
+                return Ruling(False, self._open(now, reason, reason))
+            return _COUNTED
+        return self._probe_failed(permit, now, "the probe failed")
+
+    def throttled(self, permit: Permit, now: float, seconds: float | None) -> Ruling:
+        """
+        The call was turned away by a service that wants to be left alone for a while. It
+        is not down: that is no failure, and the circuit is open for just that long.
+
+        Args:
+            permit: The call's.
+            now: Seconds on the circuit's clock.
+            seconds: For how long, at most ``max_pause``; ``None`` where it did not say:
+                then 1 s, doubled for each time in a row.
+        """
+        if permit.generation < 0:
+            return _COUNTED
+        if permit is not self.closed_permit and not self._give_back(permit, now):
             return _LATE
-        self.failures += 1
-        return Ruling(False, self._open(now, "the probe failed"))
+        if seconds is None:
+            seconds = 2.0 ** min(self._pauses, 40)
+        most = self.settings.max_pause
+        pause = seconds if most is None else min(seconds, most)
+        self._pauses += 1
+        self.paused, self.reason = True, ""
+        return Ruling(False, self._open_for(now, pause, f"asked for a pause of {pause:g} s"))
 
     def ignored(self, permit: Permit, now: float) -> Ruling:
         """
         The call gives no verdict. If it was the probe, the next caller probes.
         """
-        if permit is self.closed_permit:
+        if permit is self.closed_permit or permit.generation < 0:
             return _COUNTED
         return _COUNTED if self._give_back(permit, now) else _LATE
 
@@ -293,22 +432,49 @@ class Breaker:
 
     def disable(self) -> Transition:
         """
-        Admit every call, and go on counting, until ``reset``.
+        Admit every call, until ``reset`` or ``trip``. What lies beneath goes on as if
+        nothing were, so that it can be seen what it would have done.
         """
-        return self._move(CircuitState.DISABLED, "disabled by hand")
+        old, self._disabled = self.state, True
+        return self._begin(old, "disabled by hand")
 
     def reset(self) -> Transition:
         """
         Close the circuit and forget its failures. Does not lift an isolation.
         """
+        old, self._disabled = self.state, False
         self.failures = 0
-        return self._move(CircuitState.CLOSED, "reset by hand")
+        self.paused = False
+        self._settle()
+        self._base = CircuitState.CLOSED
+        return self._begin(old, "reset by hand")
+
+    def trip(self, now: float = math.nan) -> Transition:
+        """
+        Open the circuit, as failures would. Does not lift an isolation.
+
+        Args:
+            now: Seconds on the circuit's clock. Where none can be told, the time that it
+                stays open begins when somebody asks.
+        """
+        self.length = self._open_time()
+        old, self._disabled = self.state, False
+        self.paused, self.reason = False, "opened by hand"
+        self._look(now)
+        self._reopen_at = self._from_now(self.length)
+        self._base = CircuitState.OPEN
+        return self._begin(old, "opened by hand")
 
     def configure(self, settings: BreakerSettings) -> None:
         """
-        Go on with other settings. A circuit that is open stays so no longer than they say.
+        Go on with other settings, and all that was counted. A circuit that is open stays
+        so no longer than they say.
         """
         self.settings = settings
+        self.slow_above = settings.slow_duration
+        self._windows = _windows_of(settings, self._windows)
+        self.failures = self._failures
+        self.length = min(self.length, self._longest())
         self._cap()
 
     def rebase(self, now: float) -> None:
@@ -322,8 +488,50 @@ class Breaker:
         if math.isfinite(shift):
             self._reopen_at += shift
             self._lease_until += shift
+            for window in self._windows:
+                window.shift(shift)
         self._seen = now
         self._cap()
+
+    # From one process to the next
+
+    def saved(self, now: float) -> Saved:
+        """
+        What another process needs to go on with this circuit.
+        """
+        rest = 0.0
+        if self._base is CircuitState.OPEN:
+            # Time without a clock has not begun to pass.
+            rest = min(self.length, max(0.0, self._reopen_at - self._tick(now)))
+            rest = self.length if math.isnan(rest) else rest
+        return Saved(
+            is_open=self._base is not CircuitState.CLOSED,
+            rest=rest,
+            paused=self.paused,
+            reopenings=self._reopenings,
+            failures=self.failures,
+            disabled=self._disabled,
+            isolated=self._isolations > self._forced,
+        )
+
+    def restore(self, saved: Saved, now: float) -> Transition:
+        """
+        Go on with what another process has saved. What is open stays open for the rest,
+        but no longer than the settings allow; then one caller probes.
+        """
+        old = self.state
+        self.failures = saved.failures
+        self._reopenings = saved.reopenings
+        self._disabled = saved.disabled
+        self._isolations, self._forced = int(saved.isolated), 0
+        self.paused, self.reason = saved.paused, ""
+        self._successes = self._pauses = 0
+        self.probe = None
+        self._base = CircuitState.OPEN if saved.is_open else CircuitState.CLOSED
+        self._look(now)
+        self.length = min(saved.rest, self._longest())
+        self._reopen_at = self._from_now(self.length)
+        return self._begin(old, "restored from a snapshot")
 
     # Beneath
 
@@ -337,6 +545,16 @@ class Breaker:
             self.rebase(now)
         return self._seen
 
+    def _look(self, now: float) -> None:
+        """
+        The same for what is done by hand, at any time: where no clock tells the time, a
+        wait begins when one does, for what one told long ago is over.
+        """
+        if math.isfinite(now):
+            self._tick(now)
+        else:
+            self._seen = math.nan
+
     def _from_now(self, seconds: float) -> float:
         """
         The time after so many seconds. As long as no clock has told any, it is never;
@@ -348,23 +566,83 @@ class Breaker:
         """
         Let no wait be longer than it was set to be.
         """
-        self._reopen_at = min(self._reopen_at, self._from_now(self.settings.reset_timeout))
+        self._reopen_at = min(self._reopen_at, self._from_now(self.length))
         self._lease_until = min(self._lease_until, self._from_now(self._lease))
 
-    def _must_trip(self) -> bool:
-        return (
-            self._base is CircuitState.CLOSED
-            and self.failures >= self.settings.failure_threshold
-        )
+    def _record(self, now: float, failed: bool, duration: float) -> None:
+        now = self._tick(now)
+        slow = duration >= self.slow_above
+        for window in self._windows:
+            window.record(now, failed, slow)
 
-    def _trip(self, now: float) -> Transition:
-        runs = "1 failure" if self.failures < 2 else f"{self.failures} failures in a row"
-        return self._open(now, runs)
+    def _too_many(self, duration: float) -> str | None:
+        """
+        Why a failure opens the circuit by a rate, or ``None`` if it does not.
+        """
+        for window in self._windows:
+            if self._exceeds(window, window.failures, self.settings.failure_rate):
+                return f"{window.failures} of {_all_of(window)} failed"
+        return self._too_slow() if duration >= self.slow_above else None
 
-    def _open(self, now: float, reason: str) -> Transition:
+    def _too_slow(self) -> str | None:
+        """
+        Why a slow call opens the circuit, or ``None`` if it does not.
+        """
+        for window in self._windows:
+            if self._exceeds(window, window.slow, self.settings.slow_rate):
+                took = f"took {self.slow_above:g} s or more"
+                return f"{window.slow} of {_all_of(window)} {took}"
+        return None
+
+    def _exceeds(self, window: CountWindow | TimeWindow, bad: int, rate: float) -> bool:
+        least = self.settings.minimum_calls
+        if type(window) is CountWindow:
+            least = min(least, window.size)
+        return window.calls >= least and bad / window.calls >= rate
+
+    def _open(self, now: float, reason: str, told: str = "") -> Transition:
+        """
+        Open it because of what its calls have come to; ``told`` to those who are refused,
+        if that is not how many failures there were in a row.
+        """
+        length = self._open_time()
+        self.paused, self._pauses, self.reason = False, 0, told
+        return self._open_for(now, length, reason)
+
+    def _open_for(self, now: float, seconds: float, reason: str) -> Transition:
         self._tick(now)
-        self._reopen_at = self._from_now(self.settings.reset_timeout)
+        self.length = seconds
+        self._reopen_at = self._from_now(seconds)
         return self._move(CircuitState.OPEN, reason)
+
+    def _longest(self) -> float:
+        """
+        Seconds that it may be open at the most, as it is now.
+        """
+        most = self.settings.max_pause
+        if self.paused and most is not None:
+            return most
+        return self.settings.open_time(self._reopenings)
+
+    def _open_time(self) -> float:
+        """
+        For how long it opens now. Chance makes it shorter, never longer than it is set.
+        """
+        full = self.settings.open_time(self._reopenings)
+        if self.draw is None or not self.settings.jitter:
+            return full
+        return full * (1.0 - self.settings.jitter * self.draw())
+
+    def _probe_failed(
+        self, permit: Permit, now: float, reason: str, told: str = ""
+    ) -> Ruling:
+        if permit.generation < 0:
+            return _COUNTED
+        if not self._give_back(permit, now):
+            return _LATE
+        self.failures += not told
+        self._reopenings += 1
+        return Ruling(False, self._open(now, reason, told))
 
     def _give_back(self, permit: Permit, now: float) -> bool:
         """
@@ -382,9 +660,24 @@ class Breaker:
         return True
 
     def _move(self, new: CircuitState, reason: str) -> Transition:
-        old = self.state
-        self._base = new
-        return self._begin(old, reason)
+        """
+        What calls have brought about. None of them has a say under an isolation.
+        """
+        old, self._base = self._base, new
+        if new is CircuitState.CLOSED:
+            self._settle()
+        self._begin(old, reason)
+        return Transition(old, new, reason, enforced=not self._disabled)
+
+    def _settle(self) -> None:
+        """
+        It is closed, and what was is past. A pause has ended nothing, though.
+        """
+        if not self.paused:
+            for window in self._windows:
+                window.clear()
+        self._reopenings = self._pauses = 0
+        self.paused, self.reason = False, ""
 
     def _covered(self, old: CircuitState, reason: str) -> Transition | None:
         """
@@ -399,11 +692,33 @@ class Breaker:
         ends: a second one beside it would be one too many.
         """
         self.generation += 1
-        if self._base is not CircuitState.HALF_OPEN:
+        base = self._base
+        if base is not CircuitState.HALF_OPEN:
             self.probe = None
-        lets_all_run = not self._isolations and self._base in _LETTING
+            self._successes = 0
+        lets_all_run = not self._isolations and base is CircuitState.CLOSED
         self.closed_permit = Permit(self.generation) if lets_all_run else None
         return Transition(old, self.state, reason)
 
 
-_LETTING: Final = (CircuitState.CLOSED, CircuitState.DISABLED)
+def _windows_of(
+    settings: BreakerSettings, before: tuple[CountWindow | TimeWindow, ...]
+) -> tuple[CountWindow | TimeWindow, ...]:
+    """
+    The windows of these settings, with what those before have counted.
+    """
+    size, seconds = settings.window_calls, settings.window_seconds
+    windows: list[CountWindow | TimeWindow] = []
+    counts = next((each for each in before if type(each) is CountWindow), None)
+    times = next((each for each in before if type(each) is TimeWindow), None)
+    if size:
+        windows.append(CountWindow(size) if counts is None else counts.resized(size))
+    if seconds:
+        windows.append(TimeWindow(seconds) if times is None else times.resized(seconds))
+    return tuple(windows)
+
+
+def _all_of(window: CountWindow | TimeWindow) -> str:
+    if type(window) is TimeWindow:
+        return f"the {window.calls} calls of the last {window.seconds:g} s"
+    return f"the last {window.calls} calls"

@@ -11,18 +11,41 @@ one synchronous function.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
-from ._breaker import Breaker, CircuitState, Permit, Refusal, Ruling, Transition
+from ._breaker import Breaker, CircuitState, Permit, Refusal, Ruling, Saved, Transition
+from ._callbacks import is_its_own
 from ._errors import OrchestratorError
-from ._policy import BreakerSettings
+from ._policy import BreakerPolicy, BreakerSettings
+
+if TYPE_CHECKING:
+    from ._waiting import Waiters
+
+
+class Keeper(Protocol):
+    """
+    Whoever has made a circuit, and is told of it.
+    """
+
+    def changed(self, circuit: Circuit, transition: Transition) -> None:
+        """Its state has changed, or would have. No lock is held."""
+
+    def time(self) -> float:
+        """Seconds on the circuit's clock, or NaN where it tells none."""
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """Something of the user's raised."""
+
+    def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
+        """It is to go on with other settings."""
 
 
 class ForeignLoopError(OrchestratorError):
@@ -45,37 +68,50 @@ class Circuit:
 
     Attributes:
         name: The circuit's name, which is the tool's unless several tools share it.
+        key: What a tool's ``circuit`` function has made of the arguments, for one of the
+            circuits of such a tool; else ``None``.
         last_error: The last failure that it was told of, cleaned, or ``None``.
     """
 
     __slots__ = (
+        "_complained",
+        "_keeper",
         "_lock",
         "_series",
-        "_tell",
         "_thread",
         "_token",
         "breaker",
+        "holders",
+        "key",
         "last_error",
         "name",
+        "waiters",
     )
 
     def __init__(
         self,
         name: str,
         settings: BreakerSettings,
-        tell: Callable[[Circuit, Transition], None],
+        keeper: Keeper,
+        key: str | None = None,
     ) -> None:
         self.name: str = name
+        self.key: str | None = key
         self.last_error: str | None = None
         self.breaker: Breaker = Breaker(settings)
-        self._tell = tell
+        self.waiters: Waiters | None = None
+        self.holders: int = 0  # calls that have it in use, where it may be evicted
+        self._keeper: Keeper | None = keeper
+        self._complained = False
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
         self._thread: int | None = None
         self._series = object()  # of isolations: those since ``unisolate``
+        self._draw_by(settings)
 
     def __repr__(self) -> str:
-        return f"<Circuit {self.name!r} {self.state} failures={self.failures}>"
+        key = "" if self.key is None else f" key={self.key!r}"
+        return f"<Circuit {self.name!r}{key} {self.state} failures={self.failures}>"
 
     @property
     def state(self) -> CircuitState:
@@ -123,15 +159,46 @@ class Circuit:
 
     def disable(self) -> None:
         """
-        Admit every call, whatever happens, and go on counting. ``reset`` ends it.
+        Admit every call, whatever happens, until ``reset`` or ``trip`` ends it.
+
+        It goes on counting, and beneath it goes on as it would: what it would have done
+        is told to the log and to observers (``CircuitChanged`` with ``enforced=False``),
+        and the figures count the calls that it would have refused. The idea is the state
+        METRICS_ONLY of resilience4j.
         """
         self._announce(self.breaker.disable())
+
+    def trip(self) -> None:
+        """
+        Open the circuit as failures would: after the time that it stays open, one caller
+        probes. Does not lift an isolation.
+        """
+        keeper = self._keeper
+        now = math.nan if keeper is None else keeper.time()
+        self._announce(self.breaker.trip(now))
 
     def reset(self) -> None:
         """
         Close the circuit and forget its failures. Does not lift an isolation.
         """
         self._announce(self.breaker.reset())
+
+    def reload(self, policy: BreakerPolicy | None) -> None:
+        """
+        Go on with other settings, with the state and all that was counted.
+
+        Args:
+            policy: What it has a say in goes before the settings of the tools and of the
+                orchestrator; ``None`` for those alone again.
+
+        Raises:
+            TypeError: It is no ``BreakerPolicy``.
+        """
+        told: object = policy
+        if not isinstance(told, BreakerPolicy | None):
+            raise TypeError(f"policy={policy!r:.200}: expected a BreakerPolicy, or None")
+        if self._keeper is not None:
+            self._keeper.reload(self, policy)
 
     def release(self, series: object, *, as_open: bool) -> None:
         """
@@ -146,7 +213,31 @@ class Circuit:
         """
         Say no more: the last tool is gone, and the name may be another circuit's.
         """
-        self._tell = _say_nothing
+        self._keeper = None
+        self.wake()
+
+    def configure(self, settings: BreakerSettings) -> None:
+        """
+        Go on with other settings.
+        """
+        self.breaker.configure(settings)
+        self._draw_by(settings)
+        self.wake()
+
+    def restore(self, saved: Saved) -> None:
+        """
+        Go on with what another process has saved.
+        """
+        now = math.nan if self._keeper is None else self._keeper.time()
+        self._series = object()
+        self._announce(self.breaker.restore(saved, now))
+
+    def wake(self) -> None:
+        """
+        Have those who wait for the circuit look at it.
+        """
+        if self.waiters is not None:
+            self.waiters.wake()
 
     def admit(self, now: float, lease: float, average: float) -> Permit | Refusal:
         """
@@ -170,27 +261,42 @@ class Circuit:
             raise
         return permit
 
-    def succeeded(self, permit: Permit, now: float) -> bool:
+    def succeeded(self, permit: Permit, now: float, duration: float) -> bool:
         """
         Give the permit back with a success; whether that came too late to count.
         """
-        if permit is self.breaker.closed_permit:
-            return self.breaker.succeeded(permit).late
-        return self._rule(permit, now, lambda: self.breaker.succeeded(permit))
+        breaker = self.breaker
+        if permit is breaker.closed_permit and not duration >= breaker.slow_above:
+            return breaker.succeeded(permit, now, duration).late
+        return self._rule(permit, now, lambda: breaker.succeeded(permit, now, duration))
 
-    def failed(self, permit: Permit, now: float, error: str) -> bool:
+    def failed(self, permit: Permit, now: float, duration: float, error: str) -> bool:
         """
         Give the permit back with a failure; whether that came too late to count.
         """
         self.last_error = error
-        return self._rule(permit, now, lambda: self.breaker.failed(permit, now))
+        breaker = self.breaker
+        return self._rule(permit, now, lambda: breaker.failed(permit, now, duration))
+
+    def throttled(
+        self, permit: Permit, now: float, seconds: float | None, error: str
+    ) -> bool:
+        """
+        Give the permit back with a failure that asks for a pause; whether that came too
+        late to count.
+        """
+        self.last_error = error
+        breaker = self.breaker
+        return self._rule(permit, now, lambda: breaker.throttled(permit, now, seconds))
 
     def ignored(self, permit: Permit, now: float) -> bool:
         """
         Give the permit back without a verdict. Takes no lock: a call that is being
         cancelled, or whose loop is gone, can do it too.
         """
-        return self.breaker.ignored(permit, now).late
+        late = self.breaker.ignored(permit, now).late
+        self.wake()
+        return late
 
     def follow_loop(self, now: float) -> None:
         """
@@ -214,7 +320,10 @@ class Circuit:
         finally:
             if locked:
                 self._release()
-        self._announce(ruling.transition)
+        if ruling.transition is None:
+            self.wake()
+        else:
+            self._announce(ruling.transition)
         return ruling.late
 
     def _acquire(self) -> bool:
@@ -247,12 +356,33 @@ class Circuit:
         self._lock = anyio.Lock()
 
     def _announce(self, transition: Transition | None) -> None:
-        if transition is not None and transition.old is not transition.new:
-            self._tell(self, transition)
+        if transition is None or transition.old is transition.new:
+            return
+        self.wake()
+        if self._keeper is not None:
+            self._keeper.changed(self, transition)
 
+    def _draw_by(self, settings: BreakerSettings) -> None:
+        self.breaker.draw = self._draw if settings.jitter else None
 
-def _say_nothing(circuit: Circuit, transition: Transition) -> None:
-    return None
+    def _draw(self) -> float:
+        """
+        What the source of chance says; no chance where it says nothing that can be used,
+        which is logged once.
+        """
+        try:
+            drawn = float(self.breaker.settings.jitter_source())
+            if 0.0 <= drawn <= 1.0:
+                return drawn
+            raise ValueError(f"{drawn!r} is not a number from 0 to 1")
+        except BaseException as error:
+            if not is_its_own(error):
+                raise
+            if self._keeper is not None and not self._complained:
+                self._complained = True
+                what = f"circuit {self.name}: its jitter_source is of no use"
+                self._keeper.complain(what, error)
+            return 0.0
 
 
 class Isolation:

@@ -11,6 +11,7 @@ from typing import Any
 from ._breaker import Breaker, CircuitState, Refusal
 from ._circuit import Circuit
 from ._errors import CircuitOpenError
+from ._keyed import KeyedCircuits
 from ._log import log_with_traceback
 from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
 from ._policy import ToolSettings
@@ -27,7 +28,9 @@ class Entry:
         judge: What the tool's own judge is, or ``None`` for the ready-made ones.
         reads_values: Whether a returned ``error`` counts.
         simple: Whether the short path of ``dispatch`` can run it: a coroutine function
-            that wants no context and has no judge of its own.
+            that wants no context, has no judge of its own, and one circuit.
+        keyed: Its circuits by key, where it has such; ``circuit`` is then that of calls
+            that have none.
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class Entry:
         "fn",
         "is_async",
         "judge",
+        "keyed",
         "name",
         "reads_values",
         "settings",
@@ -58,6 +62,7 @@ class Entry:
         tool: Tool,
         settings: ToolSettings,
         circuit: Circuit,
+        keyed: KeyedCircuits | None,
         figures: Figures,
         slots: Slots | None,
         clean: Callable[[str], str],
@@ -70,6 +75,7 @@ class Entry:
         self.timeout = settings.timeout
         self.circuit = circuit
         self.breaker: Breaker = circuit.breaker
+        self.keyed = keyed
         self.figures = figures
         self.binder = Binder(tool, settings)
         self.check = self.binder.check
@@ -78,7 +84,10 @@ class Entry:
         self._complained = False
         self.slots = slots
         self.simple = (
-            self.is_async and self.judge is None and self.binder.context_parameter is None
+            self.is_async
+            and self.judge is None
+            and self.binder.context_parameter is None
+            and keyed is None
         )
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None
@@ -91,42 +100,55 @@ class Entry:
         """
         return self.settings.lease(self.breaker.settings)
 
-    def refusal_error(self, refusal: Refusal) -> CircuitOpenError:
+    def refusal_error(self, refusal: Refusal, circuit: Circuit) -> CircuitOpenError:
         """
-        The refusal as the error that ``call`` raises.
+        The refusal by a circuit as the error that ``call`` raises.
         """
-        failures = self.breaker.failures
-        if self.breaker.is_forced_open:
-            failures = max(failures, self.breaker.settings.failure_threshold)
+        breaker = circuit.breaker
+        failures, reason = breaker.failures, breaker.reason
+        if breaker.is_forced_open:
+            threshold = breaker.settings.failure_threshold
+            failures = max(failures, 3 if threshold == math.inf else int(threshold))
+            reason = ""
         return CircuitOpenError(
             tool_name=self.name,
-            circuit=self.circuit.name,
+            circuit=circuit.name,
             state=refusal.state.value,
             retry_after=refusal.retry_after,
             failures=failures,
+            reason=reason,
+            paused=breaker.paused and not breaker.is_forced_open,
             alternatives=self.tool.alternatives,
         )
 
-    def refusal_text(self, state: CircuitState, wait: float | None) -> str:
+    def refusal_text(
+        self, state: CircuitState, wait: float | None, circuit: Circuit | None = None
+    ) -> str:
         """
-        A refusal as the model reads it. Rendered once a second, however many ask.
+        A refusal as the model reads it. Rendered once a second, however many ask the
+        tool's own circuit.
         """
+        if circuit is not None and circuit is not self.circuit:
+            return self._render(state, wait, circuit)
         seconds = None if wait is None else math.ceil(wait)
         if (
             seconds != self._refusal_seconds
             or self.breaker.generation != self._refusal_generation
         ):
-            more: dict[str, Any] = {
-                "circuit_breaker": True,
-                "state": state.value,
-                "retry_after": seconds,
-                "alternatives": list(self.tool.alternatives),
-            }
-            error = str(self.refusal_error(Refusal(state, wait)))
-            self._refusal_text = error_text(error, self.name, **more)
+            self._refusal_text = self._render(state, wait, self.circuit)
             self._refusal_seconds = seconds
             self._refusal_generation = self.breaker.generation
         return self._refusal_text
+
+    def _render(self, state: CircuitState, wait: float | None, circuit: Circuit) -> str:
+        more: dict[str, Any] = {
+            "circuit_breaker": True,
+            "state": state.value,
+            "retry_after": None if wait is None else math.ceil(wait),
+            "alternatives": list(self.tool.alternatives),
+        }
+        error = self.refusal_error(Refusal(state, wait), circuit)
+        return error_text(str(error), self.name, **more)
 
     def complain(self, what: str, error: BaseException) -> None:
         """

@@ -52,6 +52,8 @@ class CircuitOpenError(OrchestratorError):
         retry_after: Seconds until a call may be admitted; ``None`` only for a circuit
             that was isolated by hand.
         failures: Failures in a row that the circuit has seen.
+        reason: Why it opened: ``"3 failures in a row"``, say.
+        paused: Whether the service is not down, but has asked for a pause.
         alternatives: Names of other tools to try, at most three.
     """
 
@@ -63,28 +65,34 @@ class CircuitOpenError(OrchestratorError):
         state: str,
         retry_after: float | None,
         failures: int,
+        reason: str = "",
+        paused: bool = False,
         alternatives: Sequence[str] = (),
     ) -> None:
-        before, after = refusal_text(
-            tool_name, state, failures=failures, alternatives=alternatives
-        )
+        if not reason:
+            reason = "1 failure" if failures == 1 else f"{failures} failures in a row"
+        told = "" if paused else reason
+        before, after = refusal_text(tool_name, state, told, alternatives)
         seconds = "" if retry_after is None else str(math.ceil(retry_after))
         super().__init__(f"{before}{seconds}{after}", tool_name=tool_name)
         self.circuit = circuit
         self.state = state
         self.retry_after = retry_after
         self.failures = failures
+        self.reason = reason
+        self.paused = paused
         self.alternatives: tuple[str, ...] = tuple(alternatives)
 
 
 def refusal_text(
-    tool_name: str, state: str, *, failures: int, alternatives: Sequence[str] = ()
+    tool_name: str, state: str, reason: str, alternatives: Sequence[str] = ()
 ) -> tuple[str, str]:
     """
     What a refusal says, as the text before and after the whole seconds to wait.
 
     In two halves because the words change with the circuit and the figure with every
     call. There is no figure for an isolated circuit: the first half is then the whole.
+    Without a reason the service has asked for a pause.
     """
     instead = "use another tool or answer without it."
     if alternatives:
@@ -97,9 +105,12 @@ def refusal_text(
             )
         case "half_open":
             why = "is being tried again after failures"
+            if not reason:
+                why = "is being tried again after a pause"
         case _:
-            runs = "1 failure" if failures == 1 else f"{failures} failures in a row"
-            why = f"is down ({runs})"
+            why = f"is down ({reason})"
+            if not reason:
+                why = "is not down, but has had too many calls and asked for a pause"
     return f"{tool_name} {why}. Do not call it again for ", f" s; {instead}"
 
 

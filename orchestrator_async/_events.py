@@ -87,13 +87,15 @@ rejected: Final = quick(CallRejected)
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CircuitChanged:
     """
-    A circuit has changed its state.
+    A circuit has changed its state, or would have if it were not disabled.
 
     Attributes:
         circuit: Its name.
+        key: Its key, if it is one of those that a tool has by key; else ``None``.
         old: The state before.
         new: The state after.
         reason: Why, in a few words.
+        enforced: False where the circuit is disabled: this is what it would have done.
         last_error: The last failure that it was told of, cleaned, or ``None``.
         retry_after: Seconds that it stays open, if that is what it did.
     """
@@ -104,6 +106,8 @@ class CircuitChanged:
     reason: str
     last_error: str | None
     retry_after: float | None
+    key: str | None = None
+    enforced: bool = True
 
 
 Event = CallFinished | CallRejected | CircuitChanged

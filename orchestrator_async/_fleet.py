@@ -5,15 +5,17 @@ The tools of one orchestrator, with their circuits and figures, made on first us
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from weakref import WeakValueDictionary
 
-from ._breaker import CircuitState, Transition
+from ._breaker import CircuitState, Saved, Transition
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import UnknownToolError
 from ._events import CircuitChanged, Observers
-from ._log import logger
+from ._keyed import KeyedCircuits
+from ._log import log_with_traceback, logger
 from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
 from ._registry import Registry
 from ._stats import Figures
@@ -36,12 +38,16 @@ class Fleet:
         circuits: Mapping[str, BreakerPolicy],
         observers: Observers,
         clean: Callable[[str], str],
+        clock: Callable[[], float],
     ) -> None:
         self.registry = registry
         self.entries: dict[str, Entry] = {}
         self.circuits: dict[str, Circuit] = {}
+        self.keyed: dict[str, KeyedCircuits] = {}
         self._policy = policy
         self._circuit_policies = dict(circuits)
+        self._overrides: dict[str, BreakerPolicy] = {}
+        self._clock = clock
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
@@ -60,12 +66,29 @@ class Fleet:
         if entry is None:
             settings = ToolSettings.of(tool.policy, self._policy)
             circuit = self.circuit(tool.circuit_name)
+            keyed = self._keyed(tool, circuit)
             slots = self._slots_of(tool, settings)
             figures = self.figures(tool.name)
-            entry = Entry(tool, settings, circuit, figures, slots, self._clean)
+            entry = Entry(tool, settings, circuit, keyed, figures, slots, self._clean)
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
         return entry
+
+    def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
+        """
+        The circuits by key of a tool that has such. They are the same as long as it has.
+        """
+        if tool.circuit_key is None:
+            return None
+        keyed = self.keyed.get(tool.name)
+        if keyed is None:
+
+            def make(key: str | None) -> Circuit:
+                return Circuit(tool.name, circuit.breaker.settings, self, key)
+
+            settings = circuit.breaker.settings
+            keyed = self.keyed[tool.name] = KeyedCircuits(make, settings.max_keys)
+        return keyed
 
     def _slots_of(self, tool: Tool, settings: ToolSettings) -> Slots | None:
         """
@@ -104,15 +127,18 @@ class Fleet:
         if not tools:
             raise self._no_circuit(name)
         settings = BreakerSettings.of(
+            self._overrides.get(name, BreakerPolicy()),
             *(tool.policy.breaker for tool in tools),
             self._circuit_policies.get(name, BreakerPolicy()),
             self._policy.breaker,
         )
         circuit = self.circuits.get(name)
         if circuit is None:
-            circuit = self.circuits[name] = Circuit(name, settings, self._changed)
-        elif circuit.breaker.settings is not settings:
-            circuit.breaker.configure(settings)
+            circuit = self.circuits[name] = Circuit(name, settings, self)
+        elif circuit.breaker.settings != settings:
+            circuit.configure(settings)
+            if name in self.keyed:
+                self.keyed[name].configure(settings)
         return circuit
 
     def _no_circuit(self, name: str) -> UnknownToolError:
@@ -133,10 +159,13 @@ class Fleet:
         circuit = self.circuits.get(tool.circuit_name)
         if circuit is None:
             return
+        if removed or getattr(self.registry.get(tool.name), "circuit_key", None) is None:
+            self._drop_keys(tool.name)
         if self.registry.sharing(tool.circuit_name):
             self.circuit(tool.circuit_name)
         else:
             del self.circuits[tool.circuit_name]
+            self._overrides.pop(tool.circuit_name, None)
             circuit.retire()
 
     def tool_added(self, tool: Tool) -> None:
@@ -146,29 +175,87 @@ class Fleet:
         if tool.circuit_name in self.circuits:
             self.circuit(tool.circuit_name)
 
-    def _changed(self, circuit: Circuit, transition: Transition) -> None:
+    def _drop_keys(self, name: str) -> None:
+        keyed = self.keyed.pop(name, None)
+        if keyed is not None:
+            for circuit in keyed:
+                circuit.retire()
+
+    def all_circuits(self) -> Iterator[Circuit]:
         """
-        A circuit's word that it has changed its state. No lock is held.
+        Every circuit that there is now.
+        """
+        yield from self.circuits.values()
+        for keyed in self.keyed.values():
+            yield from keyed
+
+    # What circuits say; see ``Keeper``
+
+    def changed(self, circuit: Circuit, transition: Transition) -> None:
+        """
+        A circuit's word that it has changed its state, or would have.
         """
         opened = transition.new is CircuitState.OPEN
+        key = "" if circuit.key is None else f" [{circuit.key}]"
         logger.log(
             logging.WARNING if opened else logging.INFO,
-            "circuit %s: %s -> %s (%s)%s",
-            self._clean(circuit.name),
+            "circuit %s: %s%s -> %s (%s)%s",
+            self._clean(circuit.name + key),
+            "" if transition.enforced else "disabled, else ",
             transition.old,
             transition.new,
             transition.reason,
             f"; last error: {circuit.last_error}" if opened else "",
         )
         if self._observers.listening:
-            wait = circuit.breaker.settings.reset_timeout
             self._observers.tell(
                 CircuitChanged(
                     circuit=circuit.name,
+                    key=circuit.key,
                     old=transition.old,
                     new=transition.new,
                     reason=transition.reason,
+                    enforced=transition.enforced,
                     last_error=circuit.last_error,
-                    retry_after=wait if opened else None,
+                    retry_after=circuit.breaker.length if opened else None,
                 )
             )
+
+    def time(self) -> float:
+        """
+        Seconds on the clock, or NaN where it is a loop's and none runs.
+        """
+        try:
+            return self._clock()
+        except Exception:
+            return math.nan
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """
+        A circuit's word that something of the user's raised.
+        """
+        log_with_traceback(what, error, self._clean)
+
+    def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
+        """
+        A circuit's word that it is to go on with other settings.
+        """
+        if policy is None:
+            self._overrides.pop(circuit.name, None)
+        else:
+            self._overrides[circuit.name] = policy
+        self.circuit(circuit.name)
+
+    def reload_all(
+        self, policy: ToolPolicy, circuits: Mapping[str, BreakerPolicy] | None
+    ) -> None:
+        """
+        Go on with other settings, with all circuits and figures.
+        """
+        self._policy = policy
+        if circuits is not None:
+            self._circuit_policies = dict(circuits)
+        self._kept |= self.entries
+        self.entries.clear()
+        for name in self.circuits:
+            self.circuit(name)

@@ -11,6 +11,7 @@ import enum
 import functools
 import inspect
 import math
+import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -35,31 +36,91 @@ INHERIT: Final = Inherit.INHERIT
 
 ExceptionTypes = tuple[type[BaseException], ...]
 
+MOST_CALLS: Final = 1_000_000
+"""What a count window can hold: its memory is taken at once."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BreakerPolicy:
     """
-    How a circuit opens and closes.
+    How a circuit opens and closes. Each part works alone, and costs nothing unused.
 
     Args:
-        failure_threshold: Failures in a row that open the circuit. Default 3.
+        failure_threshold: Failures in a row that open the circuit, or ``None`` for no
+            such number. Default 3.
+        failure_rate: The share of failures among the calls of a window that opens it,
+            above 0 and up to 1. Default 0.5 where a window is set and no ``slow_rate``
+            or ``slow_duration``, else none.
+        slow_duration: Seconds from which on a call is slow, whatever it returns. A
+            probe that is slow opens the circuit again. Default: none is; where only a
+            ``slow_rate`` is set, 60.
+        slow_rate: The share of slow calls among those of a window that opens it, above
+            0 and up to 1. Default 1.
+        window_calls: How many calls the count window holds, the last ones; or
+            ``None`` for no such window. Default 100 where a rate is set and no
+            ``window_seconds``.
+        window_seconds: Seconds that the time window looks back, in ten buckets; or
+            ``None`` for no such window. Both windows may be set: whichever trips first.
+        minimum_calls: Calls that a window must hold before a rate can open the circuit
+            (at most ``window_calls``, for that window). Default 10.
         reset_timeout: Seconds that it stays open before one call may probe. Default
             300.
+        reset_multiplier: By what the time that it stays open grows with each probe in
+            a row that fails, at least 1. Default 1: it does not grow.
+        max_reset_timeout: What that time does not outgrow. Default: 3600, or the
+            ``reset_timeout`` where that is more.
+        jitter: The share of that time, from 0 to 1, by which it is shortened at the
+            most, by chance, so that many processes do not probe at once. Default 0.
+        jitter_source: What tells the chance, a number from 0 to below 1. Default:
+            ``random.random``; a seeded ``random.Random(7).random`` repeats itself.
+        success_threshold: Probes in a row that must succeed to close the circuit, one
+            at a time. Default 1.
         probe_lease: Seconds after which a probe that has not come back is given up
             and the next caller probes, for tools without a timeout. Default: the
             ``reset_timeout``. A tool with a timeout has that and a grace instead.
+        max_pause: A failure that says when to come back (``retry_after``, HTTP's
+            ``Retry-After``, a 429) pauses the circuit for that long, but for no more
+            seconds than these, and is not counted; or ``None`` to count it like any
+            other. Default 300.
+        max_keys: Circuits that a tool may have whose ``circuit`` is a function.
+            Default 1,000.
 
     Raises:
         ValueError: Naming the field and the value that cannot be.
     """
 
-    failure_threshold: int | Inherit = INHERIT
+    failure_threshold: int | None | Inherit = INHERIT
+    failure_rate: float | None | Inherit = INHERIT
+    slow_duration: float | None | Inherit = INHERIT
+    slow_rate: float | Inherit = INHERIT
+    window_calls: int | None | Inherit = INHERIT
+    window_seconds: float | None | Inherit = INHERIT
+    minimum_calls: int | Inherit = INHERIT
     reset_timeout: float | Inherit = INHERIT
+    reset_multiplier: float | Inherit = INHERIT
+    max_reset_timeout: float | Inherit = INHERIT
+    jitter: float | Inherit = INHERIT
+    jitter_source: Callable[[], float] | Inherit = INHERIT
+    success_threshold: int | Inherit = INHERIT
     probe_lease: float | Inherit = INHERIT
+    max_pause: float | None | Inherit = INHERIT
+    max_keys: int | Inherit = INHERIT
 
     def __post_init__(self) -> None:
-        _check_count(self, "failure_threshold")
-        _check_seconds(self, "reset_timeout", "probe_lease")
+        _check_count(self, "failure_threshold", "window_calls", optional=True)
+        _check_count(self, "minimum_calls", "success_threshold", "max_keys")
+        if type(self.window_calls) is int and self.window_calls > MOST_CALLS:
+            raise _bad(self, "window_calls", f"at most {MOST_CALLS:,}, or window_seconds")
+        _check_seconds(self, "reset_timeout", "max_reset_timeout", "probe_lease")
+        _check_seconds(self, "slow_duration", "window_seconds", "max_pause", optional=True)
+        _check_number(self, "failure_rate", 0, 1, above=True, optional=True)
+        _check_number(self, "slow_rate", 0, 1, above=True)
+        _check_number(self, "reset_multiplier", 1, sys.float_info.max)
+        _check_number(self, "jitter", 0, 1)
+        _check_predicate(self, "jitter_source")
+        longest, reset = self.max_reset_timeout, self.reset_timeout
+        if INHERIT not in (longest, reset) and cast("float", longest) < cast("float", reset):
+            raise _bad(self, "max_reset_timeout", f"at least reset_timeout={reset!r}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,27 +239,85 @@ def _settled_by_twin(policy: BreakerPolicy | ToolPolicy, name: str) -> bool:
 
 class BreakerSettings(NamedTuple):
     """
-    A breaker's policy once every field is decided.
+    A breaker's policy once every field is decided. What is off is infinite, or 0.
     """
 
-    failure_threshold: int = 3
+    failure_threshold: float = 3
     reset_timeout: float = 300.0
     probe_lease: float = 300.0
+    success_threshold: int = 1
+    failure_rate: float = math.inf
+    slow_duration: float = math.inf
+    slow_rate: float = 1.0
+    window_calls: int = 0
+    window_seconds: float = 0.0
+    minimum_calls: int = 10
+    reset_multiplier: float = 1.0
+    max_reset_timeout: float = 3600.0
+    jitter: float = 0.0
+    jitter_source: Callable[[], float] = random.random
+    max_pause: float | None = 300.0
+    max_keys: int = 1000
 
     @staticmethod
-    @functools.lru_cache(maxsize=256)
     def of(*levels: BreakerPolicy) -> BreakerSettings:
         """
         What the levels come to. Those who ask for the same share it.
         """
-        policy = layered(*levels, _BREAKER_DEFAULTS)
-        reset_timeout = cast("float", policy.reset_timeout)
-        lease = policy.probe_lease
-        return BreakerSettings(
-            failure_threshold=cast("int", policy.failure_threshold),
-            reset_timeout=float(reset_timeout),
-            probe_lease=float(reset_timeout if lease is INHERIT else lease),
-        )
+        # A source may belong to an object that is not to be kept.
+        if all(level.jitter_source is INHERIT for level in levels):
+            return _breaker_settings(*levels)
+        return _breaker_settings.__wrapped__(*levels)
+
+    def open_time(self, reopenings: int) -> float:
+        """
+        Seconds that the circuit stays open after so many probes in a row have failed,
+        before chance shortens it.
+        """
+        try:
+            grown = self.reset_timeout * self.reset_multiplier**reopenings
+        except OverflowError:
+            return self.max_reset_timeout
+        return min(grown, self.max_reset_timeout)
+
+
+@functools.lru_cache(maxsize=256)
+def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
+    given = layered(*levels)
+    has: dict[str, Any] = {
+        each.name: value
+        for each in fields(given)
+        if (value := getattr(given, each.name)) is not INHERIT
+    }
+    reset_timeout = has.setdefault("reset_timeout", 300.0)
+    has.setdefault("probe_lease", reset_timeout)
+    has["max_reset_timeout"] = max(has.get("max_reset_timeout", 3600.0), reset_timeout)
+    _complete_rates(has)
+    off = {"failure_threshold": math.inf, "failure_rate": math.inf}
+    off |= {"slow_duration": math.inf, "window_calls": 0, "window_seconds": 0.0}
+    for name, value in off.items():
+        if has.get(name, 0) is None:
+            has[name] = value
+    return BreakerSettings(**{name: _as_float(name, has[name]) for name in has})
+
+
+def _complete_rates(has: dict[str, Any]) -> None:
+    """
+    A rate needs a window, and a window a rate: what was not said is filled in.
+    """
+    if "slow_rate" in has:
+        has.setdefault("slow_duration", 60.0)
+    rates = has.get("failure_rate"), has.get("slow_duration")
+    windows = has.get("window_calls"), has.get("window_seconds")
+    if rates == (None, None) and windows != (None, None):
+        has.setdefault("failure_rate", 0.5)
+    if rates != (None, None) and windows == (None, None):
+        has.setdefault("window_calls", 100)
+
+
+def _as_float(name: str, value: Any) -> Any:
+    is_float = type(BreakerSettings._field_defaults[name]) is float
+    return float(value) if is_float and type(value) is int else value
 
 
 class ToolSettings(NamedTuple):
@@ -267,13 +386,35 @@ def _bad(policy: object, name: str, expected: str) -> ValueError:
     )
 
 
-def _check_count(policy: object, *names: str) -> None:
+def _check_count(policy: object, *names: str, optional: bool = False) -> None:
+    expected = "a whole number of at least 1" + (", or None" if optional else "")
     for name in names:
         value = getattr(policy, name)
-        if value is INHERIT:
+        if value is INHERIT or (optional and value is None):
             continue
         if type(value) is not int or value < 1:
-            raise _bad(policy, name, "a whole number of at least 1")
+            raise _bad(policy, name, expected)
+
+
+def _check_number(
+    policy: object,
+    name: str,
+    least: float,
+    most: float,
+    *,
+    above: bool = False,
+    optional: bool = False,
+) -> None:
+    value = getattr(policy, name)
+    if value is INHERIT or (optional and value is None):
+        return
+    good = type(value) in (int, float) and least <= value <= most
+    if good and not (above and value == least):
+        return
+    expected = f"a number {'above' if above else 'of at least'} {least}"
+    if most < sys.float_info.max:
+        expected += f" and at most {most}"
+    raise _bad(policy, name, expected + (", or None" if optional else ""))
 
 
 def _check_seconds(policy: object, *names: str, optional: bool = False) -> None:
@@ -316,8 +457,6 @@ def is_async(fn: object) -> bool:
         getattr(fn, "__call__", None)  # noqa: B004
     )
 
-
-_BREAKER_DEFAULTS: Final = BreakerPolicy(failure_threshold=3, reset_timeout=300.0)
 
 _TOOL_DEFAULTS: Final = ToolPolicy(
     timeout=None,

@@ -30,7 +30,7 @@ from ._policy import (
     join,
 )
 from ._threads import Slots, ThreadedCall
-from ._tool import Binder, Format, Tool, check_format
+from ._tool import Binder, Format, KeyFunction, Tool, check_format
 
 if TYPE_CHECKING:
     from ._outcome import Judge
@@ -107,7 +107,7 @@ class Registry:
         description: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         timeout: float | None | Inherit = INHERIT,
-        circuit: str | None = None,
+        circuit: str | KeyFunction | None = None,
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,
@@ -126,7 +126,7 @@ class Registry:
         description: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         timeout: float | None | Inherit = INHERIT,
-        circuit: str | None = None,
+        circuit: str | KeyFunction | None = None,
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ._policy import BreakerPolicy
     from ._schema import Schema
 
+KeyFunction = Callable[[Mapping[str, Any], ToolContext], str | None]
+"""From a call's arguments and context to the key of its circuit."""
+
 Format = Literal["openai", "anthropic", "mcp"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
@@ -39,7 +42,10 @@ class Tool:
             as they come, without validation. Default: derived from the signature.
         policy: How it is run and judged, or how its circuit opens and closes.
         circuit: Name of the circuit. Tools that name the same share it, as one dead
-            service takes all its tools with it. Default: a circuit of its own.
+            service takes all its tools with it. Default: a circuit of its own. Or a
+            function of the validated arguments and the ``ToolContext`` that returns a
+            key: the tool has a circuit for each key (one a host, one a tenant), at most
+            ``max_keys`` of them; ``None`` for the circuit of calls without one.
         idempotent: Whether running it twice does what running it once does.
         validate: Whether the arguments are validated against the type hints.
         alternatives: At most three names of tools that a refusal points to.
@@ -54,7 +60,7 @@ class Tool:
     description: str | None = field(default=None, repr=False)
     parameters: Mapping[str, Any] | None = field(default=None, repr=False)
     policy: ToolPolicy = field(default=INHERITED, repr=False)
-    circuit: str | None = None
+    circuit: str | KeyFunction | None = None
     idempotent: bool = False
     validate: bool = True
     alternatives: tuple[str, ...] = ()
@@ -73,7 +79,7 @@ class Tool:
             description: str | None = None,
             parameters: Mapping[str, Any] | None = None,
             policy: ToolPolicy | BreakerPolicy = INHERITED,
-            circuit: str | None = None,
+            circuit: str | KeyFunction | None = None,
             idempotent: bool = False,
             validate: bool = True,
             alternatives: Iterable[str] = (),
@@ -88,7 +94,10 @@ class Tool:
         check_name("name", self.name)
         self._check_types()
         object.__setattr__(self, "policy", as_tool_policy(self.policy))
-        if self.circuit is not None:
+        if callable(self.circuit):
+            if is_async(self.circuit):
+                raise self._wrong_type("circuit", "a plain function", self.circuit)
+        elif self.circuit is not None:
             check_name("circuit", self.circuit)
         if len(self.alternatives) > 3:
             raise ValueError(f"{self.name}: at most 3 alternatives can be named")
@@ -136,9 +145,16 @@ class Tool:
     @property
     def circuit_name(self) -> str:
         """
-        Name of its circuit, shared or its own.
+        Name of its circuit, shared or its own. Its circuits by key have the tool's name.
         """
-        return self.name if self.circuit is None else self.circuit
+        return self.circuit if isinstance(self.circuit, str) else self.name
+
+    @property
+    def circuit_key(self) -> KeyFunction | None:
+        """
+        What gives a call's key, where there is a circuit for each.
+        """
+        return self.circuit if callable(self.circuit) else None
 
     @property
     def validates(self) -> bool:
