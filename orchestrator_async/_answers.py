@@ -13,9 +13,11 @@ from typing import Any
 
 from ._breaker import CircuitState, Refusal
 from ._calls import Request, ToolResult, call_id_of, read_call, result
+from ._circuit import Circuit
 from ._endings import Endings, invalid_text
 from ._entry import Entry
 from ._errors import (
+    DrainingError,
     InvalidArgumentsError,
     LimitExceededError,
     OrchestratorError,
@@ -50,7 +52,9 @@ class Answers:
 
     # To a call that was turned away
 
-    def refused(self, entry: Entry, refusal: Refusal, request: Request) -> ToolResult:
+    def refused(
+        self, entry: Entry, circuit: Circuit, refusal: Refusal, request: Request
+    ) -> ToolResult:
         """
         By its circuit.
         """
@@ -59,14 +63,14 @@ class Answers:
         return result(
             name=entry.name,
             call_id=request.call_id,
-            content=entry.refusal_text(refusal.state, refusal.retry_after),
-            error=entry.refusal_error(refusal),
+            content=entry.refusal_text(refusal.state, refusal.retry_after, circuit),
+            error=entry.refusal_error(refusal, circuit),
             state=refusal.state,
             source=entry.name,
             retry_after=refusal.retry_after,
         )
 
-    def limited(self, entry: Entry, request: Request) -> ToolResult:
+    def limited(self, entry: Entry, circuit: Circuit, request: Request) -> ToolResult:
         """
         By the number of worker threads that the tool may have.
         """
@@ -74,7 +78,7 @@ class Answers:
         error = self.no_thread(entry, entry.settings.max_threads, "threads")
         more = {"limit": error.limit, "retry_after": math.ceil(error.retry_after)}
         text = error_text(str(error), entry.name, **more)
-        return self._turn_away(entry.name, error, "limit", text, request, entry)
+        return self._turn_away(entry.name, error, "limit", text, request, circuit)
 
     def no_thread(self, entry: Entry, size: int, limit: str) -> LimitExceededError:
         """
@@ -94,7 +98,7 @@ class Answers:
         entry.figures.invalid += 1
         text = invalid_text(error, entry.name, self._clean)
         reason = "invalid_arguments"
-        return self._turn_away(entry.name, error, reason, text, request, entry)
+        return self._turn_away(entry.name, error, reason, text, request, entry.circuit)
 
     def malformed(self, error: InvalidArgumentsError, request: Request) -> ToolResult:
         """
@@ -111,6 +115,14 @@ class Answers:
         more = {"unknown_tool": True, "did_you_mean": list(error.did_you_mean)}
         text = error_text(str(error), name, **more)
         return self._turn_away(name, error, "unknown_tool", text, request)
+
+    def draining(self, tool: Tool, request: Request) -> ToolResult:
+        """
+        Because the orchestrator takes no calls any more.
+        """
+        error = DrainingError(tool_name=tool.name)
+        text = error_text(str(error), tool.name, draining=True)
+        return self._turn_away(tool.name, error, "draining", text, request)
 
     def unusable(self, tool: Tool, error: Exception, request: Request) -> ToolResult:
         """
@@ -178,9 +190,9 @@ class Answers:
         reason: str,
         text: str,
         request: Request,
-        entry: Entry | None = None,
+        circuit: Circuit | None = None,
     ) -> ToolResult:
-        state = None if entry is None else entry.circuit.state
+        state = None if circuit is None else circuit.state
         retry_after: float | None = getattr(error, "retry_after", None)
         self.tell(name, reason, request, retry_after, state)
         return result(

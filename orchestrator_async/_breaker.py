@@ -222,11 +222,19 @@ class Breaker:
                 probe that is under way.
         """
         if self._isolations:
-            forced = self.is_forced_open
-            return Refusal(self.state, self.settings.reset_timeout if forced else None)
+            return self.refusal_by_hand()
         if self.closed_permit is not None or self._disabled:
             return None
         return self._refusal(now, average)
+
+    def refusal_by_hand(self) -> Refusal | None:
+        """
+        Why no call may run as long as nobody lifts an isolation, or ``None``.
+        """
+        if not self._isolations:
+            return None
+        forced = self.is_forced_open
+        return Refusal(self.state, self.settings.reset_timeout if forced else None)
 
     def _refusal(self, now: float, average: float = 0.0) -> Refusal | None:
         """
@@ -581,7 +589,7 @@ class Breaker:
         """
         for window in self._windows:
             if self._exceeds(window, window.failures, self.settings.failure_rate):
-                return f"{window.failures} of {_all_of(window)} failed"
+                return f"{window.failures} of {self._all_of(window)} failed"
         return self._too_slow() if duration >= self.slow_above else None
 
     def _too_slow(self) -> str | None:
@@ -591,13 +599,18 @@ class Breaker:
         for window in self._windows:
             if self._exceeds(window, window.slow, self.settings.slow_rate):
                 took = f"took {self.slow_above:g} s or more"
-                return f"{window.slow} of {_all_of(window)} {took}"
+                return f"{window.slow} of {self._all_of(window)} {took}"
         return None
+
+    def _all_of(self, window: CountWindow | TimeWindow) -> str:
+        if type(window) is CountWindow:
+            return f"the last {window.calls} calls"
+        return f"the {window.calls} calls of the last {self.settings.window_seconds:g} s"
 
     def _exceeds(self, window: CountWindow | TimeWindow, bad: int, rate: float) -> bool:
         least = self.settings.minimum_calls
         if type(window) is CountWindow:
-            least = min(least, window.size)
+            least = min(least, self.settings.window_calls)
         return window.calls >= least and bad / window.calls >= rate
 
     def _open(self, now: float, reason: str, told: str = "") -> Transition:
@@ -716,9 +729,3 @@ def _windows_of(
     if seconds:
         windows.append(TimeWindow(seconds) if times is None else times.resized(seconds))
     return tuple(windows)
-
-
-def _all_of(window: CountWindow | TimeWindow) -> str:
-    if type(window) is TimeWindow:
-        return f"the {window.calls} calls of the last {window.seconds:g} s"
-    return f"the last {window.calls} calls"

@@ -91,11 +91,17 @@ class Endings:
             wait = math.ceil(error.retry_after)
             return error_text(str(error), entry.name, limit=error.limit, retry_after=wait)
         more = {"error_type": type_name(error), **more}
+        if end.retry_after is not None:
+            more["retry_after"] = math.ceil(end.retry_after)
         if blames_arguments(error, entry.name):
             return self._blamed_text(error, entry.name, **more)
         if type(error) in (ToolCancelledError, InvalidResultError):
             return error_text(self._clean(str(error)), entry.name, **more)
-        text = f"{entry.name} failed: {why.rstrip('.')}. {_ONCE}"
+        advice = _ONCE
+        if end.retry_after is not None:
+            wait = more["retry_after"]
+            advice = f"It asks for a pause: do not call it again for {wait} s."
+        text = f"{entry.name} failed: {why.rstrip('.')}. {advice}"
         return error_text(text, entry.name, **more)
 
     def log(self, entry: Entry, end: End, why: str) -> None:

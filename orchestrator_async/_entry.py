@@ -4,13 +4,18 @@ A tool as one orchestrator has it: its settings decided, with its circuit and fi
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from ._breaker import Breaker, CircuitState, Refusal
+from ._callbacks import is_its_own
+from ._calls import Request, ToolContext
 from ._circuit import Circuit
 from ._errors import CircuitOpenError
+from ._foreign import bare_type_name
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback
 from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
@@ -18,6 +23,9 @@ from ._policy import ToolSettings
 from ._stats import Figures
 from ._threads import Slots
 from ._tool import Binder, Tool
+
+
+_LONGEST_KEY: Final = 128
 
 
 class Entry:
@@ -107,8 +115,7 @@ class Entry:
         breaker = circuit.breaker
         failures, reason = breaker.failures, breaker.reason
         if breaker.is_forced_open:
-            threshold = breaker.settings.failure_threshold
-            failures = max(failures, 3 if threshold == math.inf else int(threshold))
+            failures = max(failures, breaker.settings.failure_threshold)
             reason = ""
         return CircuitOpenError(
             tool_name=self.name,
@@ -150,6 +157,50 @@ class Entry:
         error = self.refusal_error(Refusal(state, wait), circuit)
         return error_text(str(error), self.name, **more)
 
+    def circuit_for(
+        self, arguments: Mapping[str, Any], request: Request, now: float
+    ) -> Circuit:
+        """
+        The circuit of a call that has a key, taken; it has to be given back.
+
+        One whose key cannot be had has the tool's own circuit; that is logged once.
+        """
+        assert self.keyed is not None
+        key = self.key_of(arguments, request)
+        return self.circuit if key is None else self.keyed.take(key, now)
+
+    def give_back(self, circuit: Circuit, now: float, *, succeeded: bool) -> None:
+        """
+        A call that has taken this circuit is over.
+        """
+        if self.keyed is not None and circuit is not self.circuit:
+            self.keyed.give_back(circuit, now, succeeded=succeeded)
+
+    def key_of(self, arguments: Mapping[str, Any], request: Request) -> str | None:
+        """
+        The key of a call's circuit, or ``None`` where it has none.
+        """
+        of = self.tool.circuit_key
+        assert of is not None
+        context = ToolContext(
+            tool_name=self.name, call_id=request.call_id, data=request.context
+        )
+        try:
+            key: object = of(MappingProxyType(arguments), context)
+            if key is None:
+                return None
+            if type(key) is str:
+                return short_key(key)
+            if hasattr(key, "close"):
+                key.close()  # a coroutine that nobody will await
+            raise TypeError(f"expected text or None, not a {bare_type_name(key)}")
+        except BaseException as raised:
+            if not is_its_own(raised):
+                raise
+            what = "its circuit function gave no key, so the tool's own circuit is used"
+            self.complain(what, raised)
+            return None
+
     def complain(self, what: str, error: BaseException) -> None:
         """
         Log, the first time, that something of the tool's author raised.
@@ -157,6 +208,16 @@ class Entry:
         if not self._complained:
             self._complained = True
             log_with_traceback(f"{self.name}: {what}", error, self._clean)
+
+
+def short_key(key: str) -> str:
+    """
+    A key as it is kept: a long one by its beginning and a digest of the whole.
+    """
+    if len(key) <= _LONGEST_KEY:
+        return key
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{key[:60]}...{digest}"
 
 
 def _judge_of(settings: ToolSettings) -> tuple[Judge | None, bool]:

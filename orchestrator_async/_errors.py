@@ -253,3 +253,16 @@ class LimitExceededError(OrchestratorError):
         self.limit = limit
         self.size = size
         self.retry_after = retry_after
+
+
+class DrainingError(OrchestratorError):
+    """
+    The orchestrator takes no new calls, as ``drain`` was called. Nobody's fault.
+    """
+
+    def __init__(self, *, tool_name: str) -> None:
+        super().__init__(
+            f"{tool_name} was not run: the program is being shut down and takes no more "
+            "calls. Answer with what you have.",
+            tool_name=tool_name,
+        )

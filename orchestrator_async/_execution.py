@@ -13,7 +13,7 @@ import inspect
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
@@ -25,6 +25,7 @@ from . import _loop
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
 from ._calls import Request, ToolContext, ToolResult, result
+from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
@@ -32,6 +33,7 @@ from ._fleet import Fleet
 from ._outcome import Verdict
 from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
 from ._threads import NoThreadError, ThreadedCall
+from ._throttle import Throttle, throttle_of_error, throttle_of_value
 from ._traceback import binds_arguments, raise_as_it_was
 
 _TURNS: Final = 3
@@ -100,17 +102,17 @@ class Execution:
             # An exception refers to this frame, which must not keep it in turn.
             del error, value
 
-    def refusal(self, entry: Entry) -> Refusal | None:
+    def refusal(self, entry: Entry, circuit: Circuit) -> Refusal | None:
         """
         Why the circuit would refuse the call now, or ``None``.
         """
-        breaker = entry.breaker
+        breaker = circuit.breaker
         if breaker.closed_permit is not None:
             return None
         now = self._clock()
         if self._clock_is_the_loops:
             with suppress(OrchestratorError):  # said when the permit is claimed
-                entry.circuit.follow_loop(now)
+                circuit.follow_loop(now)
         if _calling_probe(breaker) is not None:
             return None
         if breaker.probe is None:
@@ -172,6 +174,8 @@ class Execution:
         if tool is None:
             unknown = self._fleet.registry.unknown(request.name)
             return self._answers.unknown(unknown, request)
+        if self._fleet.drain is not None:
+            return self._answers.draining(tool, request)
         try:
             entry = self._fleet.entry(tool)
             return self._admitted(entry, request)
@@ -181,38 +185,67 @@ class Execution:
             return self._answers.unusable(tool, error, request)
 
     def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult:
-        refusal = self.refusal(entry)
+        circuit = entry.circuit
+        if entry.keyed is None:
+            refusal = self.refusal(entry, circuit)
+        else:  # which circuit it is cannot be told yet; that of the tool has all by hand
+            refusal = circuit.breaker.refusal_by_hand()
         if refusal is not None:
-            return self._answers.refused(entry, refusal, request)
+            return self._answers.refused(entry, circuit, refusal, request)
         arguments = entry.binder.bind(request.args)
         now = self._clock()
+        if entry.keyed is None:
+            return self._claimed(entry, circuit, request, arguments, now)
+        circuit = entry.circuit_for(arguments, request, now)
+        flight: Flight | ToolResult | None = None
+        try:
+            refusal = self.refusal(entry, circuit)
+            if refusal is not None:
+                return self._answers.refused(entry, circuit, refusal, request)
+            flight = self._claimed(entry, circuit, request, arguments, now)
+            return flight
+        finally:
+            if not isinstance(flight, Flight):
+                entry.give_back(circuit, now, succeeded=False)
+
+    def _claimed(
+        self,
+        entry: Entry,
+        circuit: Circuit,
+        request: Request,
+        arguments: Mapping[str, Any],
+        now: float,
+    ) -> Flight | ToolResult:
+        """
+        Take what the call needs, last of all its circuit's permit.
+        """
         thread = None
         if entry.slots is not None:
             if not entry.slots.take():
-                return self._answers.limited(entry, request)
+                return self._answers.limited(entry, circuit, request)
             thread = ThreadedCall(entry.slots)
-        nested = _calling_probe(entry.breaker)
+        nested = _calling_probe(circuit.breaker)
         permit: Permit | Refusal | None = None
         try:
-            permit = nested or self._permit(entry, now)
+            permit = nested or self._permit(entry, circuit, now)
         finally:
             if thread is not None and not isinstance(permit, Permit):
                 thread.give_up()
         if isinstance(permit, Refusal):
-            return self._answers.refused(entry, permit, request)
-        flight = Flight(entry, request, arguments, permit)
+            return self._answers.refused(entry, circuit, permit, request)
+        flight = Flight(entry, circuit, request, arguments, permit)
         flight.nested = nested is not None
-        flight.is_probe = not nested and permit is entry.breaker.probe
+        flight.is_probe = not nested and permit is circuit.breaker.probe
         flight.thread = thread
         flight.started = now
         flight.number = entry.figures.begin(now)
         return flight
 
-    def _permit(self, entry: Entry, now: float) -> Permit | Refusal:
-        permit = entry.breaker.closed_permit
+    def _permit(self, entry: Entry, circuit: Circuit, now: float) -> Permit | Refusal:
+        permit = circuit.breaker.closed_permit
         if permit is not None:
             return permit
-        return entry.circuit.admit(now, entry.lease, entry.figures.average)
+        return circuit.admit(now, entry.lease, entry.figures.average)
 
     # Flying
 
@@ -224,7 +257,7 @@ class Execution:
         try:
             flight.remember_task()
             if flight.is_probe:
-                probe = (flight.entry.breaker, flight.permit)
+                probe = (flight.circuit.breaker, flight.permit)
                 token = _probes.set((*_probes.get(()), probe))
             timeout = flight.entry.timeout
             if timeout is None:
@@ -277,6 +310,10 @@ class Execution:
             if self._observers.listening:
                 self._tell(flight, end)
             raise
+        finally:
+            if entry.keyed is not None:
+                succeeded = end.verdict is Verdict.SUCCESS and not end.late
+                entry.give_back(flight.circuit, now, succeeded=succeeded)
         end.text = self._endings.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
             self._endings.log(entry, end, why)
@@ -288,11 +325,13 @@ class Execution:
         Give the permit back with the verdict, and count; what the circuit was told.
         """
         entry = flight.entry
+        circuit = flight.circuit
         why, read = "", False
         try:
             why = self._endings.why(end)
+            throttle = self._throttle(flight, end)
             read = True
-            end.late = self._vote(flight, end, why, now)
+            end.late = self._vote(flight, end, why, throttle, now)
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
@@ -302,7 +341,7 @@ class Execution:
             if not read:
                 end.verdict = Verdict.IGNORE  # it was not given
             if not flight.nested:
-                entry.circuit.ignored(flight.permit, now)
+                circuit.ignored(flight.permit, now)
             raise
         finally:
             _count(flight, end)
@@ -310,7 +349,7 @@ class Execution:
 
     def _tell(self, flight: Flight, end: End) -> None:
         entry, request = flight.entry, flight.request
-        state = entry.circuit.state
+        state = flight.circuit.state
         if end.not_run:
             reason = "invalid_arguments"
             self._answers.tell(entry.name, reason, request, None, state)
@@ -330,18 +369,41 @@ class Execution:
             )
         )
 
-    def _vote(self, flight: Flight, end: End, why: str, now: float) -> bool:
+    def _vote(
+        self, flight: Flight, end: End, why: str, throttle: Throttle | None, now: float
+    ) -> bool:
         """
         Give the permit back; whether that came too late to count.
         """
-        circuit, permit = flight.entry.circuit, flight.permit
+        circuit, permit, duration = flight.circuit, flight.permit, end.duration
         if flight.nested:
             return False
         if end.verdict is Verdict.SUCCESS:
-            return circuit.succeeded(permit, now)
-        if end.verdict is Verdict.FAILURE:
-            return circuit.failed(permit, now, why)
-        return circuit.ignored(permit, now)
+            return circuit.succeeded(permit, now, duration)
+        if end.verdict is not Verdict.FAILURE:
+            return circuit.ignored(permit, now)
+        if throttle is None:
+            return circuit.failed(permit, now, duration, why)
+        late = circuit.throttled(permit, now, throttle.seconds, why)
+        if end.retry_after is None and circuit.breaker.paused and not late:
+            end.retry_after = circuit.breaker.length
+        return late
+
+    def _throttle(self, flight: Flight, end: End) -> Throttle | None:
+        """
+        Whether a failure asks for a pause, where such are given.
+        """
+        most = flight.circuit.breaker.settings.max_pause
+        if end.verdict is not Verdict.FAILURE or end.timed_out or most is None:
+            return None
+        if end.error is None:
+            throttle = throttle_of_value(end.value)
+        else:
+            throttle = throttle_of_error(end.error)
+        end.throttled = throttle is not None
+        if throttle is not None and throttle.seconds is not None:
+            end.retry_after = min(throttle.seconds, most)
+        return throttle
 
 
 def struck(entry: Entry) -> ToolTimeoutError:
@@ -386,6 +448,7 @@ def _count(flight: Flight, end: End) -> None:
     figures.total_time += end.duration
     figures.late += end.late
     figures.timeouts += end.timed_out
+    figures.throttled += end.throttled
     if end.verdict is Verdict.FAILURE:
         figures.total_failures += 1
     elif end.verdict is Verdict.IGNORE and end.cancelled:
@@ -405,10 +468,11 @@ def _result(flight: Flight, end: End) -> ToolResult:
         ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
         verdict=Verdict.IGNORE if end.late else end.verdict,
         late=end.late,
-        state=flight.entry.circuit.state,
+        state=flight.circuit.state,
         source=name,
         duration=end.duration,
         attempts=0 if end.not_run else 1,
+        retry_after=end.retry_after,
     )
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from ._breaker import CircuitState, Saved, Transition
+from ._calls import Request
 from ._circuit import Circuit
-from ._entry import Entry
-from ._errors import UnknownToolError
+from ._draining import Drain, unwatch, watch
+from ._entry import Entry, short_key
+from ._errors import DrainingError, UnknownToolError
 from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback, logger
@@ -48,6 +51,9 @@ class Fleet:
         self._circuit_policies = dict(circuits)
         self._overrides: dict[str, BreakerPolicy] = {}
         self._clock = clock
+        self.drain: Drain | None = None
+        self._saved: dict[tuple[str, str | None], tuple[Saved, float]] = {}
+        self._leaving: list[tuple[str, Figures]] = []
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
@@ -84,7 +90,9 @@ class Fleet:
         if keyed is None:
 
             def make(key: str | None) -> Circuit:
-                return Circuit(tool.name, circuit.breaker.settings, self, key)
+                made = Circuit(tool.name, circuit.breaker.settings, self, key)
+                self._restore(made)
+                return made
 
             settings = circuit.breaker.settings
             keyed = self.keyed[tool.name] = KeyedCircuits(make, settings.max_keys)
@@ -135,11 +143,56 @@ class Fleet:
         circuit = self.circuits.get(name)
         if circuit is None:
             circuit = self.circuits[name] = Circuit(name, settings, self)
+            self._restore(circuit)
         elif circuit.breaker.settings != settings:
             circuit.configure(settings)
             if name in self.keyed:
                 self.keyed[name].configure(settings)
         return circuit
+
+    def circuit_of_key(self, name: str, key: str) -> Circuit:
+        """
+        The circuit of a key of that tool, made now if there is none.
+
+        Raises:
+            LookupError: There is no room for one more.
+            ValueError: The tool has no circuits by key.
+        """
+        tool = self.registry.get(name)
+        if tool is None or tool.circuit_key is None:
+            raise ValueError(f"{name} has no circuits by key, so key={key!r:.200} is wrong")
+        keyed = self.entry(tool).keyed
+        assert keyed is not None
+        return keyed.ensure(short_key(key), self.time())
+
+    def circuit_for_call(self, request: Request) -> Circuit | None:
+        """
+        The circuit that a call would ask now, or ``None`` where its key has none yet.
+
+        Raises:
+            UnknownToolError: There is no such tool.
+            InvalidArgumentsError: The arguments do not fit, where there is a key.
+            DrainingError: No calls are taken any more.
+        """
+        tool = self.registry[request.name]
+        if self.drain is not None:
+            raise DrainingError(tool_name=tool.name)
+        entry = self.entry(tool)
+        if entry.keyed is None or entry.breaker.refusal_by_hand() is not None:
+            return entry.circuit
+        key = entry.key_of(entry.binder.bind(request.args), request)
+        return entry.circuit if key is None else entry.keyed.peek(key, self.time())
+
+    def refuses(self, tool: Tool) -> bool:
+        """
+        Whether a call of the tool would be refused now, whatever its arguments.
+        """
+        if tool.circuit_name not in self.circuits:
+            return False
+        breaker = self.circuits[tool.circuit_name].breaker
+        if tool.circuit_key is not None:
+            return breaker.refusal_by_hand() is not None
+        return breaker.refusal(self.time()) is not None
 
     def _no_circuit(self, name: str) -> UnknownToolError:
         tool = self.registry.get(name)
@@ -153,7 +206,10 @@ class Fleet:
         """
         entry = self.entries.pop(tool.name, None)
         if removed:
-            self._kept.pop(tool.name, None)
+            gone = entry or self._kept.pop(tool.name, None)
+            self._leaving = [each for each in self._leaving if each[1].in_flight]
+            if gone is not None and gone.figures.in_flight:
+                self._leaving.append((tool.name, gone.figures))
         elif entry is not None:
             self._kept[tool.name] = entry
         circuit = self.circuits.get(tool.circuit_name)
@@ -180,6 +236,67 @@ class Fleet:
         if keyed is not None:
             for circuit in keyed:
                 circuit.retire()
+
+    # From one process to the next
+
+    def restore(self, saved: Mapping[tuple[str, str | None], Saved]) -> None:
+        """
+        Have circuits go on with what was saved of them, now or when they are made.
+        """
+        self._saved = {at: (each, self.time()) for at, each in saved.items()}
+        for circuit in list(self.all_circuits()):
+            self._restore(circuit)
+        for name, key in list(self._saved):
+            tool = self.registry.get(name)
+            if key is None and self.registry.sharing(name):
+                self.circuit(name)
+            elif tool is not None and tool.circuit_key is not None and key is not None:
+                with suppress(LookupError, TypeError):
+                    self.circuit_of_key(name, key)
+
+    def _restore(self, circuit: Circuit) -> None:
+        saved, then = self._saved.pop((circuit.name, circuit.key), (None, math.nan))
+        if saved is not None:
+            passed = self.time() - then
+            rest = saved.rest - (passed if passed > 0 else 0.0)
+            circuit.restore(saved._replace(rest=max(0.0, rest)))
+
+    # Draining
+
+    def running(self) -> dict[str, int]:
+        """
+        How many calls of which tools are running, also of tools that were removed.
+        """
+        running: dict[str, int] = {}
+        for name, figures in self._all_figures():
+            if figures.in_flight:
+                running[name] = running.get(name, 0) + figures.in_flight
+        return running
+
+    def begin_drain(self) -> Drain:
+        """
+        Take no calls any more.
+        """
+        if self.drain is None:
+            self.drain = Drain(self.running)
+            for circuit in self.all_circuits():
+                circuit.wake()
+        for _, figures in self._all_figures():
+            watch(figures, self.drain.landed)
+        return self.drain
+
+    def end_drain(self) -> None:
+        """
+        Take calls again.
+        """
+        self.drain = None
+        for _, figures in self._all_figures():
+            unwatch(figures)
+
+    def _all_figures(self) -> Iterator[tuple[str, Figures]]:
+        for name, entry in [*self.entries.items(), *self._kept.items()]:
+            yield name, entry.figures
+        yield from self._leaving
 
     def all_circuits(self) -> Iterator[Circuit]:
         """

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -47,10 +47,18 @@ from ._policy import (
 from ._registry import Registry
 from ._registry import registry as _registry
 from ._settle import Flight
+from ._snapshot import restore_into, snapshot_of
 from ._stats import ToolStats
 from ._text import clean as default_clean
+from ._tool import Format, with_note
 from ._traceback import binds_arguments, raise_as_it_was
 from ._turn import Turn
+from ._waiting import Waiter
+
+_NOTE: Final = (
+    "(Out of service at the moment: a call would be refused. Do not call it until this "
+    "note is gone.)"
+)
 
 
 class ToolOrchestrator:
@@ -95,10 +103,7 @@ class ToolOrchestrator:
         clean: Callable[[str], str] = default_clean,
     ) -> None:
         _check_arguments(registry, circuits, clock, clean)
-        breaker = BreakerPolicy(
-            failure_threshold=failure_threshold, reset_timeout=reset_timeout
-        )
-        given = ToolPolicy(timeout=timeout, breaker=breaker)
+        settings = _settings(failure_threshold, reset_timeout, timeout, policy)
         self.registry: Registry = _registry if registry is None else registry
         self._clock = clock
         self._clock_is_the_loops = clock is anyio.current_time
@@ -106,10 +111,11 @@ class ToolOrchestrator:
         self._observers = Observers(observers, cleaned)
         self._fleet = Fleet(
             self.registry,
-            join(given, as_tool_policy(policy)),
+            settings,
             _checked_circuits(circuits),
             self._observers,
             cleaned,
+            clock,
         )
         self._entries = self._fleet.entries
         self._answers = Answers(cleaned, self._observers)
@@ -220,7 +226,8 @@ class ToolOrchestrator:
                     text = value
                 else:
                     text = _text_of_success(entry, value)
-                if text is not None:
+                counting = breaker.counting
+                if text is not None and not (counting and duration >= breaker.slow_above):
                     if number == figures.alone:
                         figures.alone = 0
                     else:
@@ -229,12 +236,13 @@ class ToolOrchestrator:
                         figures.total_time += duration
                     if permit is not breaker.closed_permit:
                         figures.late += 1
-                    elif breaker.failures:
-                        breaker.failures = 0
+                    elif counting:
+                        breaker.succeeded(permit, started + duration, duration)
                     return text
         except BaseException as error:
             failure, value = error, None
-        flight = Flight(entry, Request(name, args, call_id, context), arguments, permit)
+        request = Request(name, args, call_id, context)
+        flight = Flight(entry, entry.circuit, request, arguments, permit)
         flight.number, flight.started, flight.scope = number, started, scope
         flight.task, flight.requests, flight.closing = task, requests, closing
         flight.on_time = on_time
@@ -341,24 +349,208 @@ class ToolOrchestrator:
             UnknownToolError: There is no such tool.
         """
         circuit = self.circuit(self.registry[name].circuit_name)
+        keyed = self._fleet.keyed.get(name)
+        would_reject = circuit.breaker.would_refuse
+        for each in keyed or ():
+            would_reject += each.breaker.would_refuse
         return self._fleet.figures(name).snapshot(
             state=circuit.state.value,
             failures=circuit.failures,
             last_error=circuit.last_error,
             now=self._time_if_any(),
+            would_reject=would_reject,
+            keys=0 if keyed is None else len(keyed),
         )
 
-    def circuit(self, name: str) -> Circuit:
+    def circuit(self, name: str, key: str | None = None) -> Circuit:
         """
         A handle on a circuit. Usable outside an event loop.
 
         Args:
             name: The circuit's name: the tool's, unless the tool shares one.
+            key: For a tool whose ``circuit`` is a function: what that returns. Without
+                it, the circuit of calls that have no key; it has all calls of the tool
+                while it is isolated.
 
         Raises:
             UnknownToolError: No tool has such a circuit.
+            LookupError: The key has no circuit, and there is no room for one more.
+            ValueError: There is a key, but the tool has no circuits by key.
         """
-        return self._fleet.circuits.get(name) or self._fleet.circuit(name)
+        circuit = self._fleet.circuits.get(name) or self._fleet.circuit(name)
+        return circuit if key is None else self._fleet.circuit_of_key(name, key)
+
+    def reload(
+        self,
+        *,
+        failure_threshold: int | Inherit = INHERIT,
+        reset_timeout: float | Inherit = INHERIT,
+        timeout: float | None | Inherit = INHERIT,
+        policy: ToolPolicy | BreakerPolicy | None = None,
+        circuits: Mapping[str, BreakerPolicy] | None = None,
+    ) -> None:
+        """
+        Go on with other settings, with the state of all circuits and all that was counted.
+
+        Calls that are running end by the settings that they began with. For one circuit
+        there is ``Circuit.reload``; for one tool, ``Registry.add(..., replace=True)``.
+
+        Args:
+            failure_threshold: As for the orchestrator, like all of these. They take the
+                place of all that it was made with: what is not given is the default.
+            reset_timeout: See there.
+            timeout: See there.
+            policy: See there.
+            circuits: Settings of circuits by name. Default: those that there are.
+
+        Raises:
+            TypeError: An argument is of the wrong kind.
+            ValueError: A setting cannot be, or is given twice; nothing has changed.
+        """
+        settings = _settings(failure_threshold, reset_timeout, timeout, policy)
+        _check_circuits(circuits)
+        checked = None if circuits is None else _checked_circuits(circuits)
+        self._fleet.reload_all(settings, checked)
+
+    # From one process to the next
+
+    def snapshot(self) -> dict[str, Any]:
+        """
+        What another process needs to go on with the circuits, as data that JSON can hold.
+
+        Circuits that are closed and have seen no failure are left out. See ``restore``.
+        """
+        return snapshot_of(self._fleet)
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """
+        Go on with the circuits of another process.
+
+        What was open stays open for what is left of its time, and then one caller probes.
+        Of the wall clock nothing more is asked than how long ago the snapshot was taken:
+        wherever it has gone wrong, a circuit does not stay open for longer than was left,
+        nor than its settings say, and none closes without a probe. What was isolated or
+        disabled by hand is so again, and ``unisolate`` or ``reset`` ends it; what was
+        forced open is not. Windows begin empty. Circuits of tools that are registered
+        later go on when these come.
+
+        Args:
+            snapshot: What ``snapshot`` has returned, also by way of JSON.
+
+        Raises:
+            TypeError: It is no mapping.
+            ValueError: It is damaged, or of a version that is not known; says where.
+                Nothing has changed.
+        """
+        restore_into(self._fleet, snapshot)
+
+    # Waiting
+
+    async def wait_available(
+        self,
+        name: str,
+        args: Any = None,
+        /,
+        *,
+        timeout: float | None = None,
+        **context: Any,
+    ) -> None:
+        """
+        Return when the tool's circuit would let a call in now.
+
+        It promises nothing about the next moment: another caller may be the probe. Of
+        many who wait, one at a time goes where a call would be the probe; where the
+        circuit has closed, all go, at shorter and shorter intervals.
+
+        Args:
+            name: Name of the tool.
+            args: The call's arguments; asked for where the tool has circuits by key.
+            timeout: Seconds to wait at the most; ``None`` for no limit.
+            **context: That of the call, for the same reason.
+
+        Raises:
+            TimeoutError: It took longer.
+            UnknownToolError: There is no such tool, or it was removed meanwhile.
+            InvalidArgumentsError: The arguments do not fit, where they are asked for.
+            DrainingError: The orchestrator takes no calls any more.
+            ValueError: ``timeout`` is no number of seconds.
+        """
+        _check_timeout(timeout)
+        find = functools.partial(
+            self._fleet.circuit_for_call, Request(name, args, None, context)
+        )
+        waiter = Waiter(find, self._fleet.time, self._clock_is_the_loops)
+        with anyio.move_on_after(timeout) as scope:
+            await waiter.wait()
+            return
+        if scope.cancelled_caught:
+            circuit = find()
+            raise TimeoutError(
+                f"{name} was not available within {timeout:g} s: its circuit is "
+                f"{'busy with a probe' if circuit is None else circuit.state}."
+            )
+
+    async def drain(self, *, timeout: float | None = None) -> None:
+        """
+        Take no new calls, and wait for those that are running.
+
+        From here on every call is refused with a ``DrainingError``, those that a running
+        tool makes included, until ``resume``. Threads of calls that were given up are not
+        waited for.
+
+        Args:
+            timeout: Seconds to wait at the most; ``None`` for no limit.
+
+        Raises:
+            TimeoutError: Calls are still running; says of which tools. No new ones are
+                taken all the same.
+            ValueError: ``timeout`` is no number of seconds.
+        """
+        _check_timeout(timeout)
+        self._entries = {}  # where the short path finds none
+        drain = self._fleet.begin_drain()
+        with anyio.move_on_after(timeout) as scope:
+            await drain.wait()
+        if scope.cancelled_caught and (running := self._fleet.running()):
+            tools = ", ".join(f"{name} ({count})" for name, count in running.items())
+            raise TimeoutError(f"Still running after {timeout:g} s: {tools}.")
+
+    def resume(self) -> None:
+        """
+        Take calls again after ``drain``.
+        """
+        self._fleet.end_drain()
+        self._entries = self._fleet.entries
+
+    # What the model is offered
+
+    def offered_tools(
+        self, format: Format = "openai", *, hide_open: bool = False
+    ) -> list[dict[str, Any]]:
+        """
+        The tools as a model's API wants to be told of them, in the registry's order.
+
+        All of them, for another list of tools makes the model's prompt another one, which
+        no cache has. One whose circuit refuses calls has a note at the end of its
+        description, which says the same as long as it does.
+
+        Args:
+            format: ``"openai"``, ``"anthropic"`` or ``"mcp"``.
+            hide_open: Leave out those whose circuit would refuse a call now. A tool with
+                circuits by key is left out only if it is isolated.
+
+        Raises:
+            TypeError: A signature does not lend itself to a schema; names the tool.
+            ValueError: There is no such format.
+        """
+        definitions = self.registry.definitions(format)
+        offered = []
+        for tool, definition in zip(self.registry, definitions, strict=True):
+            if not self._fleet.refuses(tool):
+                offered.append(definition)
+            elif not hide_open:
+                offered.append(with_note(definition, _NOTE))
+        return offered
 
     def add_observer(self, observer: Observer) -> None:
         """
@@ -387,13 +579,15 @@ class ToolOrchestrator:
         """
         What the model reads if the circuit refuses the call; ``None`` if it does not.
         """
+        if entry.keyed is not None:
+            return None
         state = CircuitState.OPEN
         wait: float | None = None
         try:
             if not self._clock_is_the_loops:
                 wait = entry.breaker.open_for(self._clock())
             if not wait:
-                refusal = self._execution.refusal(entry)
+                refusal = self._execution.refusal(entry, entry.circuit)
                 if refusal is None:
                     return None
                 state, wait = refusal
@@ -479,15 +673,45 @@ def _listed(calls: Any) -> list[Any]:
     return list(calls)
 
 
+def _settings(
+    failure_threshold: int | Inherit,
+    reset_timeout: float | Inherit,
+    timeout: float | None | Inherit,
+    policy: ToolPolicy | BreakerPolicy | None,
+) -> ToolPolicy:
+    """
+    What an orchestrator is told by its own keywords and by a policy, as one.
+    """
+    breaker = BreakerPolicy(
+        failure_threshold=failure_threshold, reset_timeout=reset_timeout
+    )
+    given = ToolPolicy(timeout=timeout, breaker=breaker)
+    return join(given, as_tool_policy(policy))
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is None:
+        return
+    if type(timeout) not in (int, float) or not 0 <= cast("float", timeout) < math.inf:
+        raise ValueError(
+            f"timeout={timeout!r:.200} cannot be; expected a finite number of seconds of "
+            "at least 0, or None"
+        )
+
+
+def _check_circuits(circuits: object) -> None:
+    if not isinstance(circuits, Mapping | None):
+        raise TypeError(
+            f"circuits={circuits!r:.200}: expected a mapping of names to BreakerPolicy"
+        )
+
+
 def _check_arguments(
     registry: object, circuits: object, clock: object, clean: object
 ) -> None:
     if not isinstance(registry, Registry | None):
         raise TypeError(f"registry={registry!r:.200}: expected a Registry, or None")
-    if not isinstance(circuits, Mapping | None):
-        raise TypeError(
-            f"circuits={circuits!r:.200}: expected a mapping of names to BreakerPolicy"
-        )
+    _check_circuits(circuits)
     if not callable(clock):
         raise TypeError(f"clock={clock!r:.200}: expected a function that tells seconds")
     if not callable(clean):

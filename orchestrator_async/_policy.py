@@ -46,8 +46,7 @@ class BreakerPolicy:
     How a circuit opens and closes. Each part works alone, and costs nothing unused.
 
     Args:
-        failure_threshold: Failures in a row that open the circuit, or ``None`` for no
-            such number. Default 3.
+        failure_threshold: Failures in a row that open the circuit. Default 3.
         failure_rate: The share of failures among the calls of a window that opens it,
             above 0 and up to 1. Default 0.5 where a window is set and no ``slow_rate``
             or ``slow_duration``, else none.
@@ -89,7 +88,7 @@ class BreakerPolicy:
         ValueError: Naming the field and the value that cannot be.
     """
 
-    failure_threshold: int | None | Inherit = INHERIT
+    failure_threshold: int | Inherit = INHERIT
     failure_rate: float | None | Inherit = INHERIT
     slow_duration: float | None | Inherit = INHERIT
     slow_rate: float | Inherit = INHERIT
@@ -107,8 +106,9 @@ class BreakerPolicy:
     max_keys: int | Inherit = INHERIT
 
     def __post_init__(self) -> None:
-        _check_count(self, "failure_threshold", "window_calls", optional=True)
-        _check_count(self, "minimum_calls", "success_threshold", "max_keys")
+        _check_count(self, "failure_threshold", "minimum_calls", "success_threshold")
+        _check_count(self, "max_keys")
+        _check_count(self, "window_calls", optional=True)
         if type(self.window_calls) is int and self.window_calls > MOST_CALLS:
             raise _bad(self, "window_calls", f"at most {MOST_CALLS:,}, or window_seconds")
         _check_seconds(self, "reset_timeout", "max_reset_timeout", "probe_lease")
@@ -242,7 +242,7 @@ class BreakerSettings(NamedTuple):
     A breaker's policy once every field is decided. What is off is infinite, or 0.
     """
 
-    failure_threshold: float = 3
+    failure_threshold: int = 3
     reset_timeout: float = 300.0
     probe_lease: float = 300.0
     success_threshold: int = 1
@@ -293,8 +293,8 @@ def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
     has.setdefault("probe_lease", reset_timeout)
     has["max_reset_timeout"] = max(has.get("max_reset_timeout", 3600.0), reset_timeout)
     _complete_rates(has)
-    off = {"failure_threshold": math.inf, "failure_rate": math.inf}
-    off |= {"slow_duration": math.inf, "window_calls": 0, "window_seconds": 0.0}
+    off = {"failure_rate": math.inf, "slow_duration": math.inf}
+    off |= {"window_calls": 0, "window_seconds": 0.0}
     for name, value in off.items():
         if has.get(name, 0) is None:
             has[name] = value

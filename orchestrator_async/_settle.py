@@ -18,6 +18,7 @@ from . import _loop
 from ._breaker import Permit
 from ._callbacks import is_its_own
 from ._calls import Request, ToolContext
+from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import (
     InvalidArgumentsError,
@@ -38,6 +39,7 @@ class Flight:
 
     Attributes:
         entry: The tool.
+        circuit: What admitted it.
         request: What the caller asked for.
         arguments: The keyword arguments that became of it.
         permit: What the circuit admitted it with.
@@ -57,6 +59,7 @@ class Flight:
 
     __slots__ = (
         "arguments",
+        "circuit",
         "closing",
         "entry",
         "is_probe",
@@ -75,11 +78,13 @@ class Flight:
     def __init__(
         self,
         entry: Entry,
+        circuit: Circuit,
         request: Request,
         arguments: Mapping[str, Any],
         permit: Permit,
     ) -> None:
         self.entry = entry
+        self.circuit = circuit
         self.request = request
         self.arguments = arguments
         self.permit = permit
@@ -159,6 +164,8 @@ class End:
         not_run: Whether the tool was never entered.
         refused: Whether what it returned is the refusal of a call of its own.
         duration: Seconds that the tool took.
+        throttled: Whether it failed by asking for a pause, which is not counted.
+        retry_after: Seconds after which it may be called again, if it has said so.
         late: Whether the circuit had moved on when it was told.
         goes_up: What is raised on, whatever the caller asked for.
         reassert: Whether the caller's cancellation was lost and must be raised anew.
@@ -173,7 +180,9 @@ class End:
         "not_run",
         "reassert",
         "refused",
+        "retry_after",
         "text",
+        "throttled",
         "timed_out",
         "value",
         "verdict",
@@ -195,7 +204,8 @@ class End:
         self.value = value
         self.error = error
         self.text: str | None = None
-        self.late = False
+        self.late = self.throttled = False
+        self.retry_after: float | None = None
         self.duration = 0.0
         self.cancelled = cancelled
         self.timed_out = timed_out

@@ -26,12 +26,17 @@ class ToolStats:
         rejected: Calls that its circuit or a limit refused.
         invalid: Calls that were refused because of their arguments.
         late: Executions whose verdict came after the circuit had moved on.
+        throttled: Executions that failed by asking for a pause, which their circuit
+            was given and did not count. They are among ``total_failures``.
         timeouts: Executions that ran over the tool's own timeout.
         cancelled: Executions without a verdict because the caller was cancelled.
         ignored: Executions without a verdict for another reason.
         in_flight: Executions that are going on.
         oldest_in_flight: Seconds that the oldest of these has been going on.
         last_error: The last failure of its circuit as text, or ``None``.
+        would_reject: Calls that its circuit would have refused, had it not been
+            disabled.
+        keys: Circuits of its own that it has by key.
     """
 
     state: str
@@ -49,6 +54,9 @@ class ToolStats:
     in_flight: int
     oldest_in_flight: float
     last_error: str | None
+    throttled: int = 0
+    would_reject: int = 0
+    keys: int = 0
 
 
 class Figures:
@@ -77,6 +85,7 @@ class Figures:
         "late",
         "not_run",
         "rejected",
+        "throttled",
         "timeouts",
         "total_failures",
         "total_time",
@@ -85,7 +94,7 @@ class Figures:
     def __init__(self) -> None:
         self.begun = self.not_run = self.rejected = self.invalid = 0
         self.total_failures = self.cancelled = self.ignored = 0
-        self.late = self.timeouts = 0
+        self.late = self.timeouts = self.throttled = 0
         self.total_time = 0.0
         self.alone = 0
         self.alone_since = 0.0
@@ -143,7 +152,14 @@ class Figures:
         return max(0.0, self.total_time / ended) if ended > 0 else 0.0
 
     def snapshot(
-        self, *, state: str, failures: int, last_error: str | None, now: float | None
+        self,
+        *,
+        state: str,
+        failures: int,
+        last_error: str | None,
+        now: float | None,
+        would_reject: int = 0,
+        keys: int = 0,
     ) -> ToolStats:
         """
         The figures as they are; ``now`` is the clock's, ``None`` where it has none.
@@ -167,4 +183,7 @@ class Figures:
             in_flight=self.in_flight,
             oldest_in_flight=oldest,
             last_error=last_error,
+            throttled=self.throttled,
+            would_reject=would_reject,
+            keys=keys,
         )

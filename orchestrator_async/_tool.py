@@ -318,3 +318,13 @@ class Binder:
         return InvalidArgumentsError(
             tool_name=self._name, errors=[{"argument": argument, "expected": expected}]
         )
+
+
+def with_note(definition: dict[str, Any], note: str) -> dict[str, Any]:
+    """
+    A definition whose description ends in a note.
+    """
+    if "function" in definition:
+        return {**definition, "function": with_note(definition["function"], note)}
+    described = definition["description"]
+    return {**definition, "description": f"{described} {note}" if described else note}

@@ -1,0 +1,115 @@
+"""
+Circuits as data, for the process that comes after this one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ._breaker import Saved
+from ._circuit import Circuit
+from ._fleet import Fleet
+
+_VERSION: Final = 1
+_MOST: Final = 10**9
+
+_FLAGS: Final = ("is_open", "paused", "disabled", "isolated")
+_COUNTS: Final = ("failures", "reopenings")
+
+
+def snapshot_of(fleet: Fleet) -> dict[str, Any]:
+    """
+    All that has happened to the circuits, as data that JSON can hold.
+    """
+    circuits = []
+    for circuit in fleet.all_circuits():
+        saved = circuit.breaker.saved(fleet.time())
+        if saved != _NOTHING:
+            circuits.append(_as_data(circuit, saved))
+    return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}
+
+
+def restore_into(fleet: Fleet, snapshot: object) -> None:
+    """
+    Have the circuits go on with what a snapshot says, if all of it makes sense.
+
+    Raises:
+        TypeError: It is no mapping.
+        ValueError: It does not make sense; says where.
+    """
+    if not isinstance(snapshot, Mapping):
+        raise TypeError(
+            f"a snapshot is a mapping, not a {type(snapshot).__name__}; one that was "
+            "written as JSON has to be read with json.loads first"
+        )
+    if snapshot.get("version") != _VERSION:
+        said = snapshot.get("version")
+        raise ValueError(f"snapshot: version={said!r:.100}; expected {_VERSION}")
+    taken_at = _seconds(snapshot, "taken_at", "snapshot")
+    circuits = snapshot.get("circuits")
+    if not isinstance(circuits, list):
+        raise ValueError(f"snapshot: circuits={circuits!r:.100}; expected a list")
+    # What the wall clock says is believed only so far as it shortens a wait.
+    passed = max(0.0, _wall_time() - taken_at)
+    saved: dict[tuple[str, str | None], Saved] = {}
+    for index, data in enumerate(circuits):
+        where = f"snapshot: circuits[{index}]"
+        at, each = _read(data, where)
+        if at in saved:
+            raise ValueError(f"{where}: {at[0]!r:.100} is there twice")
+        saved[at] = each._replace(rest=max(0.0, each.rest - passed))
+    fleet.restore(saved)
+
+
+def _as_data(circuit: Circuit, saved: Saved) -> dict[str, Any]:
+    key = {} if circuit.key is None else {"key": circuit.key}
+    return {"name": circuit.name, **key, **saved._asdict()}
+
+
+def _read(data: object, where: str) -> tuple[tuple[str, str | None], Saved]:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}={data!r:.100}; expected an object")
+    name, key = data.get("name"), data.get("key")
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: name={name!r:.100}; expected text")
+    if not isinstance(key, str | None):
+        raise ValueError(f"{where}: key={key!r:.100}; expected text, or none")
+    for field in _FLAGS:
+        if type(data.get(field)) is not bool:
+            raise ValueError(f"{where}: {field}={data.get(field)!r:.100}; expected a bool")
+    for field in _COUNTS:
+        count: object = data.get(field)
+        if type(count) is not int or not 0 <= count <= _MOST:
+            raise ValueError(
+                f"{where}: {field}={count!r:.100}; expected a whole number from 0 on"
+            )
+    fields = {field: data[field] for field in (*_FLAGS, *_COUNTS)}
+    return (name, key), Saved(rest=_seconds(data, "rest", where), **fields)
+
+
+def _seconds(data: Mapping[Any, Any], field: str, where: str) -> float:
+    said: object = data.get(field)
+    try:
+        if type(said) in (int, float) and 0 <= (seconds := float(said)) < math.inf:  # type: ignore[arg-type]
+            return seconds
+    except OverflowError:
+        pass  # a number of hundreds of digits
+    raise ValueError(f"{where}: {field}={said!r:.100}; expected seconds, from 0 on")
+
+
+def _wall_time() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+_NOTHING: Final = Saved(
+    is_open=False,
+    rest=0.0,
+    paused=False,
+    reopenings=0,
+    failures=0,
+    disabled=False,
+    isolated=False,
+)

@@ -1,0 +1,202 @@
+"""
+Waiting until a circuit lets a call in, many at a time and without a stampede.
+
+Those who wait for one circuit stand in a row. Only the first of them looks at the clock:
+it sleeps on the loop for as long as the circuit says, and is woken when something changes.
+The others sleep until they are the first. Who is let go wakes the next one; how soon that
+one may go depends on the circuit:
+
+- Where a call would be the probe, one goes, and a second later the next, should nobody
+  have probed by then.
+- Where the circuit has closed, all go, but not at once: the first alone, the others at
+  shorter and shorter intervals, so that a service that has just come back is not met by
+  all who have missed it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ._circuit import Circuit
+from ._errors import OrchestratorError
+
+_RECHECK: Final = 5.0
+"""Seconds after which the circuit is looked at again, should nobody have told of a change:
+an operator in another thread, say."""
+
+_PROBE_GAP: Final = 1.0
+_FIRST_GAP: Final = 0.1
+
+
+class Waiters:
+    """
+    Those who wait for one circuit, in the order in which they came.
+    """
+
+    __slots__ = ("_let_go", "_let_go_at", "_row")
+
+    def __init__(self) -> None:
+        self._row: dict[Waiter, None] = {}
+        self._let_go = 0  # since the circuit was last seen to refuse
+        self._let_go_at = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def wake(self) -> None:
+        """
+        Have the first one look.
+        """
+        for waiter in self._row:
+            waiter.wake()
+            break
+
+    def join(self, waiter: Waiter) -> None:
+        """
+        Stand at the end of the row.
+        """
+        self._row[waiter] = None
+
+    def leave(self, waiter: Waiter) -> None:
+        """
+        Stand there no more. Awaits nothing, so whoever is cancelled can do it.
+        """
+        was_first = self.is_first(waiter)
+        del self._row[waiter]
+        if was_first:
+            self.wake()
+
+    def is_first(self, waiter: Waiter) -> bool:
+        """
+        Whether nobody stands before it.
+        """
+        return next(iter(self._row)) is waiter
+
+    def refused(self) -> None:
+        """
+        The circuit lets nobody in: whoever comes next is the first again.
+        """
+        self._let_go = 0
+
+    def gap(self, *, closed: bool) -> float:
+        """
+        Seconds until the next one may go, now that the circuit would let it in.
+        """
+        if not self._let_go:
+            return 0.0
+        gap = _FIRST_GAP / self._let_go if closed else _PROBE_GAP
+        return self._let_go_at + gap - anyio.current_time()
+
+    def went(self) -> None:
+        """
+        The first one goes.
+        """
+        self._let_go += 1
+        self._let_go_at = anyio.current_time()
+
+
+class Waiter:
+    """
+    One who waits.
+
+    Args:
+        find: The circuit that it waits for, as it is now, or ``None`` where the call would
+            have a new one; raises where there will be none.
+        time: Seconds on the circuits' clock, or NaN.
+        clock_is_the_loops: Whether that is the loop's own.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[], Circuit | None],
+        time: Callable[[], float],
+        clock_is_the_loops: bool,
+    ) -> None:
+        self._find = find
+        self._time = time
+        self._clock_is_the_loops = clock_is_the_loops
+        self._woken: anyio.Event | None = None
+        self._rest = self._slept = math.nan
+
+    def wake(self) -> None:
+        """
+        Have it look at its circuit.
+        """
+        if self._woken is not None:
+            self._woken.set()
+
+    async def wait(self) -> None:
+        """
+        Return when a call would be let in now.
+
+        Raises:
+            UnknownToolError: There is no such circuit any more.
+        """
+        await checkpoint()
+        while (circuit := self._find()) is not None:
+            if circuit.breaker.closed_permit is not None and circuit.waiters is None:
+                return
+            row = circuit.waiters
+            if row is None:
+                row = circuit.waiters = Waiters()
+            row.join(self)
+            try:
+                if await self._stand(circuit, row):
+                    return
+            finally:
+                row.leave(self)
+                if not len(row) and circuit.waiters is row:
+                    circuit.waiters = None
+
+    async def _stand(self, circuit: Circuit, row: Waiters) -> bool:
+        """
+        Wait in the row; whether it may go, and not because the circuit is another.
+        """
+        while self._find() is circuit:
+            self._woken = anyio.Event()
+            if not row.is_first(self):
+                await self._woken.wait()
+            else:
+                pause = self._pause(circuit, row)
+                if pause <= 0:
+                    row.went()
+                    return True
+                with anyio.move_on_after(pause) as scope:
+                    await self._woken.wait()
+                if not scope.cancelled_caught:
+                    self._slept = math.nan
+        return False
+
+    def _pause(self, circuit: Circuit, row: Waiters) -> float:
+        """
+        Seconds to sleep unless something changes; 0 for none.
+        """
+        now = self._time()
+        if self._clock_is_the_loops:
+            with suppress(OrchestratorError):  # said when a call asks for a permit
+                circuit.follow_loop(now)
+        rest = circuit.breaker.available_in(now)
+        self._slept = math.nan if rest is None or rest == 0 else self._slept
+        if rest == 0:
+            return row.gap(closed=circuit.breaker.closed_permit is not None)
+        row.refused()
+        if rest is None:
+            return _RECHECK
+        pause = self._patience(rest)
+        self._rest, self._slept = rest, pause
+        return pause
+
+    def _patience(self, rest: float) -> float:
+        """
+        The rest, but longer each time where the loop has slept and the circuit's clock has
+        not moved as far: it is another kind of clock, and to ask it often is no use.
+        """
+        if self._rest - rest < self._slept / 2:
+            return max(rest, 2 * self._slept)
+        return rest
