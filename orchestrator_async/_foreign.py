@@ -62,6 +62,14 @@ def cause_of(error: BaseException) -> BaseException | None:
     return context_of(error)
 
 
+def explicit_cause_of(error: BaseException) -> BaseException | None:
+    """
+    What it was raised ``from``, and nothing that was merely being handled.
+    """
+    found: BaseException | None = _cause.__get__(error)
+    return found
+
+
 def traceback_of(error: BaseException) -> TracebackType | None:
     """
     Its ``__traceback__``.

@@ -127,10 +127,10 @@ def judge_value(value: Any) -> Verdict:
         return Verdict.SUCCESS
     try:
         if issubclass(type(value), str):
-            value = _read_object(str.__str__(value))
+            value = read_object(str.__str__(value), _may_hold_error)
             if value is None:
                 return Verdict.SUCCESS
-        error = _error_of(value)
+        error = field_of(value, "error")
         if error is None or not _is_true(error):
             return Verdict.SUCCESS
         return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
@@ -151,8 +151,12 @@ def _may_hold_error(text: str) -> bool:
     return '"error"' in text or "\\u00" in text
 
 
-def _read_object(text: str) -> Mapping[str, Any] | None:
-    if text[:1] not in _MAY_OPEN_AN_OBJECT or not _may_hold_error(text):
+def read_object(text: str, is_worth_it: Callable[[str], bool]) -> Mapping[str, Any] | None:
+    """
+    The object that a JSON text is; ``None`` for other JSON, and for what is not worth
+    the parsing. Text that is no JSON raises.
+    """
+    if text[:1] not in _MAY_OPEN_AN_OBJECT or not is_worth_it(text):
         return None
     from pydantic_core import from_json
 
@@ -167,37 +171,44 @@ def _read_object(text: str) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _error_of(value: Any) -> Any:
+def field_of(value: Any, name: str) -> Any:
+    """
+    What a model reads under the name at the top of a mapping, a pydantic model or a
+    dataclass; ``None`` if there is nothing. A property of the value's may raise.
+    """
     if isinstance(value, Mapping):
-        return value.get("error")
+        return value.get(name)
     kind = type(value)
     if getattr(kind, "__pydantic_root_model__", False):
-        return _error_of(value.root)
-    name = _error_names.get(kind, "")
-    if name == "":
-        name = _error_names[kind] = _error_name(kind)
-    if name is not None:
-        return getattr(value, name, None)
-    return (getattr(value, "__pydantic_extra__", None) or {}).get("error")
+        return field_of(value.root, name)
+    known = _field_names.get(kind)
+    if known is None:
+        known = _field_names[kind] = {}
+    if name not in known:
+        known[name] = _field_name(kind, name)
+    attribute = known[name]
+    if attribute is not None:
+        return getattr(value, attribute, None)
+    return (getattr(value, "__pydantic_extra__", None) or {}).get(name)
 
 
-_error_names: Final[WeakKeyDictionary[type, str | None]] = WeakKeyDictionary()
-"""What ``_error_name`` says of the types that were seen, while they live."""
+_field_names: Final[WeakKeyDictionary[type, dict[str, str | None]]] = WeakKeyDictionary()
+"""What ``_field_name`` says of the types that were seen, while they live."""
 
 
-def _error_name(kind: type) -> str | None:
+def _field_name(kind: type, name: str) -> str | None:
     """
-    The name of the field that the model reads as ``error``, in a class that has one.
+    The field that the model reads under the name, in a class that has one.
     """
     declared = getattr(kind, "__pydantic_fields__", {})
     computed = getattr(kind, "__pydantic_decorators__", None)
     computed = {} if computed is None else computed.computed_fields
     for fields in (getattr(kind, "__dataclass_fields__", {}), declared, computed):
-        if "error" in fields:
-            return "error"
-    aliases = {name: info.serialization_alias for name, info in declared.items()}
-    aliases |= {name: each.info.alias for name, each in computed.items()}
-    return next((name for name, alias in aliases.items() if alias == "error"), None)
+        if name in fields:
+            return name
+    aliases = {each: info.serialization_alias for each, info in declared.items()}
+    aliases |= {each: made.info.alias for each, made in computed.items()}
+    return next((each for each, alias in aliases.items() if alias == name), None)
 
 
 def _is_true(error: Any) -> bool:
