@@ -309,7 +309,8 @@ class Breaker:
 
     def covers(self, permit: Permit) -> bool:
         """
-        Whether this is the permit of a probe that still has a say, in time or not. The calls that such a probe makes run under it.
+        Whether this is the permit of a probe that still has a say, in time or not. The
+        calls that such a probe makes run under it.
         """
         return (
             self._base is CircuitState.HALF_OPEN

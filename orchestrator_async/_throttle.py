@@ -28,7 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _TOO_MANY_REQUESTS: Final = 429
-_MAY_SAY_WHEN: Final = (None, _TOO_MANY_REQUESTS, 503)
+_MAY_SAY_WHEN: Final = (None, _TOO_MANY_REQUESTS, 503, 529)
 """The statuses beside which ``Retry-After`` is a throttle. A 301 may carry one as well."""
 
 _STATUS_NAMES: Final = ("status_code", "status", "code")

@@ -310,7 +310,7 @@ def test_only_the_permit_of_a_probe_covers_calls() -> None:
     assert not breaker.covers(probe)
 
 
-@pytest.mark.parametrize("act", ["reset", "disable"])
+@pytest.mark.parametrize("act", ["reset", "trip"])
 def test_no_probe_is_under_way_once_the_circuit_was_moved_by_hand(act: str) -> None:
     breaker, probe = probing()
     assert breaker.probe is probe
@@ -762,12 +762,14 @@ def test_disabling_does_not_lift_an_isolation() -> None:
 
 
 def test_a_disabled_circuit_admits_all_and_goes_on_counting() -> None:
-    breaker = opened()
+    breaker = closed(threshold=3)
     breaker.disable()
     for _ in range(10):
         assert not breaker.failed(admitted(breaker, 0), 0).late
 
-    assert (breaker.state, breaker.failures) == (CircuitState.DISABLED, 13)
+    # The first three would have opened it; the others would not have run.
+    assert (breaker.state, breaker.failures) == (CircuitState.DISABLED, 3)
+    assert breaker.would_refuse == 7
     breaker.reset()
     assert (breaker.state, breaker.failures) == (CircuitState.CLOSED, 0)
 
