@@ -14,6 +14,7 @@ from ._breaker import CircuitState
 from ._calls import ToolCall, ToolContext, ToolResult
 from ._errors import (
     CircuitOpenError,
+    DrainingError,
     DuplicateToolError,
     InvalidArgumentsError,
     InvalidResultError,
@@ -41,6 +42,7 @@ __all__ = [
     "CircuitChanged",
     "CircuitOpenError",
     "CircuitState",
+    "DrainingError",
     "DuplicateToolError",
     "Event",
     "InvalidArgumentsError",

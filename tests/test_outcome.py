@@ -32,6 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator_async import (
+    BreakerPolicy,
     CircuitOpenError,
     CircuitState,
     InvalidArgumentsError,
@@ -76,7 +77,9 @@ class Giving:
         self.error: BaseException | None = None
         self.registry = Registry()
         self.registry.tool(name="give", **options)(self._give)
-        self.orch = ToolOrchestrator(self.registry, failure_threshold=1_000_000)
+        # Verdicts alone are looked at: neither failures nor pauses are to open it.
+        policy = BreakerPolicy(failure_threshold=1_000_000, max_pause=None)
+        self.orch = ToolOrchestrator(self.registry, policy=policy)
 
     async def _give(self) -> Any:
         if self.error is not None:
