@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import json
 import linecache
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -33,9 +34,11 @@ from orchestrator_async import (
     OrchestratorError,
     Registry,
     ToolCall,
+    ToolContext,
     ToolOrchestrator,
     ToolPolicy,
 )
+from orchestrator_async._circuit import Circuit
 
 from .rig import on_asyncio
 from .support import assert_adds_up
@@ -43,6 +46,7 @@ from .support import assert_adds_up
 CALLERS: Final = 24
 ROUND_SECONDS: Final = 1.5
 RESET: Final = 0.03
+MAX_KEYS: Final = 8
 BLOCKS_A_ROUND: Final = 60.0
 """Blocks of memory that a round may add on average: less than one for a hundred calls."""
 
@@ -58,6 +62,7 @@ class Soak:
         self.calls = self.cancelled = self.finished = 0
         self.violations: list[str] = []
         self.well = False
+        self.key: str | None = None
         self.orch = ToolOrchestrator(self.registry, reset_timeout=RESET)
         for name, (behaviour, options) in self.tools().items():
             self.offer(name, behaviour, **options)
@@ -68,6 +73,21 @@ class Soak:
         What tools there are, and their settings.
         """
         patient = BreakerPolicy(failure_threshold=2, probe_lease=0.05)
+        every_part = BreakerPolicy(
+            failure_threshold=20,
+            window_calls=10,
+            window_seconds=0.1,
+            minimum_calls=4,
+            slow_duration=0.005,
+            slow_rate=0.5,
+            failure_rate=0.5,
+            success_threshold=2,
+            reset_multiplier=2,
+            max_reset_timeout=2 * RESET,
+            jitter=0.5,
+            jitter_source=self.chance,
+        )
+        keyed = BreakerPolicy(max_keys=MAX_KEYS, max_pause=RESET)
         return {
             "steady": (self.work, {}),
             "flaky": (self.flaky, {"timeout": 0.02}),
@@ -82,6 +102,9 @@ class Soak:
             "calls": (self.nest, {"circuit": "database", "timeout": 0.05}),
             "turns": (self.turn, {}),
             "hides": (self.work, {"policy": ToolPolicy(hang_after=0.005)}),
+            "has_every_part": (self.flaky, {"policy": every_part, "timeout": 0.02}),
+            "asks_for_pauses": (self.throttle, {"policy": keyed}),
+            "has_hosts": (self.throttle, {"policy": keyed, "circuit": self.host}),
         }
 
     def offer(
@@ -116,6 +139,39 @@ class Soak:
     async def hang(self) -> str:
         await anyio.sleep(self.random.choice([0, 0.002, 0.05]))
         return "late"
+
+    async def throttle(self) -> Any:
+        await self.work()
+        match self.random.randrange(8):
+            case 0:
+                error = ConnectionError("too many calls")
+                error.retry_after = self.random.choice([0.01, -1, 1e308, "soon"])  # type: ignore[attr-defined]
+                raise error
+            case 1:
+                return {"error": "too many calls", "status": 429}
+            case 2:
+                raise ConnectionError("down")
+        return "up"
+
+    def host(self, arguments: Mapping[str, Any], context: ToolContext) -> str | None:
+        """
+        The key of a call's circuit.
+        """
+        if self.key is not None:
+            return self.key
+        number = self.random.randrange(4 * MAX_KEYS)
+        if number == 0:
+            raise LookupError("no host")
+        return None if number == 1 else f"host {number}"
+
+    def chance(self) -> float:
+        """
+        A source of chance, which is of no use now and then.
+        """
+        chance = self.random.random()
+        if chance < 0.1:
+            raise OSError("no chance")
+        return 2.0 if chance > 0.9 else chance
 
     async def swallow(self) -> str:
         with suppress(anyio.get_cancelled_exc_class()):
@@ -172,7 +228,10 @@ class Soak:
         self.calls += 1
         name = self.random.choice([*self.names, "nothing", "stead"])
         args = self.random.choice([None, {}, {"number": 1}, '{"number": 2}', "[", {"x": 1}])
-        match self.random.randrange(4):
+        match self.random.randrange(5):
+            case 4 if name in self.registry:
+                with suppress(TimeoutError, OrchestratorError):
+                    await self.orch.wait_available(name, timeout=0.02)
             case 0:
                 await self.orch.run(name, args, user="ada")
             case 1:
@@ -205,7 +264,23 @@ class Soak:
             await anyio.sleep(0.01)
             name = self.random.choice(self.names)
             circuit = self.orch.circuit(self.registry[name].circuit_name)
-            match self.random.randrange(6):
+            match self.random.randrange(12):
+                case 6:
+                    circuit.trip()
+                case 7:
+                    circuit.disable()
+                case 8:
+                    saved = json.loads(json.dumps(self.orch.snapshot()))
+                    await anyio.sleep(0.001)
+                    self.orch.restore(saved)
+                case 9:
+                    self.orch.reload(reset_timeout=self.random.choice([RESET, RESET / 2]))
+                case 10:
+                    with suppress(TimeoutError):
+                        await self.orch.drain(timeout=0.001)
+                    self.orch.resume()
+                case 11:
+                    self.orch.offered_tools(hide_open=self.random.random() < 0.5)
                 case 0:
                     with circuit.isolate():
                         await anyio.sleep(0.001)
@@ -268,11 +343,28 @@ class Soak:
 
     async def bring_back(self, name: str) -> None:
         circuit = self.orch.circuit(self.registry[name].circuit_name)
-        if await self.orch.dispatch(name) not in ("well", "done"):
-            await anyio.sleep(2 * RESET)
+        if circuit.state is CircuitState.DISABLED:
+            circuit.reset()
+        keyed = self.orch._fleet.keyed.get(name)
+        if keyed is None:
+            await self.bring_back_circuit(name, circuit)
+            return
+        circuits = list(keyed)
+        if len(circuits) > MAX_KEYS + 2:
+            self.violations.append(f"{name} has {len(circuits)} circuits")
+        for each in circuits:
+            if each.key is not None and keyed.get(each.key) is each:
+                self.key = each.key
+                await self.bring_back_circuit(name, each)
+        self.key = None
+
+    async def bring_back_circuit(self, name: str, circuit: Circuit) -> None:
+        for _ in range(8):
             await self.orch.dispatch(name)
-        if circuit.state is not CircuitState.CLOSED:
-            self.violations.append(f"{circuit} does not come back")
+            if circuit.state is CircuitState.CLOSED:
+                return
+            await anyio.sleep(2 * RESET)
+        self.violations.append(f"{circuit} does not come back")
 
 
 def weigh() -> int:
