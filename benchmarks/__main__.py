@@ -10,7 +10,8 @@ Measures what the library costs, against what a user would write without it.
 Everything is at its defaults: the clock is ``time.monotonic``, calls are counted, every
 result is judged. The cases of one group are measured in turn, in batches of about a
 millisecond, a hundred times; a ratio is the median of the rounds' ratios (see
-``measure``). What is compared is written out in ``calls``, ``tasks`` and ``footprint``.
+``measure``). What is compared is written out in ``calls``, ``parts``, ``tasks`` and
+``footprint``.
 
 The goals are for asyncio on CPython 3.12. On the other loops they are shown, and only
 there to be looked at: ``--check`` and the last line go by asyncio's.
@@ -32,7 +33,7 @@ from typing import Any
 
 import anyio
 
-from . import calls, tasks
+from . import calls, parts, tasks
 from .footprint import footprint
 from .measure import SMOKE, Effort, Row
 
@@ -51,6 +52,7 @@ GROUPS = (
     calls.timed,
     calls.threaded,
     calls.grouped,
+    parts.parts,
     tasks.many,
 )
 
@@ -118,12 +120,12 @@ def _is_measured(row: Row) -> bool:
 
 
 def _show(title: str, rows: list[Row]) -> list[Row]:
-    print(f"\n{title:32} {'cost':>17} {'ratio':>7}  {'to':20} {'goal':>8}")
+    print(f"\n{title:36} {'cost':>17} {'ratio':>7}  {'to':20} {'goal':>8}")
     for row in rows:
         cost = f"{row.cost:,.1f}" if row.cost < 100 else f"{row.cost:,.0f}"
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
         print(
-            f"{row.name:32} {cost:>9} {row.unit:7} {ratio:>7}  {row.against:20} {_goal(row)}"
+            f"{row.name:36} {cost:>9} {row.unit:7} {ratio:>7}  {row.against:20} {_goal(row)}"
         )
     sys.stdout.flush()
     return rows

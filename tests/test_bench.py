@@ -37,6 +37,19 @@ EVERY_LOOP = {
     "dispatch, what a timeout adds",
     "dispatch, a plain function",
     "dispatch_all of 16",
+    "part: open time, jitter, probes",
+    "part: count window",
+    "part: time window",
+    "part: slow calls",
+    "part: both windows and slow calls",
+    "part: disabled",
+    "part: 8 keys",
+    "part: 1,000 keys",
+    "part: 100,000 keys, room for 1,000",
+    "part: 100,000 keys, room for all",
+    "part: wait_available",
+    "part: a failure, asked for a pause",
+    "part: a failure, a time window",
     "many tasks",
     "many tasks, a tool that waits",
 }
@@ -74,7 +87,7 @@ def test_smoke_measures_every_figure_on_every_loop(
 
 def test_smoke_prints_every_figure(smoke: tuple[str, list[dict[str, Any]]]) -> None:
     printed, rows = smoke
-    lines = [line[:32].strip() for line in printed.splitlines()]
+    lines = [line[:36].strip() for line in printed.splitlines()]
     for name in EVERY_LOOP:
         assert lines.count(name) == len(LOOPS), name
     for name in ANY_LOOP:

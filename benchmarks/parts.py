@@ -1,0 +1,120 @@
+"""
+What each part of a circuit adds to a call, on the loop that runs.
+
+All are compared with ``dispatch`` of a tool that has none of them, on the same circuit
+that is closed; a failure with one that nobody asks for a pause.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import Any
+
+from orchestrator_async import BreakerPolicy, Registry, ToolOrchestrator
+
+from .calls import args, broken_tool, dispatching, orchestrated, tool
+from .measure import Batch, Effort, Row, in_turn
+
+NEVER = 10**9
+"""Failures in a row that are not reached."""
+
+POLICIES: dict[str, BreakerPolicy] = {
+    "open time, jitter, probes": BreakerPolicy(
+        reset_multiplier=2, jitter=0.5, success_threshold=3, max_pause=60
+    ),
+    "count window": BreakerPolicy(window_calls=100),
+    "time window": BreakerPolicy(window_seconds=60),
+    "slow calls": BreakerPolicy(window_calls=100, slow_duration=60),
+    "both windows and slow calls": BreakerPolicy(
+        window_calls=100, window_seconds=60, failure_rate=0.5, slow_duration=60
+    ),
+}
+
+
+def keyed(keys: int, max_keys: int) -> Batch:
+    """
+    Calls with so many keys in turn, where so many can be kept.
+    """
+    registry = Registry()
+    registry.tool(
+        name="tool",
+        validate=False,
+        circuit=lambda arguments, context: str(arguments["city"]),
+        policy=BreakerPolicy(max_keys=max_keys),
+    )(tool)
+    dispatch = ToolOrchestrator(registry).dispatch
+    given = cycle([{"city": number} for number in range(keys)])
+
+    async def batch(times: int) -> None:
+        for each in islice(given, times):
+            await dispatch("tool", each)
+
+    return batch
+
+
+def disabled() -> Batch:
+    """
+    Calls on a circuit that is disabled, and closed beneath.
+    """
+    orch = orchestrated()
+    orch.circuit("tool").disable()
+    return dispatching(orch)
+
+
+def waiting() -> Batch:
+    """
+    Waiting for a circuit that is closed, which takes one turn of the loop.
+    """
+    wait = orchestrated().wait_available
+
+    async def batch(times: int) -> None:
+        for _ in range(times):
+            await wait("tool")
+
+    return batch
+
+
+def failing(**options: Any) -> Batch:
+    """
+    Calls that fail, and never open the circuit.
+    """
+    policy = BreakerPolicy(failure_threshold=NEVER, **options)
+    return dispatching(orchestrated(broken_tool, policy=policy), args)
+
+
+async def parts(loop: str, effort: Effort) -> list[Row]:
+    """
+    Calls on healthy circuits with one part or another.
+    """
+    cases: dict[str, Batch] = {"dispatch": dispatching(orchestrated())}
+    for name, policy in POLICIES.items():
+        cases[name] = dispatching(orchestrated(policy=policy))
+    cases["disabled"] = disabled()
+    cases["8 keys"] = keyed(8, 1_000)
+    cases["1,000 keys"] = keyed(1_000, 1_000)
+    cases["100,000 keys, room for 1,000"] = keyed(100_000, 1_000)
+    cases["100,000 keys, room for all"] = keyed(100_000, 100_000)
+    cases["wait_available"] = waiting()
+    cases["a failure"] = failing(max_pause=None)
+    cases["a failure, asked for a pause"] = failing()
+    cases["a failure, a time window"] = failing(
+        window_seconds=60, minimum_calls=NEVER, max_pause=None
+    )
+    times = await in_turn(cases, effort)
+
+    def against(name: str) -> str:
+        return "a failure" if name.startswith("a failure") else "dispatch"
+
+    return [
+        Row(
+            loop=loop,
+            name=f"part: {name}",
+            cost=times.ns(name),
+            ratio=times.ratio(name, against(name)),
+            against=against(name),
+        )
+        for name in cases
+        if name != against(name)
+    ]
+
+
