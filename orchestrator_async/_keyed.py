@@ -1,38 +1,437 @@
-"""Stub."""
+"""
+The circuits of a tool that has one for each key, bounded: so many places, and no more.
+
+A new key that finds all places taken is given that of a circuit which nobody would miss.
+Where each of them would be missed, new keys share a circuit. Keys that are known to be
+good share another, so that keys which a model has made up cannot close it to them.
+
+Nothing here awaits, locks or looks at a clock: ``now`` is an argument, in seconds of one
+monotonic clock. A call costs the same however many keys there are: idle circuits lie on
+shelves, in the order in which they would go, and what has changed on a shelf without a
+call (in time, or by hand) is found when its turn comes.
+
+Below it stands ``_circuit``; the one who calls is ``_execution``.
+"""
+
 from __future__ import annotations
+
+import heapq
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, TypeAlias
+
+from ._breaker import Breaker, CircuitState
 from ._circuit import Circuit
 from ._policy import BreakerSettings
 
+# Keys of the circuits that are shared. A user's key that reads the same has no place of
+# its own, so there are never two circuits of one key.
+OTHERS: Final = "(others)"
+GOOD_OTHERS: Final = "(others, good so far)"
+
+# Circuits that one call looks at, at the most: those whose turn it is to go, and if these
+# are none, some of those that stay, for a hand may have closed them.
+_LOOKS: Final = 8
+_LOOKS_AROUND: Final = 4
+
+# Seconds by which one time may differ when it is reckoned twice.
+_ROUNDING: Final = 0.001
+
+_SPARE: Final = 8  # entries of the heap for which it is not worth being tidied
+
+
+class _Place:
+    """
+    What a key has that has a circuit of its own.
+
+    Attributes:
+        circuit: That circuit.
+        good: Whether the last call of this key that gave a verdict left it known good.
+        shelf: Where it lies while no call has it in use, else ``None``.
+        due: The time in its entry of the heap; infinite if it has none. It may be too
+            early, or the circuit on another shelf: that is seen when the time has come.
+    """
+
+    __slots__ = ("circuit", "due", "good", "shelf")
+
+    def __init__(self, circuit: Circuit, good: bool) -> None:
+        self.circuit: Circuit = circuit
+        self.good: bool = good
+        self.shelf: _Shelf | None = None
+        self.due: float = math.inf
+
+
+_Shelf: TypeAlias = OrderedDict[str, _Place]
+
 
 class KeyedCircuits:
-    def __init__(self, make: Callable[[str | None], Circuit], capacity: int) -> None:
-        self._make, self._all = make, {}
+    """
+    Circuits by key, at most ``capacity`` and the two that are shared.
+
+    Who goes, where a new key needs a place: first the idle that are closed without
+    failures, the least recently used of them first; then the idle that are closed with
+    failures, the oldest first; then the open ones whose time has come, and that nobody
+    probes, the one that has waited for longest first. What is in use stays, and so does
+    what is open within its time, isolated, forced open or disabled.
+
+    A key is known good as long as the last of its calls that gave a verdict was a success
+    which left its circuit closed. Of keys that have no place, so many are remembered as
+    there are places, by their hashes. A key that has not succeeded in this process cannot
+    be among them.
+
+    Args:
+        make: Makes the circuit of a key, or of those who share one: ``OTHERS`` and
+            ``GOOD_OTHERS``.
+        capacity: How many keys may have a circuit of their own, at least 1.
+    """
+
+    __slots__ = (
+        "_capacity",
+        "_clean",
+        "_due",
+        "_failing",
+        "_good",
+        "_kept",
+        "_make",
+        "_places",
+        "_seen",
+        "_shared",
+        "_skew",
+    )
+
+    def __init__(self, make: Callable[[str], Circuit], capacity: int) -> None:
+        self._make = make
+        self._capacity = capacity
+        self._places: dict[str, _Place] = {}
+        self._shared: dict[str, Circuit] = {}
+        self._good: OrderedDict[int, None] = OrderedDict()  # of keys without a place
+        # The shelves. A dict is none: to find its first is slow once many have gone.
+        self._clean: _Shelf = OrderedDict()
+        self._failing: _Shelf = OrderedDict()
+        self._kept: _Shelf = OrderedDict()  # not closed, or disabled
+        self._due: list[tuple[float, str]] = []  # a heap: when which of the kept may go
+        self._seen = 0.0
+        self._skew = 0.0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Circuit]:
+        """
+        All circuits that there are now, also those that are shared.
+        """
+        own = [place.circuit for place in self._places.values()]
+        return iter([*own, *self._shared.values()])
 
     def take(self, key: str, now: float) -> Circuit:
-        circuit = self.ensure(key, now)
+        """
+        The key's circuit, in use by one more call until that gives it back.
+
+        Args:
+            key: Any text; it is kept as long as the key has a place.
+            now: Seconds on the circuits' clock.
+        """
+        place = self._places.get(key)
+        if place is None:
+            circuit = self._newcomer(key, now)
+        else:
+            circuit = place.circuit
+            if place.shelf is not None:
+                del place.shelf[key]
+                place.shelf = None
         circuit.holders += 1
         return circuit
 
-    def give_back(self, circuit: Circuit, now: float, *, succeeded: bool) -> None:
-        circuit.holders -= 1
+    def give_back(
+        self, circuit: Circuit, key: str, now: float, succeeded: bool | None
+    ) -> None:
+        """
+        One call less has it in use. Never raises, whatever became of the circuit.
+
+        Args:
+            circuit: What ``take`` returned.
+            key: What it was taken for: a shared circuit does not know.
+            now: Seconds on the circuits' clock.
+            succeeded: The call's verdict, which its circuit has been told before. False
+                also where it was asked for a pause: who is should not share with the
+                good. ``None`` where there is none: the call did not run, was cancelled,
+                or its success came too late to count.
+        """
+        if circuit.holders:
+            circuit.holders -= 1
+        place = self._places.get(key)
+        if succeeded is not None:
+            self._note(key, place, circuit.breaker, succeeded)
+        if place is None or place.circuit is not circuit:
+            return
+        if place.shelf is None and not circuit.holders:
+            self._file(key, place, now)
+        if len(self._places) > self._capacity:
+            self._has_room(now, newcomers=0)
 
     def get(self, key: str) -> Circuit | None:
-        return self._all.get(key)
+        """
+        The key's own circuit, or ``None`` if it has none now. The shared ones are found
+        under ``OTHERS`` and ``GOOD_OTHERS``, if there has been a need for them.
+        """
+        place = self._places.get(key)
+        return self._shared.get(key) if place is None else place.circuit
 
-    peek = lambda self, key, now: self._all.get(key)
+    def peek(self, key: str, now: float) -> Circuit | None:
+        """
+        The circuit that ``take`` would return, or ``None`` if it would make one.
+        """
+        place = self._places.get(key)
+        if place is not None:
+            return place.circuit
+        if key not in (OTHERS, GOOD_OTHERS) and self._could_have_room(now):
+            return None
+        return self._shared.get(self._name_for(key))
 
     def ensure(self, key: str, now: float) -> Circuit:
-        if key not in self._all:
-            self._all[key] = self._make(key)
-        return self._all[key]
+        """
+        The key's own circuit, made now if it has none, for manual control. It is not in
+        use by this: unless something is done with it, it goes when its turn comes.
 
-    def configure(self, settings: BreakerSettings) -> None:
-        for each in self:
-            each.configure(settings)
+        Raises:
+            LookupError: There is no room for it.
+        """
+        circuit = self.get(key)
+        if circuit is not None:
+            return circuit
+        if key in (OTHERS, GOOD_OTHERS):
+            return self._share(key)
+        if not self._has_room(now):
+            raise LookupError(
+                f"There is no room for a circuit of the key {key!r}: those of "
+                f"{len(self)} other keys are in use, open, isolated or disabled, and "
+                f"max_keys is {self._capacity}. Raise it, or reset one of them."
+            )
+        place = self._settle(key)
+        self._file(key, place, now)
+        return place.circuit
 
-    def __iter__(self) -> Iterator[Circuit]:
-        return iter(list(self._all.values()))
+    def configure(self, settings: BreakerSettings, now: float = math.nan) -> None:
+        """
+        Go on with other settings. Where there are fewer places now, those who have to go
+        do so in their order, and the rest when they may.
 
-    def __len__(self) -> int:
-        return len(self._all)
+        Args:
+            settings: Of all circuits; ``max_keys`` is the number of places.
+            now: Seconds on the circuits' clock. Where none can be told, it may be seen
+                late that an open circuit's time has come.
+        """
+        self._capacity = settings.max_keys
+        for circuit in self:
+            circuit.configure(settings)
+        for key in list(self._kept):  # they may be due earlier
+            self._refile(key, now)
+        left = math.inf
+        while len(self._places) < left:
+            left = len(self._places)
+            self._has_room(now, newcomers=0)
+        while len(self._good) > self._capacity:
+            self._good.popitem(last=False)
+        self._tidy()
+
+    # Keys without a place
+
+    def _newcomer(self, key: str, now: float) -> Circuit:
+        if key not in (OTHERS, GOOD_OTHERS) and self._has_room(now):
+            return self._settle(key).circuit
+        return self._share(self._name_for(key))
+
+    def _name_for(self, key: str) -> str:
+        return GOOD_OTHERS if hash(key) in self._good else OTHERS
+
+    def _settle(self, key: str) -> _Place:
+        """
+        Give the key a place, with a new circuit.
+        """
+        place = _Place(self._make(key), hash(key) in self._good)
+        self._good.pop(hash(key), None)  # its place knows from here on
+        self._places[key] = place
+        return place
+
+    def _share(self, name: str) -> Circuit:
+        circuit = self._shared.get(name)
+        if circuit is None:
+            circuit = self._shared[name] = self._make(name)
+        return circuit
+
+    # Known good
+
+    def _note(
+        self, key: str, place: _Place | None, breaker: Breaker, succeeded: bool
+    ) -> None:
+        """
+        Take note of a verdict. It is the key's, whichever circuit it was given to.
+        """
+        good = succeeded
+        if succeeded and (breaker.closed_permit is None or breaker.failures):
+            if breaker.state is CircuitState.HALF_OPEN:
+                return  # a probe of several that it takes
+            good = False  # it was slow, and that has opened the circuit
+        if place is not None:
+            place.good = good
+        elif good:
+            self._remember(key)
+        else:
+            self._good.pop(hash(key), None)
+
+    def _remember(self, key: str) -> None:
+        # Texts are hashed to 64 bits with a secret of the process: nobody can make up a
+        # key that passes for another.
+        self._good[hash(key)] = None
+        self._good.move_to_end(hash(key))
+        if len(self._good) > self._capacity:
+            self._good.popitem(last=False)
+
+    # Places
+
+    def _has_room(self, now: float, newcomers: int = 1) -> bool:
+        """
+        Whether there is room for so many more, if need be because others have gone. More
+        than one goes only where there were more places before: a few at a time.
+        """
+        most = self._capacity - newcomers
+        for _ in range(_LOOKS):
+            if len(self._places) <= most:
+                return True
+            key = self._next_to_go(now)
+            if key is None:
+                return False
+            self._drop(key)
+        return len(self._places) <= most
+
+    def _could_have_room(self, now: float) -> bool:
+        """
+        Whether there is room for one more, or would be if somebody asked for it. Nobody
+        goes for the question but those for whom there are no places any more.
+        """
+        if not self._has_room(now, newcomers=0):
+            return False
+        return len(self._places) < self._capacity or self._next_to_go(now) is not None
+
+    def _next_to_go(self, now: float) -> str | None:
+        """
+        Whose circuit goes next, or ``None`` if none may, as far as a few looks can tell.
+        """
+        for _ in range(_LOOKS):
+            key = self._first(now)
+            if key is None:
+                break
+            if self._may_go(self._places[key], now):
+                return key
+            self._refile(key, now)
+        for key in list(islice(self._kept, _LOOKS_AROUND)):
+            place = self._places[key]
+            if self._may_go(place, now):
+                return key
+            if place.due < math.inf:
+                self._kept.move_to_end(key)
+            else:
+                self._refile(key, now)  # it has an entry, unless a hand keeps it
+        return None
+
+    def _first(self, now: float) -> str | None:
+        """
+        Whose turn it is to go, as the shelves have it.
+        """
+        shelf = self._clean or self._failing
+        if shelf:
+            return next(iter(shelf))
+        time = self._time(now)
+        while self._due and self._due[0][0] <= time:
+            due, key = self._due[0]
+            place = self._places.get(key)
+            if place is not None and place.due == due:
+                if place.shelf is self._kept:
+                    return key
+                place.due = math.inf
+            heapq.heappop(self._due)
+        return None
+
+    def _may_go(self, place: _Place, now: float) -> bool:
+        """
+        Whether the circuit may go, and it is not one that comes later in the order than
+        those it lies with.
+        """
+        breaker = place.circuit.breaker
+        if breaker.open_for(now):
+            return False  # what is most frequent, for a fraction of the price
+        shelf = self._shelf_of(breaker)
+        if shelf is self._kept:
+            return place.shelf is shelf and _wait(breaker, now) == 0
+        return shelf is self._clean or place.shelf is not self._clean
+
+    def _drop(self, key: str) -> None:
+        place = self._places.pop(key)
+        assert place.shelf is not None  # it is idle
+        del place.shelf[key]
+        if place.good and self._shelf_of(place.circuit.breaker) is self._clean:
+            self._remember(key)
+        place.circuit.retire()
+
+    def _refile(self, key: str, now: float) -> None:
+        place = self._places[key]
+        assert place.shelf is not None  # it is idle
+        del place.shelf[key]
+        if place.due <= self._time(now):
+            place.due = math.inf  # it has come, and was too early
+        self._file(key, place, now)
+
+    def _file(self, key: str, place: _Place, now: float) -> None:
+        """
+        Put it last on the shelf where it belongs.
+        """
+        breaker = place.circuit.breaker
+        shelf = place.shelf = self._shelf_of(breaker)
+        shelf[key] = place
+        if shelf is self._kept:
+            due = self._time(now) + _wait(breaker, now)
+            # An open circuit that is asked again and again is due when it was.
+            if due < math.inf and abs(due - place.due) > _ROUNDING:
+                place.due = due
+                heapq.heappush(self._due, (due, key))
+                if len(self._due) > 2 * len(self._places) + _SPARE:
+                    self._tidy()
+
+    def _shelf_of(self, breaker: Breaker) -> _Shelf:
+        if breaker.state is not CircuitState.CLOSED:
+            return self._kept
+        return self._failing if breaker.failures else self._clean
+
+    def _tidy(self) -> None:
+        """
+        Make the heap anew, without what is left in it of circuits that went on.
+        """
+        self._due = []
+        for key, place in self._places.items():
+            if place.shelf is not self._kept:
+                place.due = math.inf
+            elif place.due < math.inf:
+                self._due.append((place.due, key))
+        heapq.heapify(self._due)
+
+    def _time(self, now: float) -> float:
+        """
+        Seconds that never go back: where the clock does, what was left of a time is left.
+        """
+        if math.isfinite(now):
+            if now < self._seen:
+                self._skew += self._seen - now
+            self._seen = now
+        return self._seen + self._skew
+
+
+def _wait(breaker: Breaker, now: float) -> float:
+    """
+    Seconds until a circuit that is not closed may go; infinite where time will not do.
+    """
+    if breaker.state is CircuitState.DISABLED:
+        return math.inf
+    wait = breaker.available_in(now)
+    return math.inf if wait is None else wait
