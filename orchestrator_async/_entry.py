@@ -157,28 +157,29 @@ class Entry:
         error = self.refusal_error(Refusal(state, wait), circuit)
         return error_text(str(error), self.name, **more)
 
-    def circuit_for(
-        self, arguments: Mapping[str, Any], request: Request, now: float
-    ) -> Circuit:
+    def take(self, key: str | None, now: float) -> Circuit:
         """
-        The circuit of a call that has a key, taken; it has to be given back.
+        The circuit of a call with that key, taken; it has to be given back. Without a key
+        it is the tool's own.
+        """
+        if key is None or self.keyed is None:
+            return self.circuit
+        return self.keyed.take(key, now)
 
-        One whose key cannot be had has the tool's own circuit; that is logged once.
+    def give_back(
+        self, circuit: Circuit, key: str | None, now: float, succeeded: bool | None
+    ) -> None:
         """
-        assert self.keyed is not None
-        key = self.key_of(arguments, request)
-        return self.circuit if key is None else self.keyed.take(key, now)
-
-    def give_back(self, circuit: Circuit, now: float, *, succeeded: bool) -> None:
+        A call that has taken this circuit is over; ``succeeded`` is what it has told it,
+        or ``None`` for nothing.
         """
-        A call that has taken this circuit is over.
-        """
-        if self.keyed is not None and circuit is not self.circuit:
-            self.keyed.give_back(circuit, now, succeeded=succeeded)
+        if key is not None and self.keyed is not None:
+            self.keyed.give_back(circuit, key, now, succeeded)
 
     def key_of(self, arguments: Mapping[str, Any], request: Request) -> str | None:
         """
-        The key of a call's circuit, or ``None`` where it has none.
+        The key of a call's circuit, or ``None`` where it has none. One that cannot be had
+        is none, which is logged once.
         """
         of = self.tool.circuit_key
         assert of is not None

@@ -38,6 +38,8 @@ from ._traceback import binds_arguments, raise_as_it_was
 
 _TURNS: Final = 3
 
+_SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
+
 _Probes = tuple[tuple[Breaker, Permit], ...]
 
 _probes: ContextVar[_Probes] = ContextVar("orchestrator_async_probes")
@@ -196,7 +198,8 @@ class Execution:
         now = self._clock()
         if entry.keyed is None:
             return self._claimed(entry, circuit, request, arguments, now)
-        circuit = entry.circuit_for(arguments, request, now)
+        key = entry.key_of(arguments, request)
+        circuit = entry.take(key, now)
         flight: Flight | ToolResult | None = None
         try:
             refusal = self.refusal(entry, circuit)
@@ -205,8 +208,10 @@ class Execution:
             flight = self._claimed(entry, circuit, request, arguments, now)
             return flight
         finally:
-            if not isinstance(flight, Flight):
-                entry.give_back(circuit, now, succeeded=False)
+            if isinstance(flight, Flight):
+                flight.key = key
+            else:
+                entry.give_back(circuit, key, now, None)
 
     def _claimed(
         self,
@@ -311,9 +316,9 @@ class Execution:
                 self._tell(flight, end)
             raise
         finally:
-            if entry.keyed is not None:
-                succeeded = end.verdict is Verdict.SUCCESS and not end.late
-                entry.give_back(flight.circuit, now, succeeded=succeeded)
+            if flight.key is not None:
+                said = None if end.late or flight.nested else _SAYS[end.verdict]
+                entry.give_back(flight.circuit, flight.key, now, said)
         end.text = self._endings.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
             self._endings.log(entry, end, why)

@@ -89,7 +89,7 @@ class Fleet:
         keyed = self.keyed.get(tool.name)
         if keyed is None:
 
-            def make(key: str | None) -> Circuit:
+            def make(key: str) -> Circuit:
                 made = Circuit(tool.name, circuit.breaker.settings, self, key)
                 self._restore(made)
                 return made
@@ -147,7 +147,7 @@ class Fleet:
         elif circuit.breaker.settings != settings:
             circuit.configure(settings)
             if name in self.keyed:
-                self.keyed[name].configure(settings)
+                self.keyed[name].configure(settings, self.time())
         return circuit
 
     def circuit_of_key(self, name: str, key: str) -> Circuit:

@@ -40,6 +40,7 @@ class Flight:
     Attributes:
         entry: The tool.
         circuit: What admitted it.
+        key: What that has it for, if it is one of those by key.
         request: What the caller asked for.
         arguments: The keyword arguments that became of it.
         permit: What the circuit admitted it with.
@@ -63,6 +64,7 @@ class Flight:
         "closing",
         "entry",
         "is_probe",
+        "key",
         "nested",
         "number",
         "on_time",
@@ -89,6 +91,7 @@ class Flight:
         self.arguments = arguments
         self.permit = permit
         self.is_probe = self.nested = False
+        self.key: str | None = None
         self.number = 0
         self.started = 0.0
         self.task: Any = None

@@ -12,9 +12,13 @@ from typing import Any, Final
 from ._breaker import Saved
 from ._circuit import Circuit
 from ._fleet import Fleet
+from ._keyed import GOOD_OTHERS, OTHERS
 
 _VERSION: Final = 1
 _MOST: Final = 10**9
+
+SHARED: Final = (OTHERS, GOOD_OTHERS)
+"""Keys of circuits that belong to no key of their own: who shares them is not known."""
 
 _FLAGS: Final = ("is_open", "paused", "disabled", "isolated")
 _COUNTS: Final = ("failures", "reopenings")
@@ -27,7 +31,7 @@ def snapshot_of(fleet: Fleet) -> dict[str, Any]:
     circuits = []
     for circuit in fleet.all_circuits():
         saved = circuit.breaker.saved(fleet.time())
-        if saved != _NOTHING:
+        if saved != _NOTHING and circuit.key not in SHARED:
             circuits.append(_as_data(circuit, saved))
     return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}
 

@@ -1,0 +1,482 @@
+"""
+Tools with a circuit for each key: one a host, one a tenant. How many there are and which
+one has to go is in ``test_keyed``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tracemalloc
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator_async import (
+    BreakerPolicy,
+    CallRejected,
+    CircuitChanged,
+    CircuitOpenError,
+    CircuitState,
+    Event,
+    InvalidArgumentsError,
+    Registry,
+    Tool,
+    ToolContext,
+    ToolOrchestrator,
+    ToolPolicy,
+    UnknownToolError,
+)
+
+from .clock import real_time, virtual_time
+from .support import HandClock, assert_adds_up
+
+
+class Web:
+    """
+    A ``fetch`` with a circuit for each host, some of which are down.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = HandClock()
+        self.registry = Registry()
+        self.down: set[str] = set()
+        self.asked: list[str] = []
+        self.events: list[Event] = []
+        self.registry.tool(name="fetch", **{"circuit": self.host, **options})(self.fetch)
+        self.orch = ToolOrchestrator(
+            self.registry,
+            failure_threshold=2,
+            clock=self.clock,
+            observers=[self.events.append],
+        )
+
+    async def fetch(self, url: str) -> str:
+        return self.read(url)
+
+    def read(self, url: str) -> str:
+        host = self.host({"url": url})
+        self.asked.append(host)
+        if host in self.down:
+            raise ConnectionError(f"{host} is down")
+        return f"page of {host}"
+
+    @staticmethod
+    def host(arguments: Mapping[str, Any], context: ToolContext | None = None) -> str:
+        return str(arguments["url"]).split("/")[0]
+
+    async def get(self, host: str) -> str:
+        return await self.orch.dispatch("fetch", {"url": f"{host}/page"})
+
+    async def break_host(self, host: str) -> None:
+        self.down.add(host)
+        while self.orch.circuit("fetch", host).state is CircuitState.CLOSED:
+            await self.get(host)
+
+    def holders(self) -> int:
+        return sum(each.holders for each in self.orch._fleet.keyed["fetch"])
+
+
+async def test_one_dead_host_does_not_take_the_tool_away() -> None:
+    web = Web()
+    await web.break_host("dead.example")
+
+    answer = json.loads(await web.get("dead.example"))
+    assert (answer["circuit_breaker"], answer["state"]) == (True, "open")
+    assert await web.get("good.example") == "page of good.example"
+    assert web.asked == ["dead.example"] * 2 + ["good.example"]
+    assert web.holders() == 0
+    assert_adds_up(web.orch)
+
+
+async def test_a_host_that_is_well_again_comes_back_by_one_probe() -> None:
+    web = Web()
+    await web.break_host("dead.example")
+    web.down.clear()
+    web.clock.turn(300)
+    web.asked.clear()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(web.get, "dead.example")
+    assert web.orch.circuit("fetch", "dead.example").state is CircuitState.CLOSED
+    assert web.holders() == 0
+
+
+@pytest.mark.parametrize("answer", ["dispatch", "run", "call", "dispatch_all"])
+async def test_every_way_to_call_has_the_circuit_of_its_key(answer: str) -> None:
+    web = Web()
+    await web.break_host("dead.example")
+    arguments = {"url": "dead.example/x"}
+
+    if answer == "dispatch_all":
+        call = {"type": "tool_use", "id": "1", "name": "fetch", "input": arguments}
+        result = (await web.orch.dispatch_all([call]))[0]
+        assert isinstance(result.error, CircuitOpenError)
+        assert result.state is CircuitState.OPEN
+    elif answer == "call":
+        with pytest.raises(CircuitOpenError) as refused:
+            await web.orch.call("fetch", arguments)
+        assert (refused.value.circuit, refused.value.failures) == ("fetch", 2)
+    elif answer == "run":
+        result = await web.orch.run("fetch", arguments)
+        assert (result.state, result.attempts) == (CircuitState.OPEN, 0)
+        assert result.retry_after == 300
+    else:
+        assert json.loads(await web.get("dead.example"))["retry_after"] == 300
+    assert len(web.asked) == 2
+
+
+async def test_arguments_are_validated_before_there_is_a_key() -> None:
+    keys: list[Any] = []
+
+    def key(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        keys.append(dict(arguments))
+        return "one"
+
+    web = Web(circuit=key)
+    result = await web.orch.run("fetch", {"url": 3, "more": 1})
+    assert isinstance(result.error, InvalidArgumentsError)
+    assert keys == []
+    await web.orch.dispatch("fetch", '{"url": "a/b"}')
+    assert keys == [{"url": "a/b"}]
+
+
+async def test_the_key_may_come_of_the_context() -> None:
+    seen: list[ToolContext] = []
+
+    def tenant(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        seen.append(context)
+        return str(context.data["tenant"])
+
+    web = Web(circuit=tenant)
+    url = {"url": "a/b"}
+    await web.orch.dispatch("fetch", url, call_id="7", tenant="ada")
+    assert (seen[0].tool_name, seen[0].call_id) == ("fetch", "7")
+    web.down.add("a")
+    for _ in range(3):
+        await web.orch.dispatch("fetch", url, tenant="bob")
+    assert web.orch.circuit("fetch", "bob").state is CircuitState.OPEN
+    assert web.orch.circuit("fetch", "ada").state is CircuitState.CLOSED
+
+
+async def a_coroutine() -> str:
+    raise AssertionError("nobody awaits it")
+
+
+def raises(arguments: Mapping[str, Any], context: ToolContext) -> str:
+    raise KeyError("no url")
+
+
+def changes(arguments: Mapping[str, Any], context: ToolContext) -> str:
+    arguments["url"] = "other"  # type: ignore[index]
+    return "never"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        raises,
+        changes,
+        lambda arguments, context: 3,
+        lambda arguments, context: a_coroutine(),
+        lambda arguments, context: type("Text", (str,), {})("text"),
+    ],
+    ids=["raises", "changes", "a number", "a coroutine", "a class of text"],
+)
+async def test_a_call_whose_key_cannot_be_had_has_the_tools_own_circuit(
+    key: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    web = Web(circuit=key)
+    with caplog.at_level(logging.ERROR, "orchestrator_async"):
+        for _ in range(3):
+            assert await web.get("a") == "page of a"
+    assert len(caplog.records) == 1
+    assert "circuit function gave no key" in caplog.records[0].getMessage()
+
+    web.down.add("a")
+    for _ in range(3):
+        await web.get("a")
+    assert web.orch.circuit("fetch").state is CircuitState.OPEN
+    web.down.clear()
+    web.clock.turn(300)
+    assert await web.get("a") == "page of a"
+    assert web.orch.circuit("fetch").state is CircuitState.CLOSED
+    assert web.orch.stats("fetch").keys == 0
+
+
+async def test_none_is_the_tools_own_circuit_and_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    web = Web(circuit=lambda arguments, context: None)
+    with caplog.at_level(logging.ERROR, "orchestrator_async"):
+        assert await web.get("a") == "page of a"
+    assert not caplog.records
+    assert web.orch.stats("fetch").keys == 0
+
+
+async def test_an_interrupt_in_the_key_function_goes_up_and_nothing_is_lost() -> None:
+    def interrupted(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        raise KeyboardInterrupt
+
+    web = Web(circuit=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        await web.get("a")
+    assert web.asked == []
+    assert_adds_up(web.orch)
+
+
+async def test_long_keys_are_kept_short_and_apart() -> None:
+    web = Web(circuit=lambda arguments, context: "x" * 10_000 + arguments["url"])
+    web.down.update(["a"])
+    for _ in range(2):
+        await web.get("a")
+    assert await web.get("b") == "page of b"
+    longest = max(len(each.key or "") for each in web.orch._fleet.keyed["fetch"])
+    assert longest <= 128
+    key = "x" * 10_000 + "a/page"
+    assert web.orch.circuit("fetch", key).state is CircuitState.OPEN
+    lone = web.orch.circuit("fetch", "\ud800" * 200)
+    assert lone.state is CircuitState.CLOSED
+
+
+async def test_isolating_the_tools_own_circuit_takes_all_keys_out_of_service() -> None:
+    web = Web()
+    assert await web.get("a") == "page of a"
+    with web.orch.circuit("fetch").isolate():
+        assert json.loads(await web.get("a"))["state"] == "isolated"
+        assert json.loads(await web.get("new"))["state"] == "isolated"
+        # Not even the arguments are looked at.
+        assert json.loads(await web.orch.dispatch("fetch", "{"))["state"] == "isolated"
+    assert await web.get("a") == "page of a"
+    assert web.asked == ["a", "a"]
+
+
+async def test_one_key_can_be_moved_by_hand() -> None:
+    web = Web()
+    with web.orch.circuit("fetch", "a").isolate():
+        assert json.loads(await web.get("a"))["retry_after"] is None
+        assert await web.get("b") == "page of b"
+    web.orch.circuit("fetch", "b").trip()
+    assert json.loads(await web.get("b"))["state"] == "open"
+    assert await web.get("a") == "page of a"
+
+
+async def test_a_failure_of_calls_without_a_key_refuses_no_key() -> None:
+    web = Web(circuit=lambda arguments, context: arguments["url"][0].strip("-") or None)
+    web.down.add("-")
+    for _ in range(3):
+        await web.get("-")
+    assert web.orch.circuit("fetch").state is CircuitState.OPEN
+    assert await web.get("a") == "page of a"
+
+
+def test_handles_by_key_are_for_tools_that_have_them() -> None:
+    registry = Registry()
+
+    @registry.tool
+    async def plain() -> None: ...
+
+    orch = ToolOrchestrator(registry)
+    with pytest.raises(ValueError, match="no circuits by key"):
+        orch.circuit("plain", "a")
+    with pytest.raises(UnknownToolError):
+        orch.circuit("nothing", "a")
+    web = Web()
+    assert web.orch.circuit("fetch", "a") is web.orch.circuit("fetch", "a")
+    assert "key='a'" in repr(web.orch.circuit("fetch", "a"))
+    assert web.orch.circuit("fetch").key is None
+
+
+def test_a_key_function_must_be_a_plain_function() -> None:
+    async def key(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        return "a"
+
+    with pytest.raises(TypeError, match="circuit must be a plain function"):
+        Tool(fn=a_coroutine, circuit=key)  # type: ignore[arg-type]
+
+
+async def test_events_and_the_log_name_the_key(caplog: pytest.LogCaptureFixture) -> None:
+    web = Web()
+    with caplog.at_level(logging.INFO, "orchestrator_async"):
+        await web.break_host("dead.example")
+    changed = [each for each in web.events if isinstance(each, CircuitChanged)]
+    assert [(each.circuit, each.key) for each in changed] == [("fetch", "dead.example")]
+    assert any("fetch [dead.example]" in each.getMessage() for each in caplog.records)
+    await web.get("dead.example")
+    rejected = [each for each in web.events if isinstance(each, CallRejected)]
+    assert (rejected[0].reason, rejected[0].state) == ("circuit", CircuitState.OPEN)
+
+
+async def test_a_snapshot_has_the_keys_and_a_restore_brings_them_back() -> None:
+    web = Web()
+    await web.break_host("dead.example")
+    await web.get("good.example")
+    saved = json.loads(json.dumps(web.orch.snapshot()))
+    assert [each["key"] for each in saved["circuits"]] == ["dead.example"]
+
+    other = Web()
+    other.down.add("dead.example")
+    other.orch.restore(saved)
+    assert json.loads(await other.get("dead.example"))["state"] == "open"
+    assert await other.get("good.example") == "page of good.example"
+    assert other.asked == ["good.example"]
+
+
+async def test_circuits_that_keys_share_are_not_in_a_snapshot() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=1))
+    await web.break_host("a")
+    web.down.add("b")
+    for _ in range(2):
+        await web.get("b")
+    assert json.loads(await web.get("c"))["state"] == "open"
+    assert [each["key"] for each in web.orch.snapshot()["circuits"]] == ["a"]
+
+
+async def test_new_settings_are_those_of_every_key() -> None:
+    web = Web()
+    await web.break_host("a")
+    web.orch.circuit("fetch").reload(BreakerPolicy(reset_timeout=7, failure_threshold=1))
+    assert json.loads(await web.get("a"))["retry_after"] == 7
+    await web.break_host("b")
+    assert web.asked.count("b") == 1
+    assert json.loads(await web.get("b"))["retry_after"] == 7
+
+
+async def test_keys_go_with_their_tool() -> None:
+    web = Web()
+    await web.break_host("a")
+    handle = web.orch.circuit("fetch", "a")
+    tool = web.registry.remove("fetch")
+    assert web.orch._fleet.keyed == {}
+    web.registry.add(tool)
+    web.down.clear()
+    assert await web.get("a") == "page of a"
+    before = len(web.events)
+    handle.reset()  # it is nobody's now
+    assert len(web.events) == before
+
+
+async def test_keys_stay_when_a_tool_is_replaced_by_another_with_keys() -> None:
+    web = Web()
+    await web.break_host("a")
+    web.registry.tool(name="fetch", circuit=web.host, replace=True)(web.fetch)
+    assert json.loads(await web.get("a"))["state"] == "open"
+    web.registry.tool(name="fetch", replace=True)(web.fetch)
+    web.down.clear()
+    assert await web.get("a") == "page of a"
+    assert web.orch._fleet.keyed == {}
+
+
+async def test_waiting_needs_the_arguments_and_is_for_their_key() -> None:
+    web = Web()
+    await web.break_host("a")
+    await web.orch.wait_available("fetch", {"url": "b/x"}, timeout=0)
+    with pytest.raises(InvalidArgumentsError):
+        await web.orch.wait_available("fetch")
+    with pytest.raises(TimeoutError, match="fetch"):
+        await web.orch.wait_available("fetch", {"url": "a/x"}, timeout=0)
+    web.orch.circuit("fetch", "a").reset()
+    await web.orch.wait_available("fetch", {"url": "a/x"}, timeout=0)
+    with web.orch.circuit("fetch").isolate(), pytest.raises(TimeoutError):
+        await web.orch.wait_available("fetch", {"url": "b/x"}, timeout=0)
+
+
+@virtual_time
+async def test_one_who_waits_for_a_key_goes_when_its_time_has_come() -> None:
+    web = Web()
+    web.orch = ToolOrchestrator(
+        web.registry, failure_threshold=2, clock=anyio.current_time
+    )
+    await web.break_host("a")
+    begun = anyio.current_time()
+    await web.orch.wait_available("fetch", {"url": "a/x"})
+    assert anyio.current_time() - begun == pytest.approx(300)
+
+
+async def test_offered_tools_hide_a_tool_with_keys_only_if_it_is_isolated() -> None:
+    web = Web()
+    await web.break_host("a")
+    whole = web.registry.definitions()
+    assert web.orch.offered_tools() == whole
+    assert web.orch.offered_tools(hide_open=True) == whole
+    with web.orch.circuit("fetch").isolate():
+        assert web.orch.offered_tools(hide_open=True) == []
+
+
+async def test_a_probe_may_call_its_own_tool_with_the_same_key() -> None:
+    web = Web()
+    nested: list[str] = []
+
+    async def fetch(url: str) -> str:
+        if url == "a/outer":
+            nested.append(await web.orch.dispatch("fetch", {"url": "a/inner"}))
+        return "page"
+
+    await web.break_host("a")
+    web.clock.turn(300)
+    web.registry.tool(name="fetch", circuit=web.host, replace=True)(fetch)
+    assert await web.orch.dispatch("fetch", {"url": "a/outer"}) == "page"
+    assert nested == ["page"]
+    assert web.orch.circuit("fetch", "a").state is CircuitState.CLOSED
+    assert web.holders() == 0
+
+
+@real_time
+async def test_a_plain_function_may_have_circuits_by_key() -> None:
+    web = Web()
+    web.registry.remove("fetch")
+    policy = ToolPolicy(max_threads=2)
+    web.registry.tool(name="fetch", circuit=web.host, policy=policy)(web.read)
+    await web.break_host("a")
+    assert json.loads(await web.get("a"))["state"] == "open"
+    assert await web.get("b") == "page of b"
+    slots = web.orch._fleet.entry(web.registry["fetch"]).slots
+    assert slots is not None
+    assert slots.take()  # a full limit takes no key's place either
+    assert slots.take()
+    assert json.loads(await web.get("c"))["limit"] == "threads"
+    assert web.holders() == 0
+
+
+async def test_memory_is_bounded_however_many_keys_are_made_up() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=100))
+    web.orch = ToolOrchestrator(web.registry, failure_threshold=2, clock=web.clock)
+
+    async def flood(numbers: range) -> None:
+        for number in numbers:
+            host = f"host-{number}"
+            if number % 3 == 0:
+                web.down.add(host)
+            for _ in range(2):
+                await web.get(host)
+            web.down.discard(host)
+            web.asked.clear()
+
+    await flood(range(2_000))
+    tracemalloc.start()
+    await flood(range(2_000, 3_000))
+    before = tracemalloc.get_traced_memory()[0]
+    await flood(range(3_000, 6_000))
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(list(web.orch._fleet.keyed["fetch"])) <= 102
+    assert after - before < 100_000
+
+
+async def test_made_up_keys_take_no_good_keys_circuit_away() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=10))
+    assert await web.get("good") == "page of good"
+    web.down.update(f"made-up-{number}" for number in range(50))
+    for number in range(50):
+        for _ in range(3):
+            await web.get(f"made-up-{number}")
+    assert await web.get("good") == "page of good"
+    # Those that were open before the others came are open still.
+    for number in range(10):
+        answer = json.loads(await web.get(f"made-up-{number}"))
+        assert answer["state"] == "open"
+    assert web.holders() == 0
+    assert_adds_up(web.orch)
