@@ -1,5 +1,5 @@
 """
-The rolling counts.
+The rolling counts: by hand, and beside windows that keep every call and count them.
 """
 
 from __future__ import annotations
@@ -12,8 +12,21 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from orchestrator_async._window import BUCKETS, Counts, CountWindow, TimeWindow
+
+from .conftest import Summary
+from .windows import (
+    Event,
+    ExactTimeWindow,
+    Habits,
+    SlowCountWindow,
+    SlowTimeWindow,
+    compare,
+    events,
+)
 
 YEAR = 31_536_000.0
 Make = Callable[[Any], Any]
@@ -235,3 +248,158 @@ def test_memory_does_not_grow_with_calls(kind: Make, size: Any, step: float) -> 
     finally:
         tracemalloc.stop()
     assert after - before < 512  # a dozen numbers, which are larger than they were
+
+
+# --- beside the slow ones, by a few events ----------------------------------------------
+
+Moves = list[tuple[str, Any]]
+History = tuple[Any, list[Event]]  # the size of the first window, and what happens to it
+
+outcomes = st.tuples(st.booleans(), st.booleans())
+odd_times = st.sampled_from([math.nan, math.inf, -math.inf])
+jumps = st.sampled_from([0.25, 86_400.0, YEAR, 1e15])
+shifts = st.integers(-4000, 4000).map(lambda quarters: quarters / 4)
+
+
+def as_history(size: Any, moves: Moves, buckets: int) -> History:
+    """
+    Events, from moves that tell how much time has passed: in widths of a bucket, so that
+    borders are met, and multiplied by that, not added up.
+    """
+    since, widths, width = 0.0, 0.0, size / buckets
+    told = list[Event]()
+    for name, detail in moves:
+        now = since + widths * width
+        match name, detail:
+            case "pass", passed:
+                widths += passed
+                told.append(("advance", since + widths * width))
+            case "record", (passed, outcome):
+                widths += passed
+                told.append(("record", since + widths * width, *outcome))
+            case "odd", (odd, outcome):
+                told.append(("record", odd, *outcome))
+            case "back", (passed, outcome):
+                told.append(("record", now - passed * width, *outcome))
+            case "jump", seconds:
+                since, widths = now + seconds, 0.0
+            case "shift", by:
+                since += by
+                told.append(("shift", by))
+            case "resized", other:
+                since, widths, width = now, 0.0, other / buckets
+                told.append(("resized", other))
+            case _:
+                told.append((name,))
+    return size, told
+
+
+def histories(sizes: Any, parts: Any, buckets: int = BUCKETS) -> st.SearchStrategy[History]:
+    """
+    Args:
+        sizes: Calls or seconds.
+        parts: Parts of a width, to be added to whole ones.
+    """
+    few = st.sampled_from([0.0, 0.0, 0.0, 1.0, 1.0, 2.0])
+    passed = few | parts | st.sampled_from([3.0, 9.0, 10.0, 11.0])
+    record = st.tuples(st.just("record"), st.tuples(passed, outcomes))
+    move = st.one_of(
+        record,
+        record,
+        record,
+        st.tuples(st.just("record"), st.tuples(few, outcomes)),
+        st.tuples(st.just("pass"), passed),
+        st.tuples(st.just("back"), st.tuples(passed, outcomes)),
+        st.tuples(st.just("odd"), st.tuples(odd_times, outcomes)),
+        st.tuples(st.just("jump"), jumps),
+        st.tuples(st.just("shift"), shifts),
+        st.tuples(st.just("resized"), sizes),
+        st.tuples(st.just("resized"), sizes),
+        st.tuples(st.just("clear"), st.none()),
+    )
+    moves = st.lists(move, min_size=1, max_size=40)
+    return st.builds(as_history, sizes, moves, st.just(buckets))
+
+
+quarters = st.integers(0, 60).map(lambda number: number / 4)
+lengths = st.sampled_from([1.0, 0.7, 1 / 3, 0.1, 77.7]) | st.floats(0.01, 1000.0)
+SHORT: dict[str, tuple[Any, Make, st.SearchStrategy[History]]] = {
+    "calls": (CountWindow, SlowCountWindow, histories(st.integers(1, 6), quarters, 1)),
+    "exact seconds": (
+        TimeWindow,
+        ExactTimeWindow,
+        histories(st.sampled_from([2.5, 5.0, 10.0, 30.0, 160.0]), quarters),
+    ),
+    "seconds": (TimeWindow, SlowTimeWindow, histories(lengths, st.floats(0.0, 12.0))),
+}
+
+
+def compare_short_runs(kind: str, fault: Any = None, examples: int = 300) -> None:
+    fast, slow, history = SHORT[kind]
+    # A fault is to be found, not to be shown at its smallest.
+    phases = [Phase.generate, Phase.shrink] if fault is None else [Phase.generate]
+
+    @settings(max_examples=examples, phases=phases, report_multiple_bugs=False)
+    @given(history)
+    def run(told: History) -> None:
+        size, what_happens = told
+        compare((fault or fast)(size), slow(size), what_happens)
+
+    run()
+
+
+@pytest.mark.parametrize("kind", SHORT)
+def test_it_counts_what_a_window_that_keeps_every_call_counts(kind: str) -> None:
+    compare_short_runs(kind)
+
+
+# --- beside the slow ones, by a million events ------------------------------------------
+
+LONG = 10_000
+kinds = st.sampled_from(["calls", "exact seconds", "seconds"])
+SIZES = [1, 2, 3, 7, 10, 64, 100, 250]
+EXACT_LENGTHS = [2.5, 10.0, 30.0, 160.0]
+LENGTHS = [1.0, 0.7, 1 / 3, 10.1, 77.7]
+EXACT_STEPS = [0.0, 1 / 64, 0.25, 1.0, 3.0, 16.0]
+STEPS = [0.0, 1e-3, 0.01, 0.1, 0.07, 1 / 30, 1.01, 7.77]
+MAKES: dict[str, tuple[Any, Make, list[Any], list[float]]] = {
+    "calls": (CountWindow, SlowCountWindow, SIZES, EXACT_STEPS),
+    "exact seconds": (TimeWindow, SlowTimeWindow, EXACT_LENGTHS, EXACT_STEPS),
+    "seconds": (TimeWindow, SlowTimeWindow, LENGTHS, STEPS),
+}
+
+
+def compare_long_run(
+    kind: str,
+    seed: int,
+    failing: float,
+    rare: float,
+    *,
+    fault: Any = None,
+    number: int = LONG,
+) -> int:
+    fast, slow, sizes, steps = MAKES[kind]
+    size = sizes[seed % len(sizes)]
+    told = events(seed, Habits(sizes, steps, failing, rare), number)
+    return compare((fault or fast)(size), slow(size), told, scan_every=97)
+
+
+def test_a_million_events_are_counted_as_a_window_that_keeps_every_call_does(
+    summary: Summary,
+) -> None:
+    compared = 0
+
+    @settings(max_examples=110, phases=[Phase.generate])
+    @given(
+        kind=kinds,
+        seed=st.integers(0, 2**32),
+        failing=st.sampled_from([0.02, 0.3, 0.5, 0.9]),
+        rare=st.sampled_from([0.0, 0.0005, 0.01, 0.1]),
+    )
+    def run(kind: str, seed: int, failing: float, rare: float) -> None:
+        nonlocal compared
+        compared += compare_long_run(kind, seed, failing, rare)
+
+    run()
+    assert compared >= 1_000_000
+    summary.add("windows: events compared", compared)
