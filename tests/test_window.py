@@ -19,6 +19,9 @@ from orchestrator_async._window import BUCKETS, Counts, CountWindow, TimeWindow
 
 from .conftest import Summary
 from .windows import (
+    COUNT_FAULTS,
+    TIME_FAULTS,
+    DisagreeError,
     Event,
     ExactTimeWindow,
     Habits,
@@ -403,3 +406,31 @@ def test_a_million_events_are_counted_as_a_window_that_keeps_every_call_does(
     run()
     assert compared >= 1_000_000
     summary.add("windows: events compared", compared)
+
+
+# --- the comparison itself --------------------------------------------------------------
+
+FAULTS: list[tuple[str, type]] = [("calls", fault) for fault in COUNT_FAULTS]
+FAULTS += [("seconds", fault) for fault in TIME_FAULTS]
+
+
+def test_there_are_faults_of_either_window() -> None:
+    assert len(COUNT_FAULTS) >= 6
+    assert len(TIME_FAULTS) >= 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"), FAULTS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_a_planted_fault_is_found_by_a_few_events(kind: str, fault: Any) -> None:
+    with pytest.raises(DisagreeError):
+        compare_short_runs(kind, fault, examples=1500)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"), FAULTS, ids=lambda each: getattr(each, "__name__", each)
+)
+def test_a_planted_fault_is_found_by_a_long_run(kind: str, fault: Any) -> None:
+    with pytest.raises(DisagreeError):
+        for seed in range(20):
+            compare_long_run(kind, seed, failing=0.3, rare=0.01, fault=fault)

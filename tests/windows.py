@@ -1,10 +1,10 @@
 """
-Windows as slow as they are obvious, and what drives them.
+Windows as slow as they are obvious, windows with a fault each, and what drives them.
 
 The slow ones keep every call that is in the window, and can count them one by one. They
 take calls out as their rule says and share nothing with the real ones but the number of
 buckets. ``test_window`` drives both with the same events and wants the same counts after
-each.
+each; and it sees that the same comparison finds every fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from orchestrator_async._window import BUCKETS, Counts
+from orchestrator_async._window import BUCKETS, Counts, CountWindow, TimeWindow
 
 
 class Call(NamedTuple):
@@ -277,3 +277,207 @@ def events(seed: int, habits: Habits, number: int) -> Iterator[Event]:
             yield "record", now, random.random() < failing, random.random() < failing
         else:
             yield "advance", now
+
+
+# --- faults -----------------------------------------------------------------------------
+
+
+class HoldsOneMore(CountWindow):
+    def __init__(self, size: int) -> None:
+        super().__init__(size + 1)
+
+
+class EvictsTheNewest(CountWindow):
+    """
+    Once it is full, a call takes the place of the one before.
+    """
+
+    def record(self, now: float, failed: bool, slow: bool) -> None:
+        if self.calls == len(self._ring):
+            self._next = (self._next + 1) % len(self._ring)
+        super().record(now, failed, slow)
+
+
+class KeepsTheFailuresThatGo(CountWindow):
+    """
+    What is evicted is not taken out of the sum.
+    """
+
+    def record(self, now: float, failed: bool, slow: bool) -> None:
+        before = self.failures
+        super().record(now, failed, slow)
+        self.failures = max(before, self.failures)
+
+
+class ClearsTheSumsAlone(CountWindow):
+    """
+    The outcomes that were forgotten are evicted later on.
+    """
+
+    def clear(self) -> None:
+        ring = self._ring[:]
+        new = not hasattr(self, "calls")
+        super().clear()
+        if not new:
+            self._ring = ring
+
+
+class KeepsTheOldest(CountWindow):
+    """
+    A smaller window gets the calls that should have gone.
+    """
+
+    def resized(self, size: int) -> CountWindow:
+        newest, gone = self._next + 1, max(0, self.calls - size)
+        newest_first = self._ring[newest:] + self._ring[:newest]
+        self._ring = newest_first[gone:] + newest_first[:gone]
+        self._next = self._last
+        return super().resized(size)
+
+
+class CopiesTheRingAsItLies(CountWindow):
+    """
+    What is newest there is not what came last.
+    """
+
+    def resized(self, size: int) -> CountWindow:
+        if self.calls == len(self._ring):
+            self._next = self._last
+        return super().resized(size)
+
+
+class HoldsABucketTooMany(TimeWindow):
+    """
+    What goes out of the window does so a bucket later.
+    """
+
+    def clear(self) -> None:
+        super().clear()
+        self.late = 0
+
+    def _next_bucket(self) -> None:
+        before = self.calls
+        super()._next_bucket()
+        gone = before - self.calls
+        self.calls += gone - self.late
+        self.late = gone
+        self._before = self.counts
+
+
+class HoldsABucketTooFew(TimeWindow):
+    def _next_bucket(self) -> None:
+        super()._next_bucket()
+        slot = (self._number + 1) % BUCKETS
+        self.calls -= self._calls_of[slot]
+        self._calls_of[slot] = 0
+        self._before = self.counts
+
+
+class DropsNothingOfASkippedBucket(TimeWindow):
+    """
+    Where time passes over buckets, only the last of them is looked at.
+    """
+
+    def _move_on(self, now: float) -> None:
+        elapsed = now - self._origin
+        if self.calls and elapsed < (self._number + BUCKETS) * self._width:
+            while elapsed >= (self._number + 2) * self._width:
+                self._note_newest()
+                self._before = self.counts
+                self._number += 1
+        super()._move_on(now)
+
+
+class KeepsTheSlowThatGo(TimeWindow):
+    """
+    What goes out is not taken out of the sum.
+    """
+
+    def _next_bucket(self) -> None:
+        slow = self.slow
+        super()._next_bucket()
+        self.slow = slow
+
+
+class CountsATimeOnce(TimeWindow):
+    """
+    Of calls at the same time, it counts the first.
+    """
+
+    last = math.nan
+
+    def record(self, now: float, failed: bool, slow: bool) -> None:
+        if now != self.last:
+            super().record(now, failed, slow)
+        self.last = now
+
+
+class ForgetsToShift(TimeWindow):
+    def shift(self, by: float) -> None:
+        pass
+
+
+class KeepsItsOrigin(TimeWindow):
+    """
+    Where everything has gone out, the buckets go on where they were.
+    """
+
+    def _move_on(self, now: float) -> None:
+        before = self._origin
+        super()._move_on(now)
+        if self._origin != before:
+            self._origin = before + (now - before) // self._width * self._width
+
+
+class TakesABorderForTheBucketBefore(TimeWindow):
+    def record(self, now: float, failed: bool, slow: bool) -> None:
+        on_border = now - self._origin == self._ends
+        super().record(self._origin if on_border else now, failed, slow)
+
+
+class AddsWidthsUp(TimeWindow):
+    """
+    The border of a bucket is that of the one before and a width, rounded every time.
+    """
+
+    def _next_bucket(self) -> None:
+        ends = self._ends
+        super()._next_bucket()
+        self._ends = ends + self._width
+
+
+class ClearsTheNewestAlone(TimeWindow):
+    """
+    The buckets that were forgotten go out later on.
+    """
+
+    def clear(self) -> None:
+        buckets = self._calls_of[:]
+        super().clear()
+        self._calls_of = buckets
+
+
+class TakesAnOldTimeForANewClock(TimeWindow):
+    def record(self, now: float, failed: bool, slow: bool) -> None:
+        if now < self._origin:
+            self.clear()
+        super().record(now, failed, slow)
+
+
+class IsResizedAsIfAllWereNew(TimeWindow):
+    """
+    What is kept stays for the whole of the new length.
+    """
+
+    def resized(self, seconds: float) -> TimeWindow:
+        new = super().resized(seconds)
+        start = self._origin + self._number * self._width
+        calls, failures, slow = new.counts
+        new.clear()
+        new._make_room(start)
+        new.calls, new.failures, new.slow = calls, failures, slow
+        return new
+
+
+COUNT_FAULTS: tuple[type[CountWindow], ...] = tuple(CountWindow.__subclasses__())
+TIME_FAULTS: tuple[type[TimeWindow], ...] = tuple(TimeWindow.__subclasses__())
