@@ -107,6 +107,18 @@ def test_buckets_are_reckoned_from_the_first_call_after_everything_has_gone_out(
     assert window.calls == 0
 
 
+def test_buckets_are_reckoned_anew_also_where_everything_went_out_bit_by_bit() -> None:
+    window = TimeWindow(10.0)
+    record(window, 100.0)
+    for now in (104.0, 109.5, 110.5):
+        window.advance(now)
+    record(window, 110.75)
+    window.advance(120.25)  # in tenths since 100.0, it would be out
+    assert window.calls == 1
+    window.advance(120.75)
+    assert window.calls == 0
+
+
 def test_a_border_belongs_to_the_bucket_that_it_begins() -> None:
     window = TimeWindow(10.0)
     record(window, 0.0, 1.0)
@@ -169,6 +181,17 @@ def test_a_time_that_is_not_finite_is_the_last_one(odd: float) -> None:
     assert window.calls == 0
 
 
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_a_time_that_is_not_finite_can_begin_the_first_bucket(odd: float) -> None:
+    window = TimeWindow(10.0)
+    window.advance(100.0)
+    record(window, odd, 100.5)
+    window.advance(109.75)
+    assert window.calls == 2
+    window.advance(110.0)
+    assert window.calls == 0
+
+
 @pytest.mark.parametrize("seconds", [5e-324, 1e-9, 1e-3, 1.0, 1e300, 1.7e308])
 def test_no_length_and_no_time_wedges_it(seconds: float) -> None:
     window = TimeWindow(seconds)
@@ -188,7 +211,11 @@ def test_rounding_does_not_add_up_over_a_million_buckets() -> None:
     record(window, 0.0)
     for number in range(9, 1_000_000, 9):
         window.record(number * width, False, False)
+        border = (number + 1) * width
+        window.advance(math.nextafter(border, 0.0))
         assert window.calls == 2
+        window.advance(border)
+        assert window.calls == 1
 
 
 def test_a_window_of_the_same_length_is_the_same() -> None:
