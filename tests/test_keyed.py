@@ -21,7 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orchestrator_async import CircuitState
+from orchestrator_async import CircuitState, Registry, ToolOrchestrator, ToolPolicy
 from orchestrator_async._breaker import Breaker, Permit, Transition
 from orchestrator_async._circuit import Circuit
 from orchestrator_async._keyed import GOOD_OTHERS, OTHERS, KeyedCircuits, _Place
@@ -1075,3 +1075,27 @@ def test_the_model_disagrees_with_a_planted_fault(fault: type[KeyedCircuits]) ->
                 database=None,
             ),
         )
+
+
+# Through an orchestrator
+
+
+async def test_calls_take_the_circuits_of_their_keys_and_give_them_back() -> None:
+    registry = Registry()
+    policy = ToolPolicy(breaker=BreakerPolicy(failure_threshold=1, max_keys=1))
+
+    @registry.tool(circuit=lambda arguments, context: arguments["host"], policy=policy)
+    async def fetch(host: str) -> str:
+        if host != "good":
+            raise OSError("down")
+        return host
+
+    orch = ToolOrchestrator(registry)
+    assert (await orch.run("fetch", {"host": "good"})).ok
+    for host in ("made up", "made up too"):
+        assert not (await orch.run("fetch", {"host": host})).ok
+    keyed = orch._fleet.keyed["fetch"]
+    assert [each.key for each in keyed] == ["made up", OTHERS]
+    assert (await orch.run("fetch", {"host": "good"})).ok
+    assert [each.key for each in keyed] == ["made up", OTHERS, GOOD_OTHERS]
+    assert [each.holders for each in keyed] == [0, 0, 0]
