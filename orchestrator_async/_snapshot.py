@@ -26,7 +26,7 @@ def snapshot_of(fleet: Fleet) -> dict[str, Any]:
     """
     circuits = []
     for circuit in fleet.all_circuits():
-        saved = circuit.breaker.saved(fleet.time())
+        saved = circuit.breaker.saved(fleet.time_for(circuit))
         if saved != _NOTHING:
             circuits.append(_as_data(circuit, saved))
     return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}
