@@ -291,7 +291,9 @@ class Fleet:
         """
         Take calls again.
         """
-        self.drain = None
+        if self.drain is not None:
+            self.drain.call_off()
+            self.drain = None
         for _, figures in self._all_figures():
             unwatch(figures)
 

@@ -506,6 +506,7 @@ class ToolOrchestrator:
         Raises:
             TimeoutError: Calls are still running; says of which tools. No new ones are
                 taken all the same.
+            OrchestratorError: ``resume`` was called while calls were still running.
             ValueError: ``timeout`` is no number of seconds.
         """
         _check_timeout(timeout)
