@@ -38,8 +38,8 @@ class Keeper(Protocol):
     def changed(self, circuit: Circuit, transition: Transition) -> None:
         """Its state has changed, or would have. No lock is held."""
 
-    def time(self) -> float:
-        """Seconds on the circuit's clock, or NaN where it tells none."""
+    def time_for(self, circuit: Circuit) -> float:
+        """Seconds on its clock, or NaN where that tells none."""
 
     def complain(self, what: str, error: BaseException) -> None:
         """Something of the user's raised."""
@@ -174,7 +174,7 @@ class Circuit:
         probes. Does not lift an isolation.
         """
         keeper = self._keeper
-        now = math.nan if keeper is None else keeper.time()
+        now = math.nan if keeper is None else keeper.time_for(self)
         self._announce(self.breaker.trip(now))
 
     def reset(self) -> None:
@@ -228,7 +228,7 @@ class Circuit:
         """
         Go on with what another process has saved.
         """
-        now = math.nan if self._keeper is None else self._keeper.time()
+        now = math.nan if self._keeper is None else self._keeper.time_for(self)
         self._series = object()
         self._announce(self.breaker.restore(saved, now))
 
@@ -252,6 +252,8 @@ class Circuit:
             permit, transition = self.breaker.admit(now, lease, average)
         finally:
             self._release()
+        if self.waiters is not None and permit is self.breaker.probe:
+            self.waiters.refused()
         try:
             self._announce(transition)
         except BaseException:
@@ -303,7 +305,7 @@ class Circuit:
         Where the clock is the loop's own and the loop is a new one, go on with that.
         """
         token = current_token()
-        if self._token is not None and token != self._token:
+        if token != self._token:
             self._adopt(token)
             self.breaker.rebase(now)
 
@@ -356,10 +358,10 @@ class Circuit:
         self._lock = anyio.Lock()
 
     def _announce(self, transition: Transition | None) -> None:
-        if transition is None or transition.old is transition.new:
+        if transition is None:
             return
         self.wake()
-        if self._keeper is not None:
+        if transition.old is not transition.new and self._keeper is not None:
             self._keeper.changed(self, transition)
 
     def _draw_by(self, settings: BreakerSettings) -> None:

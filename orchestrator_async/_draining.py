@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import anyio
 from anyio.lowlevel import checkpoint
 
+from . import _loop
+from ._errors import OrchestratorError
 from ._stats import Figures
 
 
@@ -39,7 +40,8 @@ def watch(figures: Figures, landed: Callable[[], None]) -> None:
         return
     flights = dict(figures.flights)
     if figures.alone:
-        flights = {figures.alone: figures.alone_since, **flights}
+        flights[figures.alone] = figures.alone_since
+        flights = dict(sorted(flights.items()))  # it may have begun after some of them
         figures.alone = 0
     figures.flights = Flights(flights, landed)
 
@@ -58,25 +60,41 @@ class Drain:
 
     def __init__(self, running: Callable[[], Mapping[str, int]]) -> None:
         self._running = running
-        self._waiting: set[anyio.Event] = set()
+        self._waiting: set[_loop.Bell] = set()
+        self._called_off = False
 
     def landed(self) -> None:
         """
         The last call of some tool has ended.
         """
         if self._waiting and not self._running():
-            for event in self._waiting:
-                event.set()
+            self._ring()
+
+    def call_off(self) -> None:
+        """
+        Calls are taken again, so that there may be no end to them.
+        """
+        self._called_off = True
+        self._ring()
 
     async def wait(self) -> None:
         """
         Return when no call is running.
+
+        Raises:
+            OrchestratorError: It was called off before.
         """
         await checkpoint()
         while self._running():
-            event = anyio.Event()
-            self._waiting.add(event)
+            if self._called_off:
+                raise OrchestratorError("resume was called before all calls had ended.")
+            bell = _loop.Bell()
+            self._waiting.add(bell)
             try:
-                await event.wait()
+                await bell.wait()
             finally:
-                self._waiting.discard(event)
+                self._waiting.discard(bell)
+
+    def _ring(self) -> None:
+        for bell in self._waiting:
+            bell.ring()

@@ -66,7 +66,7 @@ class CallRejected:
         arguments: As the caller gave them.
         context: The keyword arguments of ``dispatch``.
         reason: ``"circuit"``, ``"limit"``, ``"invalid_arguments"``,
-            ``"unknown_tool"`` or ``"unusable"``.
+            ``"unknown_tool"``, ``"draining"`` or ``"unusable"``.
         retry_after: Seconds after which it may be tried again, or ``None``.
         state: The circuit's state, or ``None`` where there is no circuit.
     """

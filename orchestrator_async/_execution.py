@@ -115,7 +115,7 @@ class Execution:
         if self._clock_is_the_loops:
             with suppress(OrchestratorError):  # said when the permit is claimed
                 circuit.follow_loop(now)
-        if _calling_probe(breaker) is not None:
+        if calling_probe(breaker) is not None:
             return None
         if breaker.probe is None:
             return breaker.refusal(now)
@@ -229,7 +229,7 @@ class Execution:
             if not entry.slots.take():
                 return self._answers.limited(entry, circuit, request)
             thread = ThreadedCall(entry.slots)
-        nested = _calling_probe(circuit.breaker)
+        nested = calling_probe(circuit.breaker)
         permit: Permit | Refusal | None = None
         try:
             permit = nested or self._permit(entry, circuit, now)
@@ -426,7 +426,7 @@ def _is_awaitable(value: object) -> bool:
         return False  # it raises when it is looked at
 
 
-def _calling_probe(breaker: Breaker) -> Permit | None:
+def calling_probe(breaker: Breaker) -> Permit | None:
     """
     The permit of the circuit's probe, if the call comes from within it.
     """

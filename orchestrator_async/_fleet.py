@@ -15,7 +15,7 @@ from ._calls import Request
 from ._circuit import Circuit
 from ._draining import Drain, unwatch, watch
 from ._entry import Entry, short_key
-from ._errors import DrainingError, UnknownToolError
+from ._errors import DrainingError, OrchestratorError, UnknownToolError
 from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback, logger
@@ -42,6 +42,7 @@ class Fleet:
         observers: Observers,
         clean: Callable[[str], str],
         clock: Callable[[], float],
+        clock_is_the_loops: bool,
     ) -> None:
         self.registry = registry
         self.entries: dict[str, Entry] = {}
@@ -51,6 +52,7 @@ class Fleet:
         self._circuit_policies = dict(circuits)
         self._overrides: dict[str, BreakerPolicy] = {}
         self._clock = clock
+        self._clock_is_the_loops = clock_is_the_loops
         self.drain: Drain | None = None
         self._saved: dict[tuple[str, str | None], tuple[Saved, float]] = {}
         self._leaving: list[tuple[str, Figures]] = []
@@ -189,10 +191,10 @@ class Fleet:
         """
         if tool.circuit_name not in self.circuits:
             return False
-        breaker = self.circuits[tool.circuit_name].breaker
+        circuit = self.circuits[tool.circuit_name]
         if tool.circuit_key is not None:
-            return breaker.refusal_by_hand() is not None
-        return breaker.refusal(self.time()) is not None
+            return circuit.breaker.refusal_by_hand() is not None
+        return circuit.breaker.refusal(self.time_for(circuit)) is not None
 
     def _no_circuit(self, name: str) -> UnknownToolError:
         tool = self.registry.get(name)
@@ -289,7 +291,9 @@ class Fleet:
         """
         Take calls again.
         """
-        self.drain = None
+        if self.drain is not None:
+            self.drain.call_off()
+            self.drain = None
         for _, figures in self._all_figures():
             unwatch(figures)
 
@@ -346,6 +350,16 @@ class Fleet:
             return self._clock()
         except Exception:
             return math.nan
+
+    def time_for(self, circuit: Circuit) -> float:
+        """
+        The same for a circuit, which goes on with the clock where that is a new loop's.
+        """
+        now = self.time()
+        if self._clock_is_the_loops and not math.isnan(now):
+            with suppress(OrchestratorError):  # said when a call asks for a permit
+                circuit.follow_loop(now)
+        return now
 
     def complain(self, what: str, error: BaseException) -> None:
         """

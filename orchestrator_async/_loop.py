@@ -15,7 +15,8 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any
 
-from anyio.lowlevel import EventLoopToken
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
 
 
 def _look_for_loop() -> Any:
@@ -177,3 +178,41 @@ def wake(token: EventLoopToken, fn: Callable[[], object]) -> None:
     soon = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     with suppress(RuntimeError):
         soon(fn)
+
+
+class Bell:
+    """
+    An event of the loop that runs, which can be set from anywhere: in another thread, where
+    no loop runs, and when that loop has ended, where nobody hears it any more.
+    """
+
+    __slots__ = ("_event", "_token")
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+        self._token = current_token()
+
+    def ring(self) -> None:
+        """
+        Set it.
+        """
+        if runs_here(self._token):
+            self._event.set()
+        else:
+            wake(self._token, self._event.set)
+
+    async def wait(self) -> None:
+        """
+        Return when it is set.
+        """
+        await self._event.wait()
+
+
+def runs_here(token: EventLoopToken) -> bool:
+    """
+    Whether the loop of the token is the one that runs in this thread.
+    """
+    try:
+        return current_token() == token
+    except anyio.NoEventLoopError:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -32,7 +33,7 @@ from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers, rejected
-from ._execution import Execution, struck
+from ._execution import Execution, calling_probe, struck
 from ._fleet import Fleet
 from ._log import logger
 from ._outcome import Verdict, judge_value, to_text
@@ -116,6 +117,7 @@ class ToolOrchestrator:
             self._observers,
             cleaned,
             clock,
+            self._clock_is_the_loops,
         )
         self._entries = self._fleet.entries
         self._answers = Answers(cleaned, self._observers)
@@ -476,10 +478,10 @@ class ToolOrchestrator:
             ValueError: ``timeout`` is no number of seconds.
         """
         _check_timeout(timeout)
-        find = functools.partial(
-            self._fleet.circuit_for_call, Request(name, args, None, context)
-        )
-        waiter = Waiter(find, self._fleet.time, self._clock_is_the_loops)
+        request = Request(name, args, None, context)
+        find = functools.partial(self._circuit_to_wait_for, request)
+        waiter = Waiter(find, self._fleet.time_for)
+        await checkpoint()  # not within the timeout, which may be none at all
         with anyio.move_on_after(timeout) as scope:
             await waiter.wait()
             return
@@ -504,6 +506,7 @@ class ToolOrchestrator:
         Raises:
             TimeoutError: Calls are still running; says of which tools. No new ones are
                 taken all the same.
+            OrchestratorError: ``resume`` was called while calls were still running.
             ValueError: ``timeout`` is no number of seconds.
         """
         _check_timeout(timeout)
@@ -600,6 +603,16 @@ class ToolOrchestrator:
             )
         return entry.refusal_text(state, wait)
 
+    def _circuit_to_wait_for(self, request: Request) -> Circuit | None:
+        """
+        What a call would have to wait for, or ``None`` where nothing is in its way: its
+        key has no circuit yet, or it is made from within the circuit's own probe.
+        """
+        circuit = self._fleet.circuit_for_call(request)
+        if circuit is None or calling_probe(circuit.breaker) is not None:
+            return None
+        return circuit
+
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
     ) -> str:
@@ -692,7 +705,8 @@ def _settings(
 def _check_timeout(timeout: object) -> None:
     if timeout is None:
         return
-    if type(timeout) not in (int, float) or not 0 <= cast("float", timeout) < math.inf:
+    most = sys.float_info.max
+    if type(timeout) not in (int, float) or not 0 <= cast("float", timeout) <= most:
         raise ValueError(
             f"timeout={timeout!r:.200} cannot be; expected a finite number of seconds of "
             "at least 0, or None"

@@ -30,7 +30,7 @@ def snapshot_of(fleet: Fleet) -> dict[str, Any]:
     """
     circuits = []
     for circuit in fleet.all_circuits():
-        saved = circuit.breaker.saved(fleet.time())
+        saved = circuit.breaker.saved(fleet.time_for(circuit))
         if saved != _NOTHING and circuit.key not in SHARED:
             circuits.append(_as_data(circuit, saved))
     return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}

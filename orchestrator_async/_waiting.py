@@ -17,18 +17,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import current_token
 
+from . import _loop
+from ._breaker import CircuitState
 from ._circuit import Circuit
-from ._errors import OrchestratorError
 
 _RECHECK: Final = 5.0
 """Seconds after which the circuit is looked at again, should nobody have told of a change:
 an operator in another thread, say."""
+
+_LONGEST_SLEEP: Final = 86_400.0
+"""What patience with another kind of clock comes to at the most: else it would end in an
+infinite sleep."""
 
 _PROBE_GAP: Final = 1.0
 _FIRST_GAP: Final = 0.1
@@ -36,18 +40,27 @@ _FIRST_GAP: Final = 0.1
 
 class Waiters:
     """
-    Those who wait for one circuit, in the order in which they came.
+    Those who wait for one circuit in the loop that runs, in the order in which they came.
     """
 
-    __slots__ = ("_let_go", "_let_go_at", "_row")
+    __slots__ = ("_let_go", "_let_go_at", "_row", "_token")
 
     def __init__(self) -> None:
         self._row: dict[Waiter, None] = {}
+        self._token = current_token()
         self._let_go = 0  # since the circuit was last seen to refuse
         self._let_go_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._row)
+
+    @property
+    def is_of_this_loop(self) -> bool:
+        """
+        Whether it is the loop that runs in which they wait. Those of a loop that was
+        dropped stand in their row for ever, and nobody is to stand behind them.
+        """
+        return _loop.runs_here(self._token)
 
     def wake(self) -> None:
         """
@@ -84,13 +97,13 @@ class Waiters:
         """
         self._let_go = 0
 
-    def gap(self, *, closed: bool) -> float:
+    def gap(self, *, probing: bool) -> float:
         """
         Seconds until the next one may go, now that the circuit would let it in.
         """
         if not self._let_go:
             return 0.0
-        gap = _FIRST_GAP / self._let_go if closed else _PROBE_GAP
+        gap = _PROBE_GAP if probing else _FIRST_GAP / self._let_go
         return self._let_go_at + gap - anyio.current_time()
 
     def went(self) -> None:
@@ -108,20 +121,17 @@ class Waiter:
     Args:
         find: The circuit that it waits for, as it is now, or ``None`` where the call would
             have a new one; raises where there will be none.
-        time: Seconds on the circuits' clock, or NaN.
-        clock_is_the_loops: Whether that is the loop's own.
+        time_for: Seconds on a circuit's clock, or NaN.
     """
 
     def __init__(
         self,
         find: Callable[[], Circuit | None],
-        time: Callable[[], float],
-        clock_is_the_loops: bool,
+        time_for: Callable[[Circuit], float],
     ) -> None:
         self._find = find
-        self._time = time
-        self._clock_is_the_loops = clock_is_the_loops
-        self._woken: anyio.Event | None = None
+        self._time_for = time_for
+        self._woken: _loop.Bell | None = None
         self._rest = self._slept = math.nan
 
     def wake(self) -> None:
@@ -129,21 +139,20 @@ class Waiter:
         Have it look at its circuit.
         """
         if self._woken is not None:
-            self._woken.set()
+            self._woken.ring()
 
     async def wait(self) -> None:
         """
-        Return when a call would be let in now.
+        Return when a call would be let in now. Awaits nothing where that is so already.
 
         Raises:
             UnknownToolError: There is no such circuit any more.
         """
-        await checkpoint()
         while (circuit := self._find()) is not None:
             if circuit.breaker.closed_permit is not None and circuit.waiters is None:
                 return
             row = circuit.waiters
-            if row is None:
+            if row is None or not row.is_of_this_loop:
                 row = circuit.waiters = Waiters()
             row.join(self)
             try:
@@ -159,7 +168,7 @@ class Waiter:
         Wait in the row; whether it may go, and not because the circuit is another.
         """
         while self._find() is circuit:
-            self._woken = anyio.Event()
+            self._woken = _loop.Bell()
             if not row.is_first(self):
                 await self._woken.wait()
             else:
@@ -177,14 +186,11 @@ class Waiter:
         """
         Seconds to sleep unless something changes; 0 for none.
         """
-        now = self._time()
-        if self._clock_is_the_loops:
-            with suppress(OrchestratorError):  # said when a call asks for a permit
-                circuit.follow_loop(now)
-        rest = circuit.breaker.available_in(now)
+        rest = circuit.breaker.available_in(self._time_for(circuit))
         self._slept = math.nan if rest is None or rest == 0 else self._slept
         if rest == 0:
-            return row.gap(closed=circuit.breaker.closed_permit is not None)
+            probing = circuit.state not in (CircuitState.CLOSED, CircuitState.DISABLED)
+            return row.gap(probing=probing)
         row.refused()
         if rest is None:
             return _RECHECK
@@ -198,5 +204,5 @@ class Waiter:
         not moved as far: it is another kind of clock, and to ask it often is no use.
         """
         if self._rest - rest < self._slept / 2:
-            return max(rest, 2 * self._slept)
+            return max(rest, min(2 * self._slept, _LONGEST_SLEEP))
         return rest
