@@ -22,6 +22,7 @@ from orchestrator_async import (
     BreakerPolicy,
     CircuitOpenError,
     CircuitState,
+    DrainingError,
     DuplicateToolError,
     InvalidArgumentsError,
     InvalidResultError,
@@ -190,6 +191,20 @@ ERRORS: list[tuple[OrchestratorError, type[BaseException], dict[str, Any]]] = [
         {"tool_name": "t", "result_type": "socket"},
     ),
     (ToolCancelledError(tool_name="t"), OrchestratorError, {"tool_name": "t"}),
+    (DrainingError(tool_name="t"), OrchestratorError, {"tool_name": "t"}),
+    (
+        CircuitOpenError(
+            tool_name="t",
+            circuit="c",
+            state="open",
+            retry_after=7.0,
+            failures=0,
+            reason="6 of the last 10 calls failed",
+            paused=True,
+        ),
+        OrchestratorError,
+        {"reason": "6 of the last 10 calls failed", "paused": True},
+    ),
     (DuplicateToolError("taken", tool_name="t"), ValueError, {"tool_name": "t"}),
     (
         LimitExceededError(tool_name="t", limit="threads", size=4, retry_after=2.5),
