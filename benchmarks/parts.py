@@ -116,5 +116,3 @@ async def parts(loop: str, effort: Effort) -> list[Row]:
         for name in cases
         if name != against(name)
     ]
-
-

@@ -392,7 +392,9 @@ class Breaker:
         pause = seconds if most is None else min(seconds, most)
         self._pauses += 1
         self.paused, self.reason = True, ""
-        return Ruling(False, self._open_for(now, pause, f"asked for a pause of {pause:g} s"))
+        return Ruling(
+            False, self._open_for(now, pause, f"asked for a pause of {pause:g} s")
+        )
 
     def ignored(self, permit: Permit, now: float) -> Ruling:
         """

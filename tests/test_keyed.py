@@ -112,7 +112,7 @@ class Bench:
 
     def changed(self, circuit: Circuit, transition: Transition) -> None: ...
 
-    def time(self) -> float:
+    def time_for(self, circuit: Circuit) -> float:
         return self.now
 
     def complain(self, what: str, error: BaseException) -> None: ...

@@ -387,9 +387,7 @@ async def test_waiting_needs_the_arguments_and_is_for_their_key() -> None:
 @virtual_time
 async def test_one_who_waits_for_a_key_goes_when_its_time_has_come() -> None:
     web = Web()
-    web.orch = ToolOrchestrator(
-        web.registry, failure_threshold=2, clock=anyio.current_time
-    )
+    web.orch = ToolOrchestrator(web.registry, failure_threshold=2, clock=anyio.current_time)
     await web.break_host("a")
     begun = anyio.current_time()
     await web.orch.wait_available("fetch", {"url": "a/x"})
