@@ -24,7 +24,6 @@ from ._stats import Figures
 from ._threads import Slots
 from ._tool import Binder, Tool
 
-
 _LONGEST_KEY: Final = 128
 
 

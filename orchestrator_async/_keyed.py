@@ -1,6 +1,9 @@
 """Stub."""
+
 from __future__ import annotations
+
 from collections.abc import Callable, Iterator
+
 from ._circuit import Circuit
 from ._policy import BreakerSettings
 

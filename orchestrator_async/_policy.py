@@ -119,7 +119,9 @@ class BreakerPolicy:
         _check_number(self, "jitter", 0, 1)
         _check_predicate(self, "jitter_source")
         longest, reset = self.max_reset_timeout, self.reset_timeout
-        if INHERIT not in (longest, reset) and cast("float", longest) < cast("float", reset):
+        if INHERIT not in (longest, reset) and cast("float", longest) < cast(
+            "float", reset
+        ):
             raise _bad(self, "max_reset_timeout", f"at least reset_timeout={reset!r}")
 
 
