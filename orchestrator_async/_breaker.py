@@ -333,10 +333,11 @@ class Breaker:
             duration: Seconds that the call took.
         """
         if permit is self.closed_permit:
-            self.failures = 0
+            if self._failures:
+                self.failures = 0
             if self._windows:
-                self._record(now, False, duration)
-                if duration >= self.slow_above and (reason := self._too_slow()):
+                slow = self._record(now, False, duration)
+                if slow and (reason := self._too_slow()):
                     return Ruling(False, self._open(now, reason, reason))
             return _COUNTED
         if permit.generation < 0:
@@ -470,7 +471,7 @@ class Breaker:
         """
         self.length = self._open_time()
         old, self._disabled = self.state, False
-        self.paused, self.reason = False, "opened by hand"
+        self.paused, self._pauses, self.reason = False, 0, "opened by hand"
         self._look(now)
         self._reopen_at = self._from_now(self.length)
         self._base = CircuitState.OPEN
@@ -512,9 +513,9 @@ class Breaker:
         """
         rest = 0.0
         if self._base is CircuitState.OPEN:
-            # Time without a clock has not begun to pass.
-            rest = min(self.length, max(0.0, self._reopen_at - self._tick(now)))
-            rest = self.length if math.isnan(rest) else rest
+            now = self._tick(now)  # which may move the time of reopening
+            # The length remains where no clock has told the time, and the other is nan.
+            rest = max(0.0, min(self.length, self._reopen_at - now))
         return Saved(
             is_open=self._base is not CircuitState.CLOSED,
             rest=rest,
@@ -580,11 +581,18 @@ class Breaker:
         self._reopen_at = min(self._reopen_at, self._from_now(self.length))
         self._lease_until = min(self._lease_until, self._from_now(self._lease))
 
-    def _record(self, now: float, failed: bool, duration: float) -> None:
-        now = self._tick(now)
+    def _record(self, now: float, failed: bool, duration: float) -> bool:
+        """
+        Put a call into the windows; whether it was slow.
+        """
+        if self._seen <= now < math.inf:  # what ``_tick`` does of a clock that goes on
+            self._seen = now
+        else:
+            now = self._tick(now)
         slow = duration >= self.slow_above
         for window in self._windows:
             window.record(now, failed, slow)
+        return slow
 
     def _too_many(self, duration: float) -> str | None:
         """
