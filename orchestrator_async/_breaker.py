@@ -392,7 +392,9 @@ class Breaker:
         pause = seconds if most is None else min(seconds, most)
         self._pauses += 1
         self.paused, self.reason = True, ""
-        return Ruling(False, self._open_for(now, pause, f"asked for a pause of {pause:g} s"))
+        return Ruling(
+            False, self._open_for(now, pause, f"asked for a pause of {pause:g} s")
+        )
 
     def ignored(self, permit: Permit, now: float) -> Ruling:
         """
@@ -483,7 +485,8 @@ class Breaker:
         self.slow_above = settings.slow_duration
         self._windows = _windows_of(settings, self._windows)
         self.failures = self._failures
-        self.length = min(self.length, self._longest())
+        before, self.length = self.length, min(self.length, self._longest())
+        self._reopen_at -= before - self.length  # the time that has passed counts
         self._cap()
 
     def rebase(self, now: float) -> None:
@@ -510,9 +513,9 @@ class Breaker:
         """
         rest = 0.0
         if self._base is CircuitState.OPEN:
+            left = self._reopen_at - self._tick(now)
             # Time without a clock has not begun to pass.
-            rest = min(self.length, max(0.0, self._reopen_at - self._tick(now)))
-            rest = self.length if math.isnan(rest) else rest
+            rest = self.length if math.isnan(left) else min(self.length, max(0.0, left))
         return Saved(
             is_open=self._base is not CircuitState.CLOSED,
             rest=rest,
