@@ -222,7 +222,7 @@ async def test_what_was_done_by_hand_is_done_again() -> None:
 
     first.circuit("tool").unisolate()
     first.circuit("tool").disable()
-    orch, service, _ = next_process(by_json(first.snapshot()))
+    orch, _, _ = next_process(by_json(first.snapshot()))
     circuit = orch.circuit("tool")
     assert circuit.state == "disabled"
     assert await orch.dispatch("tool") == "fine"
@@ -484,11 +484,14 @@ async def assert_told_or_right(snapshot: Any) -> None:
     await orch.dispatch("tool")
     breaker = orch.circuit("tool").breaker
     before = breaker.saved(clock()), breaker.generation
+    told = ""
     try:
         orch.restore(snapshot)
     except (TypeError, ValueError) as error:
-        assert "snapshot" in str(error)
-        assert len(str(error)) < 300
+        told = str(error)
+    if told:
+        assert "snapshot" in told
+        assert len(told) < 300
         assert (breaker.saved(clock()), breaker.generation) == before
         assert not orch._fleet._saved
         return
