@@ -21,8 +21,8 @@ import orchestrator_async
 from orchestrator_async import (
     BreakerPolicy,
     CircuitOpenError,
-    DrainingError,
     CircuitState,
+    DrainingError,
     DuplicateToolError,
     InvalidArgumentsError,
     InvalidResultError,
