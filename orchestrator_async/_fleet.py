@@ -230,7 +230,8 @@ class Fleet:
         """
         The registry's word that a tool was added, whose circuit may be in use already.
         """
-        if tool.circuit_name in self.circuits:
+        saved = (tool.circuit_name, None) in self._saved
+        if saved or tool.circuit_name in self.circuits:
             self.circuit(tool.circuit_name)
 
     def _drop_keys(self, name: str) -> None:

@@ -484,7 +484,6 @@ class ToolOrchestrator:
         await checkpoint()  # not within the timeout, which may be none at all
         with anyio.move_on_after(timeout) as scope:
             await waiter.wait()
-            return
         if scope.cancelled_caught:
             circuit = find()
             raise TimeoutError(

@@ -50,12 +50,12 @@ def restore_into(fleet: Fleet, snapshot: object) -> None:
             "written as JSON has to be read with json.loads first"
         )
     if snapshot.get("version") != _VERSION:
-        said = snapshot.get("version")
-        raise ValueError(f"snapshot: version={said!r:.100}; expected {_VERSION}")
+        said = _shown(snapshot.get("version"))
+        raise ValueError(f"snapshot: version={said}; expected {_VERSION}")
     taken_at = _seconds(snapshot, "taken_at", "snapshot")
     circuits = snapshot.get("circuits")
     if not isinstance(circuits, list):
-        raise ValueError(f"snapshot: circuits={circuits!r:.100}; expected a list")
+        raise ValueError(f"snapshot: circuits={_shown(circuits)}; expected a list")
     # What the wall clock says is believed only so far as it shortens a wait.
     passed = max(0.0, _wall_time() - taken_at)
     saved: dict[tuple[str, str | None], Saved] = {}
@@ -75,20 +75,21 @@ def _as_data(circuit: Circuit, saved: Saved) -> dict[str, Any]:
 
 def _read(data: object, where: str) -> tuple[tuple[str, str | None], Saved]:
     if not isinstance(data, Mapping):
-        raise ValueError(f"{where}={data!r:.100}; expected an object")
+        raise ValueError(f"{where}={_shown(data)}; expected an object")
     name, key = data.get("name"), data.get("key")
     if not isinstance(name, str):
-        raise ValueError(f"{where}: name={name!r:.100}; expected text")
+        raise ValueError(f"{where}: name={_shown(name)}; expected text")
     if not isinstance(key, str | None):
-        raise ValueError(f"{where}: key={key!r:.100}; expected text, or none")
+        raise ValueError(f"{where}: key={_shown(key)}; expected text, or none")
     for field in _FLAGS:
         if type(data.get(field)) is not bool:
-            raise ValueError(f"{where}: {field}={data.get(field)!r:.100}; expected a bool")
+            said = _shown(data.get(field))
+            raise ValueError(f"{where}: {field}={said}; expected a bool")
     for field in _COUNTS:
         count: object = data.get(field)
         if type(count) is not int or not 0 <= count <= _MOST:
             raise ValueError(
-                f"{where}: {field}={count!r:.100}; expected a whole number from 0 on"
+                f"{where}: {field}={_shown(count)}; expected a whole number from 0 on"
             )
     fields = {field: data[field] for field in (*_FLAGS, *_COUNTS)}
     return (name, key), Saved(rest=_seconds(data, "rest", where), **fields)
@@ -101,7 +102,18 @@ def _seconds(data: Mapping[Any, Any], field: str, where: str) -> float:
             return seconds
     except OverflowError:
         pass  # a number of hundreds of digits
-    raise ValueError(f"{where}: {field}={said!r:.100}; expected seconds, from 0 on")
+    raise ValueError(f"{where}: {field}={_shown(said)}; expected seconds, from 0 on")
+
+
+def _shown(said: object) -> str:
+    """
+    The head of what was there instead. Not everything can be shown: not a number of
+    thousands of digits, nor lists within lists within lists.
+    """
+    try:
+        return repr(said)[:100]
+    except Exception:
+        return f"({type(said).__name__})"
 
 
 def _wall_time() -> float:

@@ -131,15 +131,14 @@ class Waiter:
     ) -> None:
         self._find = find
         self._time_for = time_for
-        self._woken: _loop.Bell | None = None
+        self._woken = _loop.Bell()
         self._rest = self._slept = math.nan
 
     def wake(self) -> None:
         """
         Have it look at its circuit.
         """
-        if self._woken is not None:
-            self._woken.ring()
+        self._woken.ring()
 
     async def wait(self) -> None:
         """

@@ -70,7 +70,8 @@ async def test_every_call_is_refused_while_it_drains(watched: bool) -> None:
     orch, service = bench(HandClock(), observers=[events.append] if watched else [])
     await orch.dispatch("tool")
     await orch.drain()
-    before, _ = orch.get_fleet_stats(), events.clear()
+    before = orch.get_fleet_stats()
+    events.clear()
 
     told = json.loads(await orch.dispatch("tool", call_id="1"))
     assert told["draining"] is True
@@ -547,7 +548,8 @@ async def test_the_thread_of_a_call_that_was_given_up_is_not_waited_for() -> Non
 
 def test_a_drain_in_a_loop_that_is_gone_harms_no_later_one() -> None:
     orch, service = bench(anyio.current_time)
-    loop, kept = AutojumpEventLoop(), []
+    loop = AutojumpEventLoop()
+    kept: list[Any] = []
 
     async def leaves_tasks_behind() -> None:
         service.behaviour = Slow(30)

@@ -141,6 +141,7 @@ def test_options_that_nobody_knows_are_refused() -> None:
 
 ERRORS: list[tuple[OrchestratorError, type[BaseException], dict[str, Any]]] = [
     (OrchestratorError("no", tool_name="t"), Exception, {"tool_name": "t"}),
+    (DrainingError(tool_name="t"), OrchestratorError, {"tool_name": "t"}),
     (
         CircuitOpenError(
             tool_name="t",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import math
 import re
 import time
@@ -695,10 +696,8 @@ async def test_of_a_thousand_that_wait_one_probes_and_the_others_follow_slowly()
     assert times[1] == pytest.approx(0.1)
     assert times[2] == pytest.approx(0.15)
     assert 0.5 < times[-1] < 1.5
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
-    assert all(
-        after <= before + 1e-6 for before, after in zip(gaps, gaps[1:], strict=False)
-    )
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert all(after <= before + 1e-6 for before, after in itertools.pairwise(gaps))
     assert min(gaps) > 0  # none of them side by side
     assert orch.stats("tool").rejected == 0
     assert_adds_up(orch)
@@ -805,7 +804,7 @@ async def test_whenever_one_is_cancelled_the_others_have_their_turn(
         return
 
     async def world(at: int) -> int:
-        orch, service = await opened()
+        orch, _ = await opened()
         began = anyio.current_time()
         crowd = Crowd(orch, lambda number: orch.dispatch("tool"))
         steps = 0
