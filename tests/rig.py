@@ -126,6 +126,7 @@ class World:
             assert type(entry.figures.flights) is dict  # nobody waits for their end
         for circuit in self.orch._fleet.all_circuits():
             assert circuit.waiters is None, circuit
+            assert circuit.holders == 0, circuit
         self.well = True
         for tool in self.registry:
             if tool.is_async:
@@ -157,7 +158,8 @@ class World:
         circuit = self.orch.circuit(self.registry[name].circuit_name)
         if circuit.state is not CircuitState.CLOSED:
             await anyio.sleep(2 * RESET)
-        assert await self.orch.dispatch(name) == "well", name
+        for _ in range(circuit.breaker.settings.success_threshold):
+            assert await self.orch.dispatch(name) == "well", name
         assert circuit.state is CircuitState.CLOSED, name
 
 

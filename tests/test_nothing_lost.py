@@ -320,6 +320,106 @@ async def drain(world: World) -> Body:
     return body
 
 
+# The parts of a circuit
+
+
+EVERY_PART = BreakerPolicy(
+    failure_threshold=3,
+    window_calls=4,
+    window_seconds=60,
+    minimum_calls=2,
+    failure_rate=0.6,
+    slow_duration=8,
+    slow_rate=0.5,
+    success_threshold=2,
+    reset_multiplier=2,
+    max_reset_timeout=1.5 * RESET,
+    jitter=0.5,
+)
+
+
+def by_parts(tool: Callable[[], Awaitable[Any]]) -> Scenario:
+    async def made(world: World) -> Body:
+        world.tool(tool, policy=EVERY_PART, timeout=20)
+        await world.open()
+
+        async def body() -> None:
+            for answer in (world.orch.dispatch, world.orch.run):
+                async with anyio.create_task_group() as group:
+                    for _ in range(3):
+                        group.start_soon(answer, "tool")
+            assert world.most_inside <= 3
+
+        return body
+
+    return made
+
+
+class BusyError(Exception):
+    retry_after = 5.0
+
+
+async def ask_for_a_pause() -> None:
+    await checkpoint()
+    raise BusyError
+
+
+async def take_nine_seconds() -> str:
+    await anyio.sleep(9)
+    return "slow"
+
+
+for tool in (work, fail, swallow, take_nine_seconds, ask_for_a_pause):
+    SCENARIOS[f"every part, {tool.__name__}"] = by_parts(tool)
+
+
+def by_keys(tool: Callable[[], Awaitable[Any]]) -> Scenario:
+    async def made(world: World) -> Body:
+        world.tool(
+            tool,
+            circuit=lambda arguments, context: context.data.get("host"),
+            policy=BreakerPolicy(max_keys=2, failure_threshold=1),
+        )
+
+        async def call(host: str) -> None:
+            await world.orch.dispatch("tool", host=host)
+            with suppress(Exception):
+                await world.orch.call("tool", host=host)
+
+        async def body() -> None:
+            async with anyio.create_task_group() as group:
+                for host in ("a", "b", "c", "d", "a"):
+                    group.start_soon(call, host)
+
+        return body
+
+    return made
+
+
+for tool in (work, fail, swallow, clean_up):
+    SCENARIOS[f"keys, {tool.__name__}"] = by_keys(tool)
+
+
+@scenario
+async def disabled_and_reloaded(world: World) -> Body:
+    world.tool(fail)
+    circuit = world.orch.circuit("tool")
+
+    async def body() -> None:
+        circuit.disable()
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(world.orch.dispatch, "tool")
+                await turns(1)
+                world.orch.reload(reset_timeout=RESET / 2)
+                world.orch.restore(world.orch.snapshot())
+        finally:
+            circuit.reset()
+
+    return body
+
+
 # What must hold
 
 
