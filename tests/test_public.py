@@ -192,7 +192,6 @@ ERRORS: list[tuple[OrchestratorError, type[BaseException], dict[str, Any]]] = [
         {"tool_name": "t", "result_type": "socket"},
     ),
     (ToolCancelledError(tool_name="t"), OrchestratorError, {"tool_name": "t"}),
-    (DrainingError(tool_name="t"), OrchestratorError, {"tool_name": "t"}),
     (
         CircuitOpenError(
             tool_name="t",
