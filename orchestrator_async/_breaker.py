@@ -485,8 +485,7 @@ class Breaker:
         self.slow_above = settings.slow_duration
         self._windows = _windows_of(settings, self._windows)
         self.failures = self._failures
-        before, self.length = self.length, min(self.length, self._longest())
-        self._reopen_at -= before - self.length  # the time that has passed counts
+        self.length = min(self.length, self._longest())
         self._cap()
 
     def rebase(self, now: float) -> None:
