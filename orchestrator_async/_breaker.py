@@ -456,7 +456,7 @@ class Breaker:
         """
         old, self._disabled = self.state, False
         self.failures = 0
-        self.paused = False
+        self._forget_calls()
         self._settle()
         self._base = CircuitState.CLOSED
         return self._begin(old, "reset by hand")
@@ -470,6 +470,7 @@ class Breaker:
                 stays open begins when somebody asks.
         """
         self.length = self._open_time()
+        self._forget_calls()
         old, self._disabled = self.state, False
         self.paused, self._pauses, self.reason = False, 0, "opened by hand"
         self._look(now)
@@ -536,7 +537,9 @@ class Breaker:
         self._reopenings = saved.reopenings
         self._disabled = saved.disabled
         self._isolations, self._forced = int(saved.isolated), 0
-        self.paused, self.reason = saved.paused, ""
+        self._forget_calls()
+        self.paused = saved.paused
+        self.reason = "" if saved.failures else "opened before the program was restarted"
         self._successes = self._pauses = 0
         self.probe = None
         self._base = CircuitState.OPEN if saved.is_open else CircuitState.CLOSED
@@ -618,6 +621,13 @@ class Breaker:
             return f"the last {window.calls} calls"
         return f"the {window.calls} calls of the last {self.settings.window_seconds:g} s"
 
+    def _forget_calls(self) -> None:
+        """
+        Empty the windows: they have had their say. A pause leaves them as they are.
+        """
+        for window in self._windows:
+            window.clear()
+
     def _exceeds(self, window: CountWindow | TimeWindow, bad: int, rate: float) -> bool:
         least = self.settings.minimum_calls
         if type(window) is CountWindow:
@@ -630,6 +640,7 @@ class Breaker:
         if that is not how many failures there were in a row.
         """
         length = self._open_time()
+        self._forget_calls()
         self.paused, self._pauses, self.reason = False, 0, told
         return self._open_for(now, length, reason)
 
@@ -695,11 +706,8 @@ class Breaker:
 
     def _settle(self) -> None:
         """
-        It is closed, and what was is past. A pause has ended nothing, though.
+        It is closed, and what was is past.
         """
-        if not self.paused:
-            for window in self._windows:
-                window.clear()
         self._reopenings = self._pauses = 0
         self.paused, self.reason = False, ""
 

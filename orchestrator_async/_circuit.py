@@ -127,6 +127,16 @@ class Circuit:
         """
         return self.breaker.failures
 
+    @property
+    def opened_for(self) -> float:
+        """
+        Seconds for which it was opened last; of one that is forced open, what those who
+        ask are told.
+        """
+        breaker = self.breaker
+        forced = breaker.is_forced_open
+        return breaker.settings.reset_timeout if forced else breaker.length
+
     def isolate(self) -> Isolation:
         """
         Refuse every call until the isolation is lifted.

@@ -112,10 +112,10 @@ class Entry:
         The refusal by a circuit as the error that ``call`` raises.
         """
         breaker = circuit.breaker
-        failures, reason = breaker.failures, breaker.reason
+        failures, reason, paused = breaker.failures, breaker.reason, breaker.paused
         if breaker.is_forced_open:
             failures = max(failures, breaker.settings.failure_threshold)
-            reason = ""
+            reason, paused = "", False
         return CircuitOpenError(
             tool_name=self.name,
             circuit=circuit.name,
@@ -123,7 +123,8 @@ class Entry:
             retry_after=refusal.retry_after,
             failures=failures,
             reason=reason,
-            paused=breaker.paused and not breaker.is_forced_open,
+            paused=paused,
+            key=circuit.key,
             alternatives=self.tool.alternatives,
         )
 

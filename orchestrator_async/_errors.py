@@ -52,8 +52,11 @@ class CircuitOpenError(OrchestratorError):
         retry_after: Seconds until a call may be admitted; ``None`` only for a circuit
             that was isolated by hand.
         failures: Failures in a row that the circuit has seen.
-        reason: Why it opened: ``"3 failures in a row"``, say.
+        reason: Why it opened: ``"3 failures in a row"``, say. Empty where it has not: for a
+            pause, or an isolation of a circuit without failures.
         paused: Whether the service is not down, but has asked for a pause.
+        key: The circuit's key, where the tool has a circuit for each; else ``None``. The
+            message does not name it: it may be a secret.
         alternatives: Names of other tools to try, at most three.
     """
 
@@ -67,12 +70,14 @@ class CircuitOpenError(OrchestratorError):
         failures: int,
         reason: str = "",
         paused: bool = False,
+        key: str | None = None,
         alternatives: Sequence[str] = (),
     ) -> None:
-        if not reason:
+        if failures and not reason and not paused:
             reason = "1 failure" if failures == 1 else f"{failures} failures in a row"
-        told = "" if paused else reason
-        before, after = refusal_text(tool_name, state, told, alternatives)
+        before, after = _refusal_text(
+            tool_name, state, reason, alternatives, paused=paused, keyed=key is not None
+        )
         seconds = "" if retry_after is None else str(math.ceil(retry_after))
         super().__init__(f"{before}{seconds}{after}", tool_name=tool_name)
         self.circuit = circuit
@@ -81,37 +86,43 @@ class CircuitOpenError(OrchestratorError):
         self.failures = failures
         self.reason = reason
         self.paused = paused
+        self.key = key
         self.alternatives: tuple[str, ...] = tuple(alternatives)
 
 
-def refusal_text(
-    tool_name: str, state: str, reason: str, alternatives: Sequence[str] = ()
+def _refusal_text(
+    tool_name: str,
+    state: str,
+    reason: str,
+    alternatives: Sequence[str],
+    *,
+    paused: bool,
+    keyed: bool,
 ) -> tuple[str, str]:
     """
     What a refusal says, as the text before and after the whole seconds to wait.
 
     In two halves because the words change with the circuit and the figure with every
     call. There is no figure for an isolated circuit: the first half is then the whole.
-    Without a reason the service has asked for a pause.
     """
+    what, again = (" for these arguments", "with them ") if keyed else ("", "")
     instead = "use another tool or answer without it."
+    if keyed:
+        instead = "others may work; else " + instead
     if alternatives:
         instead = f"use {' or '.join(alternatives)} instead, or answer without it."
+    after = "a pause" if paused else "failures"
     match state:
         case "isolated":
-            return (
-                f"{tool_name} has been taken out of service. Do not call it; {instead}",
-                "",
-            )
+            words = f"has been taken out of service{what}. Do not call it {again}"
+            return f"{tool_name} {words.rstrip()}; {instead}", ""
         case "half_open":
-            why = "is being tried again after failures"
-            if not reason:
-                why = "is being tried again after a pause"
+            why = f"is being tried again{what} after {after}"
+        case _ if paused:
+            why = f"is not down{what}, but has had too many calls and asked for a pause"
         case _:
-            why = f"is down ({reason})"
-            if not reason:
-                why = "is not down, but has had too many calls and asked for a pause"
-    return f"{tool_name} {why}. Do not call it again for ", f" s; {instead}"
+            why = f"is down{what}" + (f" ({reason})" if reason else "")
+    return f"{tool_name} {why}. Do not call it {again}again for ", f" s; {instead}"
 
 
 class UnknownToolError(OrchestratorError, LookupError):

@@ -339,7 +339,7 @@ class Fleet:
                     reason=transition.reason,
                     enforced=transition.enforced,
                     last_error=circuit.last_error,
-                    retry_after=circuit.breaker.length if opened else None,
+                    retry_after=circuit.opened_for if opened else None,
                 )
             )
 

@@ -214,24 +214,23 @@ def join(one: Policy, other: Policy) -> Policy:
     return replace(one, **changes) if changes else one
 
 
-def layered(*levels: Policy) -> Policy:
+def layered(*levels: ToolPolicy) -> ToolPolicy:
     """
-    The levels as one policy, the first that has a say in a field deciding it.
+    The levels as one policy, the first that has a say in a field deciding it; but for the
+    circuit's part, which has levels of its own.
     """
     merged = levels[0]
     for level in levels[1:]:
         changes: dict[str, Any] = {}
         for each in fields(level):
             mine, theirs = getattr(merged, each.name), getattr(level, each.name)
-            if isinstance(theirs, BreakerPolicy):
-                changes[each.name] = layered(mine, theirs)
-            elif mine is INHERIT and not _settled_by_twin(merged, each.name):
+            if mine is INHERIT and not _settled_by_twin(merged, each.name):
                 changes[each.name] = theirs
         merged = replace(merged, **changes)
     return merged
 
 
-def _settled_by_twin(policy: BreakerPolicy | ToolPolicy, name: str) -> bool:
+def _settled_by_twin(policy: ToolPolicy, name: str) -> bool:
     """
     ``judge`` and ``is_failure`` are one setting: who has said one, inherits neither.
     """
@@ -285,12 +284,12 @@ class BreakerSettings(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
-    given = layered(*levels)
-    has: dict[str, Any] = {
-        each.name: value
-        for each in fields(given)
-        if (value := getattr(given, each.name)) is not INHERIT
-    }
+    has: dict[str, Any] = {}
+    for level in levels:  # each is right by itself; together they need not be
+        for each in fields(level):
+            value = getattr(level, each.name)
+            if value is not INHERIT:
+                has.setdefault(each.name, value)
     reset_timeout = has.setdefault("reset_timeout", 300.0)
     has.setdefault("probe_lease", reset_timeout)
     has["max_reset_timeout"] = max(has.get("max_reset_timeout", 3600.0), reset_timeout)

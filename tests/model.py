@@ -389,6 +389,7 @@ class Model:
         self.look(now)
         self.reopens = self.age + seconds
         self.paused, self.throttles = False, 0
+        self._forget_calls()
         self._move("open")
 
     def _pause(self, now: float, seconds: float | None) -> None:
@@ -402,14 +403,18 @@ class Model:
         self.throttles += 1
         self._move("open")
 
+    def _forget_calls(self) -> None:
+        """
+        What the windows have counted has had its effect. A pause was no failure of the
+        tool's, so what was counted before it goes on being true.
+        """
+        for window in self.windows():
+            window.clear()
+
     def _forget(self) -> None:
         """
-        It closes. A pause was no failure of the tool's, so what was counted before it goes
-        on being true.
+        It closes.
         """
-        if not self.paused:
-            for window in self.windows():
-                window.clear()
         self.paused, self.throttles, self.reopenings = False, 0, 0
 
     def can_close(self, call: Call) -> bool:
@@ -449,7 +454,8 @@ class Model:
 
     def reset(self) -> None:
         before = self.state
-        self.failures, self.paused, self.disabled = 0, False, False
+        self.failures, self.disabled = 0, False
+        self._forget_calls()
         self._forget()
         self._set("closed")
         self._by_hand(before)
@@ -460,6 +466,7 @@ class Model:
         self.look_by_hand(now)
         self.reopens = self.age + seconds
         self.paused, self.throttles, self.disabled = False, 0, False
+        self._forget_calls()
         self._set("open")
         self._by_hand(before)
 
@@ -481,6 +488,7 @@ class Model:
         self.failures, self.reopenings = kept.failures, kept.reopenings
         self.paused, self.throttles, self.disabled = kept.paused, 0, kept.disabled
         self.isolations, self.forced = int(kept.isolated), 0
+        self._forget_calls()
         self.look_by_hand(now)
         self.reopens = self.age + min(kept.rest, self._longest())
         self._set("open" if kept.is_open else "closed")
