@@ -392,7 +392,9 @@ class Breaker:
         pause = seconds if most is None else min(seconds, most)
         self._pauses += 1
         self.paused, self.reason = True, ""
-        return Ruling(False, self._open_for(now, pause, f"asked for a pause of {pause:g} s"))
+        return Ruling(
+            False, self._open_for(now, pause, f"asked for a pause of {pause:g} s")
+        )
 
     def ignored(self, permit: Permit, now: float) -> Ruling:
         """
@@ -468,7 +470,7 @@ class Breaker:
         """
         self.length = self._open_time()
         old, self._disabled = self.state, False
-        self.paused, self.reason = False, "opened by hand"
+        self.paused, self._pauses, self.reason = False, 0, "opened by hand"
         self._look(now)
         self._reopen_at = self._from_now(self.length)
         self._base = CircuitState.OPEN
@@ -510,9 +512,9 @@ class Breaker:
         """
         rest = 0.0
         if self._base is CircuitState.OPEN:
-            # Time without a clock has not begun to pass.
-            rest = min(self.length, max(0.0, self._reopen_at - self._tick(now)))
-            rest = self.length if math.isnan(rest) else rest
+            now = self._tick(now)  # which may move the time of reopening
+            # The length remains where no clock has told the time, and the other is nan.
+            rest = max(0.0, min(self.length, self._reopen_at - now))
         return Saved(
             is_open=self._base is not CircuitState.CLOSED,
             rest=rest,
