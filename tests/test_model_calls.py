@@ -35,6 +35,7 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
 )
+from orchestrator_async._policy import BreakerSettings
 
 from .clock import AutojumpEventLoop
 from .model import VERDICTS, Call, Model, Refused
@@ -160,7 +161,7 @@ class CallsAgainstModel(RuleBasedStateMachine):
             clock=self.loop.time,
         )
         self.models = {
-            name: Model(threshold=THRESHOLD, reset_timeout=RESET)
+            name: Model(BreakerSettings(THRESHOLD, RESET))
             for name in ("database", "beside")
         }
         self.figures = {tool: Counter[str]() for tool in CIRCUITS}
