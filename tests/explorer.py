@@ -26,13 +26,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from orchestrator_async._breaker import Breaker, CircuitState, Permit, Refusal, Ruling
+from orchestrator_async._breaker import (
+    Breaker,
+    CircuitState,
+    Permit,
+    Refusal,
+    Ruling,
+    Transition,
+)
 from orchestrator_async._policy import BreakerSettings
 
 RESET = 10.0
 BACK = 7.0  # how far the clock goes back
-VERDICTS = ("success", "failure", "none")
-LETTING = (CircuitState.CLOSED, CircuitState.DISABLED)
+SLOW = 2.0  # seconds from which on a call is slow
+ASKED, MAX_PAUSE = 60.0, 6.0  # seconds: how long a pause is asked for, and granted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,12 @@ class Scenario:
         nearly: How often it passes to just before that.
         back: How often the clock goes back.
         by_hand: What an operator does, each once at most, in any order.
+        successes: Probes in a row that close it.
+        window: How many calls the count window holds; 0 for none.
+        rate: The share of failures, and of slow calls, that opens it.
+        multiplier: By what the time that it is open grows.
+        max_reset: What that time does not outgrow.
+        others: What else can become of a call: that it ``is slow`` or ``is throttled``.
     """
 
     name: str
@@ -62,6 +75,36 @@ class Scenario:
     nearly: int = 0
     back: int = 0
     by_hand: tuple[str, ...] = ()
+    successes: int = 1
+    window: int = 0
+    rate: float = 0.6
+    multiplier: float = 1.0
+    max_reset: float = RESET
+    others: tuple[str, ...] = ()
+
+    def settings(self) -> BreakerSettings:
+        return BreakerSettings(
+            failure_threshold=self.threshold,
+            reset_timeout=RESET,
+            probe_lease=self.lease,
+            success_threshold=self.successes,
+            failure_rate=self.rate if self.window else math.inf,
+            slow_duration=SLOW if "is slow" in self.others else math.inf,
+            slow_rate=self.rate,
+            window_calls=self.window,
+            minimum_calls=2,
+            reset_multiplier=self.multiplier,
+            max_reset_timeout=self.max_reset,
+            jitter_source=_no_chance,
+            max_pause=MAX_PAUSE,
+        )
+
+
+def _no_chance() -> float:
+    """
+    The usual source cannot be told from another once it was pickled.
+    """
+    return 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +139,7 @@ class Call:
     ends: float = math.inf  # of its lease
     outage: int = -1
     moves: int = -1
+    bystander: bool = False  # let in only because the circuit is disabled
 
     @property
     def running(self) -> bool:
@@ -117,9 +161,15 @@ class World:
     by_hand: list[str]
     age: float = 0.0  # seconds that have passed, whatever the clock says
     moves: int = 0  # changes of state so far, and what an operator did
-    outage: int = 0  # grows whenever the circuit opens, or is closed or disabled
+    outage: int = 0  # grows whenever the circuit opens or closes
     shut_until: float = 0.0
     isolated: bool = False
+    disabled: bool = False
+    beneath: CircuitState = CircuitState.CLOSED  # what these two cover
+    row: int = 0  # probes in a row that have succeeded
+    reopenings: int = 0  # and that have failed
+    paused: bool = False
+    window: tuple[str, ...] = ()  # the verdicts in it
 
     def live_probes(self) -> list[Call]:
         """
@@ -144,9 +194,49 @@ class World:
         self.now += seconds
         self.age += seconds
 
+    def visible(self) -> CircuitState:
+        if self.isolated:
+            return CircuitState.ISOLATED
+        return CircuitState.DISABLED if self.disabled else self.beneath
+
+    def would_refuse(self) -> bool:
+        """
+        Whether the circuit beneath lets nobody in now.
+        """
+        if self.beneath is CircuitState.OPEN:
+            return self.age < self.shut_until
+        return bool(self.live_probes())
+
+    def move(self, to: CircuitState) -> None:
+        """
+        Record that the circuit beneath is in another state.
+        """
+        self.beneath = to
+        self.moves += 1
+        if to is not CircuitState.HALF_OPEN:
+            self.outage += 1
+            self.row = 0
+
+    def open(self, scenario: Scenario) -> None:
+        grown = RESET * scenario.multiplier**self.reopenings
+        self.paused = False
+        self.shut_until = self.age + min(grown, scenario.max_reset)
+        self.move(CircuitState.OPEN)
+
+    def pause(self) -> None:
+        self.paused = True
+        self.shut_until = self.age + MAX_PAUSE
+        self.move(CircuitState.OPEN)
+
+    def close(self) -> None:
+        if not self.paused:
+            self.window = ()
+        self.paused, self.reopenings = False, 0
+        self.move(CircuitState.CLOSED)
+
 
 def begin(scenario: Scenario, kind: type[Breaker] = Breaker) -> World:
-    breaker = kind(BreakerSettings(scenario.threshold, RESET, scenario.lease))
+    breaker = kind(scenario.settings())
     world = World(
         breaker,
         [
@@ -163,7 +253,8 @@ def begin(scenario: Scenario, kind: type[Breaker] = Breaker) -> World:
         for _ in range(scenario.threshold):
             assert breaker.closed_permit is not None
             breaker.failed(breaker.closed_permit, world.now)
-        world.shut_until = RESET
+        world.beneath, world.shut_until = CircuitState.OPEN, RESET
+        world.window = (("failure",) * scenario.threshold)[: scenario.window]
     return world
 
 
@@ -189,7 +280,7 @@ def explore(
         for frozen, orders, trail in layer.values():
             situations += 1
             world = pickle.loads(frozen)
-            events = list(_possible(world))
+            events = list(_possible(world, scenario))
             if not events:
                 schedules += orders
             for index, event in enumerate(events):
@@ -226,7 +317,7 @@ def count_plainly(scenario: Scenario, kind: type[Breaker] = Breaker) -> int:
         world = begin(scenario, kind)
         for event in schedule:
             _take(world, scenario, event)
-        events = list(_possible(world))
+        events = list(_possible(world, scenario))
         count += not events
         pending += [(*schedule, event) for event in events]
     return count
@@ -267,7 +358,8 @@ def _circuit(world: World, program: Sequence[Any] = ()) -> tuple[Any, ...]:
         held = (-1, False) if permit is None else (permit.generation, permit.spent)
         # The two numbers are only ever held against the world's, which only grow.
         current = (call.outage == world.outage, call.moves == world.moves)
-        record = (held, call.running, call.probe, call.ends, current)
+        kind = (call.running, call.probe, call.bystander)
+        record = (held, kind, call.ends, current)
         records.append((program[index] if program else (), record, index))
     records.sort()
 
@@ -277,6 +369,8 @@ def _circuit(world: World, program: Sequence[Any] = ()) -> tuple[Any, ...]:
     numbers: dict[int, int] = {}
 
     def value(thing: object) -> object:
+        if type(thing) is tuple:  # of windows
+            return tuple((each.counts, each._next, bytes(each._ring)) for each in thing)
         if not isinstance(thing, Permit):
             return thing if thing == thing else "no number"
         number = numbers.setdefault(id(thing), len(numbers))
@@ -285,7 +379,8 @@ def _circuit(world: World, program: Sequence[Any] = ()) -> tuple[Any, ...]:
     return (
         *[value(each) for each in _attributes(world.breaker)],
         *[(record[:2], value(world.calls[record[2]].permit)) for record in records],
-        (world.now, world.age, world.shut_until, world.isolated),
+        (world.now, world.age, world.shut_until, world.isolated, world.disabled),
+        (world.beneath, world.row, world.reopenings, world.paused, world.window),
     )
 
 
@@ -296,7 +391,10 @@ def _attributes(breaker: Breaker) -> Iterator[object]:
     kind = type(breaker)
     if kind not in _NAMES:
         _NAMES[kind] = [
-            name for each in kind.__mro__ for name in getattr(each, "__slots__", ())
+            name
+            for each in kind.__mro__
+            for name in getattr(each, "__slots__", ())
+            if name != "settings"  # these do not change
         ]
     for name in _NAMES[kind]:
         yield getattr(breaker, name)
@@ -306,12 +404,15 @@ def _attributes(breaker: Breaker) -> Iterator[object]:
 # --- steps ----------------------------------------------------------------------------
 
 
-def _possible(world: World) -> Iterator[str]:
+def _possible(world: World, scenario: Scenario) -> Iterator[str]:
     for call in world.calls:
         if call.running:
             yield f"{call.name} {'goes on' if call.at < call.awaits else 'succeeds'}"
             yield f"{call.name} fails"
             yield f"{call.name} is cancelled"
+            for what in scenario.others:
+                if what != "is slow" or call.at == call.awaits:
+                    yield f"{call.name} {what}"
         elif call.asks:
             yield f"{call.name} asks"
     deadline = world.next_deadline()
@@ -348,7 +449,7 @@ def _take(world: World, scenario: Scenario, event: str) -> None:
             world.now -= BACK
             breaker.refusal(world.now)
         case _ if who == "the":
-            _by_hand(world, event.partition(": ")[2])
+            _by_hand(world, scenario, event.partition(": ")[2])
         case _:
             call = next(each for each in world.calls if each.name == who)
             match what:
@@ -357,49 +458,57 @@ def _take(world: World, scenario: Scenario, event: str) -> None:
                 case "goes on":
                     call.at += 1
                 case "succeeds":
-                    _end(world, call, "success")
+                    _end(world, scenario, call, "success")
                 case "fails":
-                    _end(world, call, "failure")
+                    _end(world, scenario, call, "failure")
                 case "is cancelled":
-                    _end(world, call, "none")
+                    _end(world, scenario, call, "none")
+                case "is slow":
+                    _end(world, scenario, call, "slow")
+                case "is throttled":
+                    _end(world, scenario, call, "throttle")
     if breaker.generation < generation:
         _broken("generations never decrease", f"{generation} to {breaker.generation}")
     if breaker.state is not state and breaker.generation == generation:
         _broken("every transition starts a generation", f"{state} to {breaker.state}")
 
 
-def _note_change(world: World, before: CircuitState) -> None:
+def _check_told(world: World, old: CircuitState, told: Transition | None) -> None:
     """
-    Record what has become of the circuit.
+    What is told of a change beneath, be it enforced or not.
     """
-    after = world.breaker.state
-    if after is before:
-        return
-    world.moves += 1
-    if after in (CircuitState.OPEN, *LETTING):
-        world.outage += 1
-    if after is CircuitState.OPEN and before is not CircuitState.ISOLATED:
-        world.shut_until = world.age + RESET
+    want = None if world.beneath is old else (old, world.beneath, not world.disabled)
+    got = None if told is None else (told.old, told.new, told.enforced)
+    if got != want:
+        _broken("what has changed is told", f"{want} wanted, got {got}")
 
 
-def _by_hand(world: World, deed: str) -> None:
+def _by_hand(world: World, scenario: Scenario, deed: str) -> None:
     world.by_hand.remove(deed)
-    before = world.breaker.state
-    getattr(world.breaker, deed)()
-    world.isolated = {"isolate": True, "release": False}.get(deed, world.isolated)
-    _note_change(world, before)
+    breaker = world.breaker
+    breaker.trip(world.now) if deed == "trip" else getattr(breaker, deed)()
+    match deed:
+        case "isolate" | "release":
+            world.isolated = deed == "isolate"
+        case "disable":
+            world.disabled = True
+        case "reset":
+            world.disabled = world.paused = False
+            world.close()
+        case "trip":
+            world.disabled = False
+            world.open(scenario)
     world.moves += 1
-    if deed in ("disable", "reset"):
-        world.outage += 1
-        world.shut_until = 0.0
-    if (world.breaker.state is CircuitState.ISOLATED) != world.isolated:
-        _broken("an isolation holds until it is lifted", str(world.breaker.state))
+    if (breaker.state is CircuitState.ISOLATED) != world.isolated:
+        _broken("an isolation holds until it is lifted", str(breaker.state))
+    if breaker.state is not world.visible():
+        _broken("what is done by hand has its effect", f"{deed}: {breaker.state}")
 
 
 def _ask(world: World, scenario: Scenario, call: Call) -> None:
     breaker = world.breaker
-    before, generation = breaker.state, breaker.generation
-    got, _ = breaker.admit(world.now, scenario.lease)
+    before, generation, refusals = breaker.state, breaker.generation, breaker.would_refuse
+    got, told = breaker.admit(world.now, scenario.lease)
     call.asks -= 1
     if isinstance(got, Refusal):
         _check_refusal(world, scenario, got)
@@ -408,31 +517,55 @@ def _ask(world: World, scenario: Scenario, call: Call) -> None:
         return
     if before is CircuitState.ISOLATED:
         _broken("an isolated circuit lets nobody in", call.name)
-    if before is CircuitState.OPEN and world.age < world.shut_until:
-        _broken("an open circuit lets nobody in before its time", call.name)
-    _note_change(world, before)
-    call.probe = before not in LETTING
-    if call.probe and world.live_probes():
-        others = [each.name for each in world.live_probes()]
-        _broken("one probe in flight a lease", f"{call.name} beside {others}")
-    if breaker.state is not (CircuitState.HALF_OPEN if call.probe else before):
-        _broken("a claim makes an open circuit half-open", str(breaker.state))
+    call.bystander = world.disabled and world.would_refuse()
+    if breaker.would_refuse - refusals != call.bystander:
+        _broken("who would have been refused is counted", f"{call.name}, {call.bystander}")
+    if (got.generation < 0) != call.bystander:
+        _broken("who would have been refused is a bystander", call.name)
+    beneath = world.beneath
+    call.probe = beneath is not CircuitState.CLOSED and not call.bystander
+    if call.probe:
+        _claim(world, call)
+    _check_told(world, beneath, told)
     call.permit, call.at, call.asks = got, 1, 0
     call.outage, call.moves = world.outage, world.moves
     if call.probe:
         call.ends = world.age + scenario.lease
 
 
+def _claim(world: World, call: Call) -> None:
+    """
+    A call has become the probe of a circuit that may also be disabled.
+    """
+    if world.beneath is CircuitState.OPEN:
+        if world.age < world.shut_until:
+            _broken("an open circuit lets nobody in before its time", call.name)
+        world.move(CircuitState.HALF_OPEN)
+    if world.live_probes():
+        others = [each.name for each in world.live_probes()]
+        _broken("one probe in flight a lease", f"{call.name} beside {others}")
+    if world.breaker.state is not world.visible():
+        _broken("a claim makes an open circuit half-open", str(world.breaker.state))
+
+
 def _check_refusal(world: World, scenario: Scenario, got: Refusal) -> None:
     if got.state is not world.breaker.state:
         _broken("a refusal names the state", f"{got.state} for {world.breaker.state}")
-    if got.state in LETTING:
+    if got.state is CircuitState.CLOSED:
         _broken("a closed circuit refuses nobody", str(got))
+    if got.state is CircuitState.DISABLED or (world.disabled and not world.isolated):
+        _broken("while it is disabled nobody is refused", str(got))
     if got.state is CircuitState.ISOLATED:
         if got.retry_after is not None:
             _broken("an isolation has no time", str(got.retry_after))
-    elif got.retry_after is None or not 0 < got.retry_after <= max(RESET, scenario.lease):
+        return
+    most = max(scenario.max_reset, scenario.lease)
+    if got.retry_after is None or not 0 < got.retry_after <= most:
         _broken("every refusal is finite but an isolation's", str(got.retry_after))
+    if got.state is CircuitState.OPEN and got.retry_after > world.shut_until - world.age:
+        rule = "a pause is no longer than it may be" if world.paused else ""
+        rule = rule or "nobody is told to wait for longer than it is open"
+        _broken(rule, f"{got.retry_after} of {world.shut_until - world.age}")
 
 
 def _seen(world: World) -> tuple[Any, ...]:
@@ -440,65 +573,115 @@ def _seen(world: World) -> tuple[Any, ...]:
     What a user can see of the circuit.
     """
     breaker = world.breaker
+    lets_all_run = breaker.closed_permit is not None
     state = (str(breaker.state), breaker.failures, breaker.generation)
-    return state, breaker.refusal(world.now)
+    return (*state, lets_all_run, breaker.paused), breaker.refusal(world.now)
 
 
 def _vote(world: World, permit: Permit, verdict: str) -> Ruling:
+    breaker = world.breaker
     match verdict:
         case "success":
-            return world.breaker.succeeded(permit)
+            return breaker.succeeded(permit, world.now)
+        case "slow":
+            return breaker.succeeded(permit, world.now, SLOW)
         case "failure":
-            return world.breaker.failed(permit, world.now)
+            return breaker.failed(permit, world.now)
+        case "throttle":
+            return breaker.throttled(permit, world.now, ASKED)
         case _:
-            return world.breaker.ignored(permit, world.now)
+            return breaker.ignored(permit, world.now)
 
 
-def _end(world: World, call: Call, verdict: str) -> None:
+def _end(world: World, scenario: Scenario, call: Call, verdict: str) -> None:
     assert call.permit is not None
-    stale = call.moves != world.moves
-    expired = call.ends <= world.age
+    stale = call.moves != world.moves and not call.bystander
+    late = stale or (call.ends <= world.age and verdict != "success")
     held_the_place = call in world.live_probes()
-    state = world.breaker.state
+    beneath = world.beneath
     before, refusal = _seen(world)
     ruling = _vote(world, call.permit, verdict)
+    after, refusal_after = _seen(world)
     call.at = -1
+    has_effect = not late and verdict != "none" and not call.bystander
+    if has_effect:
+        _apply(world, scenario, verdict, before[1] + 1, probe=call.probe)
     call.ends, call.outage, call.moves = math.inf, -1, -1
     if not call.probe:
         call.permit = None  # it was shared, and is not to be told from others' any more
-    after, refusal_after = _seen(world)
-    _note_change(world, state)
 
     what = f"{before} to {after}"
-    late = stale or (expired and verdict != "success")
-    if stale and after != before:
-        _broken("a stale permit changes nothing", what)
-    if verdict == "none" and after != before:
-        _broken("no verdict changes no state", what)
-    if late and after != before:
-        _broken("an expired probe's failure changes nothing", what)
-    if call.probe and verdict == "success" and not stale and after[:2] != ("closed", 0):
+    if after != before and not has_effect:
+        _broken(_what_changes_nothing(call, verdict, stale=stale), what)
+    want = world.visible()
+    closes = call.probe and has_effect and world.beneath is CircuitState.CLOSED
+    if closes and (after[0], after[1], after[3]) != (want, 0, True):
         _broken("a probe's success closes the circuit, expired or not", what)
     if ruling.late != late:
         _broken("late is what comes after the circuit has moved on", str(ruling))
-    if late or verdict == "none":
-        freed = held_the_place and after[0] == CircuitState.HALF_OPEN
-        if freed and refusal_after is not None:
-            _broken("a place that was given back is free", str(refusal_after))
+    freed = held_the_place and after[0] == want == CircuitState.HALF_OPEN
+    if freed and refusal_after is not None:
+        _broken("a place that was given back is free", str(refusal_after))
+    if not has_effect:
         if not freed and refusal_after != refusal:
             _broken("a stale permit changes nothing", f"{refusal} to {refusal_after}")
         return
-    if call.probe:
-        want = CircuitState.CLOSED if verdict == "success" else CircuitState.OPEN
-    elif verdict == "failure" and state is CircuitState.CLOSED:
-        trips = before[1] + 1 >= world.breaker.settings.failure_threshold
-        want = CircuitState.OPEN if trips else CircuitState.CLOSED
-    else:
-        want = state
-    if after[0] != want:
+    if after[0] != want or after[3] != (world.beneath is CircuitState.CLOSED):
         _broken("a verdict in time has its effect", f"{want} wanted, got {after[0]}")
-    if after[1] != (0 if verdict == "success" else before[1] + 1):
+    if after[4] != world.paused:
+        _broken("a pause lasts until it closes or opens for another reason", what)
+    _check_failures(call, verdict, before[1], after[1])
+    _check_told(world, beneath, ruling.transition)
+
+
+def _what_changes_nothing(call: Call, verdict: str, *, stale: bool) -> str:
+    if stale:
+        return "a stale permit changes nothing"
+    if call.bystander:
+        return "a bystander's verdict changes nothing"
+    if verdict == "none":
+        return "no verdict changes no state"
+    return "an expired probe's failure changes nothing"
+
+
+def _check_failures(call: Call, verdict: str, before: int, after: int) -> None:
+    what = f"{before}, then {after}"
+    if verdict == "throttle" and after != before:
+        _broken("a pause is no failure", what)
+    if verdict == "slow" and call.probe and after != before:
+        _broken("a slow probe is no failure", what)
+    want = {"success": 0, "failure": before + 1, "throttle": before}
+    if after != want.get(verdict, before if call.probe else 0):
         _broken("failures in a row are counted", what)
+
+
+def _apply(
+    world: World, scenario: Scenario, verdict: str, failures: int, *, probe: bool
+) -> None:
+    """
+    Record what a verdict has to change.
+    """
+    if verdict == "throttle":
+        world.pause()
+    elif not probe:
+        if scenario.window:
+            world.window = (*world.window, verdict)[-scenario.window :]
+        in_a_row = verdict == "failure" and failures >= scenario.threshold
+        if in_a_row or _is_too_often(world.window, verdict, scenario):
+            world.open(scenario)
+    elif verdict == "success":
+        world.row += 1
+        if world.row >= scenario.successes:
+            world.close()
+    else:
+        world.reopenings += 1
+        world.open(scenario)
+
+
+def _is_too_often(window: tuple[str, ...], verdict: str, scenario: Scenario) -> bool:
+    if verdict == "success" or len(window) < 2:
+        return False
+    return window.count(verdict) / len(window) >= scenario.rate
 
 
 # --- what must be so in each situation ----------------------------------------------------
@@ -513,13 +696,17 @@ def _look_at(world: World, scenario: Scenario, looked_at: set[Any]) -> None:
         return
     looked_at.add(key)
     frozen = pickle.dumps(world)
+    verdicts = ["success", "failure", "none"]
+    verdicts += ["slow"] * ("is slow" in scenario.others)
+    verdicts += ["throttle"] * ("is throttled" in scenario.others)
     for index, call in enumerate(world.calls):
         if call.probe and call.at < 0:
-            for verdict in VERDICTS:
+            for verdict in verdicts:
                 _vote_again(pickle.loads(frozen), index, verdict)
     for ending in (_all_hang, _all_are_cancelled, _well_again, _well_but_slow):
         ahead: World = pickle.loads(frozen)
         ahead.breaker.release_all()
+        ahead.isolated = False
         ending(ahead, scenario)
 
 
@@ -539,9 +726,9 @@ def _all_hang(world: World, scenario: Scenario) -> None:
     No call ever ends. Once all times are over the next caller is let in.
     """
     world.breaker.refusal(world.now)
-    world.wait(max(RESET, scenario.lease))
+    world.wait(max(scenario.max_reset, scenario.lease))
     got, _ = world.breaker.admit(world.now, scenario.lease)
-    if isinstance(got, Refusal):
+    if isinstance(got, Refusal) or got.generation < 0:
         rule = "the circuit can always be probed again"
         _broken(rule, str(got), "all hang until all times are over", "one more asks")
 
@@ -570,26 +757,36 @@ def _well_again(world: World, scenario: Scenario) -> None:
     """
     Those who are let in succeed at once. Calls that were in flight hang.
     """
-    for _ in range(40):
+    probes, then = 0, "many ask, and succeed at once"
+    for _ in range(60):
+        closed = world.breaker.closed_permit is not None
         got, _ = world.breaker.admit(world.now, scenario.lease)
         if isinstance(got, Refusal):
             _check_refusal(world, scenario, got)
             world.wait(got.retry_after or 0.0)
             continue
-        world.breaker.succeeded(got)
-        if world.breaker.state in LETTING and world.breaker.failures == 0:
+        probes += not closed and got.generation >= 0
+        world.breaker.succeeded(got, world.now)
+        if world.breaker.closed_permit is not None and world.breaker.failures == 0:
+            if probes > scenario.successes:
+                rule = "a circuit whose tool is well again closes after so many probes"
+                _broken(rule, f"{probes} for {scenario.successes}", then)
             return
+        if got.generation < 0:  # it is disabled, and says nothing of when to come back
+            world.wait(1.0)
     rule = "a circuit whose tool is well again closes"
-    _broken(rule, str(_seen(world)), "many ask, and succeed at once")
+    _broken(rule, str(_seen(world)), then)
 
 
 def _well_but_slow(world: World, scenario: Scenario) -> None:
     """
     Those who are let in succeed, but each after two leases and a half.
     """
+    if world.disabled:
+        return  # all run, and beside the probe there are many that are none
     flying: list[tuple[float, Permit]] = []
     for _ in range(60):
-        if world.breaker.state in LETTING:
+        if world.breaker.closed_permit is not None:
             return
         got, _ = world.breaker.admit(world.now, scenario.lease)
         if isinstance(got, Permit):
@@ -604,7 +801,7 @@ def _well_but_slow(world: World, scenario: Scenario) -> None:
         if flying and flying[0][0] <= world.age + wait:
             done, permit = flying.pop(0)
             world.wait(done - world.age)
-            world.breaker.succeeded(permit)
+            world.breaker.succeeded(permit, world.now)
         else:
             world.wait(wait)
     rule = "a circuit whose tool is well but slow closes"

@@ -47,7 +47,7 @@ ROOT: Final = Path(__file__).parents[1]
 LISTED: Final = Path(__file__).with_name("mutants.toml")
 LEAST: Final = 0.95
 TESTS: Final = {
-    "breaker": "breaker",
+    "breaker": "breaker breaker_parts",
     "circuit": "circuit probe events misuse",
     "outcome": "outcome public",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "

@@ -71,7 +71,7 @@ SCENARIOS = {
         begins_open=True,
         ticks=3,
         by_hand=("disable", "reset"),
-    ): 342_912,
+    ): 1_155_900,
     Scenario(
         name="an operator does it all",
         awaits=(1, 1),
@@ -79,7 +79,78 @@ SCENARIOS = {
         ticks=2,
         asks=2,
         by_hand=("isolate", "release", "disable", "reset"),
-    ): 610_648,
+    ): 1_492_470,
+    Scenario(
+        name="two probes have to succeed",
+        awaits=(1, 1, 1),
+        begins_open=True,
+        successes=2,
+        ticks=3,
+        asks=3,
+    ): 6_400_926,
+    Scenario(
+        name="two slow probes have to succeed, and a clock goes back",
+        awaits=(1, 1),
+        begins_open=True,
+        successes=2,
+        others=("is slow",),
+        ticks=3,
+        back=1,
+        asks=3,
+    ): 79_412,
+    Scenario(
+        name="a rate of failures and slow calls",
+        awaits=(1, 1, 1, 1),
+        threshold=9,
+        window=3,
+        others=("is slow",),
+        ticks=1,
+    ): 857_232,
+    Scenario(
+        name="a window after an outage, and after a pause",
+        awaits=(1, 1, 1, 1),
+        threshold=9,
+        window=2,
+        others=("is slow", "is throttled"),
+        ticks=2,
+        asks=2,
+    ): 7_339_632,
+    Scenario(
+        name="calls and probes are throttled",
+        awaits=(1, 1, 1, 1),
+        threshold=2,
+        others=("is throttled",),
+        ticks=3,
+        asks=2,
+    ): 6_313_344,
+    Scenario(
+        name="a circuit stays open for longer each time",
+        awaits=(1, 1, 1),
+        begins_open=True,
+        multiplier=2.0,
+        max_reset=30.0,
+        others=("is slow",),
+        ticks=4,
+        nearly=1,
+        asks=2,
+    ): 8_323_374,
+    Scenario(
+        name="an operator trips and disables among calls in flight",
+        awaits=(1, 1, 1),
+        ticks=2,
+        asks=2,
+        by_hand=("trip", "disable"),
+    ): 3_522_600,
+    Scenario(
+        name="an operator disables two probes and a pause",
+        awaits=(1, 1),
+        begins_open=True,
+        successes=2,
+        others=("is throttled",),
+        ticks=2,
+        asks=3,
+        by_hand=("disable", "isolate", "release"),
+    ): 2_541_992,
 }
 
 
@@ -106,11 +177,50 @@ BY_HAND = Scenario(
     asks=2,
     by_hand=("isolate", "release", "reset"),
 )
+TWO_PROBES = Scenario(
+    name="two probes", awaits=(1, 1, 1, 1), begins_open=True, successes=2, ticks=3
+)
+PAUSES = Scenario(
+    name="pauses", awaits=(1, 1, 1, 1), threshold=2, ticks=2, others=("is throttled",)
+)
+WINDOW = Scenario(
+    name="window",
+    awaits=(1, 1, 1, 1),
+    threshold=9,
+    window=2,
+    rate=0.5,
+    ticks=2,
+    others=("is slow", "is throttled"),
+)
+GROWS = Scenario(
+    name="grows",
+    awaits=(1, 1, 1, 1),
+    begins_open=True,
+    multiplier=2.0,
+    max_reset=15.0,
+    ticks=3,
+    others=("is slow",),
+)
+DISABLED = Scenario(
+    name="disabled",
+    awaits=(1, 1),
+    begins_open=True,
+    ticks=2,
+    by_hand=("disable", "isolate", "trip"),
+)
 
 
 @pytest.mark.parametrize(
     "scenario",
-    [OUTAGE, CLOCK, replace(BY_HAND, asks=1), replace(HEALTHY, awaits=(1, 1, 2))],
+    [
+        OUTAGE,
+        CLOCK,
+        replace(BY_HAND, asks=1),
+        replace(HEALTHY, awaits=(1, 1, 2)),
+        replace(TWO_PROBES, awaits=(1, 1, 1)),
+        replace(WINDOW, awaits=(1, 1)),
+        replace(DISABLED, ticks=1, by_hand=("disable", "trip")),
+    ],
     ids=lambda scenario: scenario.name,
 )
 def test_schedules_that_go_on_as_one_are_each_counted(scenario: Scenario) -> None:
@@ -179,6 +289,120 @@ FOUND_BY_A_STEP: Found = {
         "every transition starts a generation",
         "the operator: isolate",
     ),
+    faults.CountsAPauseAsAFailure: (
+        PAUSES,
+        "a pause is no failure",
+        "A asks, A is throttled",
+    ),
+    faults.PausesAsLongAsItIsTold: (
+        PAUSES,
+        "every refusal is finite but an isolation's",
+        "A asks, A is throttled, B asks",
+    ),
+    faults.PausesOnAStalePermit: (
+        PAUSES,
+        "a stale permit changes nothing",
+        "A asks, B asks, A is throttled, time passes, C asks, C succeeds, B is throttled",
+    ),
+    faults.KeepsThePlaceWhenThrottled: (
+        PAUSES,
+        "a verdict in time has its effect",
+        "A asks, A is throttled, time passes, B asks, B is throttled",
+    ),
+    faults.ClosesAtTheFirstProbe: (
+        TWO_PROBES,
+        "a verdict in time has its effect",
+        "time passes, A asks, A succeeds",
+    ),
+    faults.NoVerdictEndsTheRow: (
+        TWO_PROBES,
+        "a probe's success closes the circuit, expired or not",
+        "time passes, A asks, A succeeds, B asks, B is cancelled, C asks, C succeeds",
+    ),
+    faults.RemembersTheRow: (
+        TWO_PROBES,
+        "a verdict in time has its effect",
+        "time passes, A asks, A succeeds, B asks, B fails, time passes, C asks, C succeeds",
+    ),
+    faults.KeepsThePlaceBetweenProbes: (
+        TWO_PROBES,
+        "a place that was given back is free",
+        "time passes, A asks, A succeeds",
+    ),
+    faults.ASlowProbeCloses: (
+        WINDOW,
+        "a verdict in time has its effect",
+        "A asks, A is throttled, time passes, B asks, B is slow",
+    ),
+    faults.CountsASlowProbeAsAFailure: (
+        WINDOW,
+        "a slow probe is no failure",
+        "A asks, A is throttled, time passes, B asks, B is slow",
+    ),
+    faults.AFastSuccessTrips: (
+        WINDOW,
+        "a verdict in time has its effect",
+        "A asks, A fails, B asks, B succeeds",
+    ),
+    faults.TripsOnTooFewCalls: (
+        WINDOW,
+        "a verdict in time has its effect",
+        "A asks, A fails",
+    ),
+    faults.KeepsItsWindows: (
+        WINDOW,
+        "a verdict in time has its effect",
+        (
+            "A asks, A succeeds, B asks, B fails, time passes, C asks, C succeeds, "
+            "D asks, D fails"
+        ),
+    ),
+    faults.ForgetsAfterAPause: (
+        WINDOW,
+        "a verdict in time has its effect",
+        (
+            "A asks, A succeeds, B asks, B is throttled, time passes, C asks, "
+            "C succeeds, D asks, D fails"
+        ),
+    ),
+    faults.GrowsForGood: (
+        GROWS,
+        "nobody is told to wait for longer than it is open",
+        (
+            "time passes, A asks, A fails, time passes, B asks, B succeeds, C asks, "
+            "C fails, D asks"
+        ),
+    ),
+    faults.OutgrowsItsBound: (
+        GROWS,
+        "every refusal is finite but an isolation's",
+        "time passes, A asks, A fails, B asks",
+    ),
+    faults.DisabledStandsStill: (
+        DISABLED,
+        "who would have been refused is counted",
+        "the operator: disable, A asks",
+    ),
+    faults.DisabledRefuses: (
+        DISABLED,
+        "a refusal names the state",
+        "the operator: disable, A asks",
+    ),
+    faults.ABystanderProbes: (
+        DISABLED,
+        "who would have been refused is counted",
+        "time passes, A asks, the operator: disable, B asks",
+    ),
+    faults.TripKeepsAProbe: (
+        DISABLED,
+        "every transition starts a generation",
+        "the operator: disable, the operator: trip",
+    ),
+    faults.TripLiftsAnIsolation: (
+        DISABLED,
+        "an isolation holds until it is lifted",
+        "the operator: isolate, the operator: trip",
+    ),
 }
 
 # These show when one looks ahead: what becomes of those who come later?
@@ -209,7 +433,7 @@ FOUND = FOUND_BY_A_STEP | FOUND_AHEAD
 
 def test_each_fault_has_a_schedule_that_shows_it() -> None:
     assert set(FOUND) == set(faults.FAULTS)
-    assert len(FOUND) >= 10
+    assert len(FOUND) >= 30
 
 
 @pytest.mark.parametrize("fault", FOUND, ids=lambda fault: fault.__name__)
