@@ -139,6 +139,7 @@ class Breaker:
         "_isolations",
         "_lease",
         "_lease_until",
+        "_opened",
         "_pauses",
         "_reopen_at",
         "_reopenings",
@@ -173,6 +174,7 @@ class Breaker:
         self._lease = self._lease_until = self._reopen_at = math.inf
         self.length: float = 0.0
         self._reopenings = self._pauses = 0  # in a row
+        self._opened = False  # since it was closed, and not for a pause
         self.paused: bool = False
         self.reason: str = ""
         self._seen = math.nan
@@ -471,6 +473,7 @@ class Breaker:
         """
         self.length = self._open_time()
         self._forget_calls()
+        self._opened = True
         old, self._disabled = self.state, False
         self.paused, self._pauses, self.reason = False, 0, "opened by hand"
         self._look(now)
@@ -530,16 +533,22 @@ class Breaker:
     def restore(self, saved: Saved, now: float) -> Transition:
         """
         Go on with what another process has saved. What is open stays open for the rest,
-        but no longer than the settings allow; then one caller probes.
+        but no longer than the settings allow; then one caller probes. It closes nothing,
+        and lifts no isolation, that there is in this process.
         """
         old = self.state
+        if saved.isolated and self._isolations == self._forced:
+            self._isolations += 1
+        self._disabled = self._disabled or saved.disabled
+        if not saved.is_open and self._base is not CircuitState.CLOSED:
+            return self._begin(old, "restored from a snapshot")
         self.failures = saved.failures
         self._reopenings = saved.reopenings
-        self._disabled = saved.disabled
-        self._isolations, self._forced = int(saved.isolated), 0
+        self._opened = saved.is_open and (not saved.paused or saved.reopenings > 0)
         self._forget_calls()
         self.paused = saved.paused
-        self.reason = "" if saved.failures else "opened before the program was restarted"
+        untold = saved.is_open and not saved.failures and not saved.paused
+        self.reason = "opened before the program was restarted" if untold else ""
         self._successes = self._pauses = 0
         self.probe = None
         self._base = CircuitState.OPEN if saved.is_open else CircuitState.CLOSED
@@ -641,6 +650,7 @@ class Breaker:
         """
         length = self._open_time()
         self._forget_calls()
+        self._opened = True
         self.paused, self._pauses, self.reason = False, 0, told
         return self._open_for(now, length, reason)
 
@@ -676,7 +686,7 @@ class Breaker:
         if not self._give_back(permit, now):
             return _LATE
         self.failures += not told
-        self._reopenings += 1
+        self._reopenings += self._opened
         return Ruling(False, self._open(now, reason, told))
 
     def _give_back(self, permit: Permit, now: float) -> bool:
@@ -709,6 +719,7 @@ class Breaker:
         It is closed, and what was is past.
         """
         self._reopenings = self._pauses = 0
+        self._opened = False
         self.paused, self.reason = False, ""
 
     def _covered(self, old: CircuitState, reason: str) -> Transition | None:

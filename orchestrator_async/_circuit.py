@@ -42,7 +42,7 @@ class Keeper(Protocol):
         """Seconds on its clock, or NaN where that tells none."""
 
     def complain(self, what: str, error: BaseException) -> None:
-        """Something of the user's raised."""
+        """Something of the user's raised: to be logged, once."""
 
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
         """It is to go on with other settings."""
@@ -74,7 +74,6 @@ class Circuit:
     """
 
     __slots__ = (
-        "_complained",
         "_keeper",
         "_lock",
         "_series",
@@ -102,7 +101,6 @@ class Circuit:
         self.waiters: Waiters | None = None
         self.holders: int = 0  # calls that have it in use, where it may be evicted
         self._keeper: Keeper | None = keeper
-        self._complained = False
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
         self._thread: int | None = None
@@ -239,7 +237,6 @@ class Circuit:
         Go on with what another process has saved.
         """
         now = math.nan if self._keeper is None else self._keeper.time_for(self)
-        self._series = object()
         self._announce(self.breaker.restore(saved, now))
 
     def wake(self) -> None:
@@ -390,8 +387,7 @@ class Circuit:
         except BaseException as error:
             if not is_its_own(error):
                 raise
-            if self._keeper is not None and not self._complained:
-                self._complained = True
+            if self._keeper is not None:
                 what = f"circuit {self.name}: its jitter_source is of no use"
                 self._keeper.complain(what, error)
             return 0.0

@@ -62,12 +62,21 @@ class Drain:
         self._running = running
         self._waiting: set[_loop.Bell] = set()
         self._called_off = False
+        self._tools = 0  # of which calls are running
+
+    def watch(self, figures: Figures) -> None:
+        """
+        Have it told when the last call of a tool has ended.
+        """
+        self._tools += 1
+        watch(figures, self.landed)
 
     def landed(self) -> None:
         """
-        The last call of some tool has ended.
+        The last call of some tool has ended. There are no new ones.
         """
-        if self._waiting and not self._running():
+        self._tools -= 1
+        if self._tools <= 0:
             self._ring()
 
     def call_off(self) -> None:

@@ -15,7 +15,7 @@ from ._callbacks import is_its_own
 from ._calls import Request, ToolContext
 from ._circuit import Circuit
 from ._errors import CircuitOpenError
-from ._foreign import bare_type_name
+from ._foreign import bare_type_name, is_a
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback
 from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
@@ -42,7 +42,6 @@ class Entry:
 
     __slots__ = (
         "_clean",
-        "_complained",
         "_refusal_generation",
         "_refusal_seconds",
         "_refusal_text",
@@ -50,6 +49,7 @@ class Entry:
         "breaker",
         "check",
         "circuit",
+        "complained",
         "figures",
         "fn",
         "is_async",
@@ -88,7 +88,7 @@ class Entry:
         self.check = self.binder.check
         self.judge, self.reads_values = _judge_of(settings)
         self._clean = clean
-        self._complained = False
+        self.complained: set[str] = set()
         self.slots = slots
         self.simple = (
             self.is_async
@@ -190,8 +190,8 @@ class Entry:
             key: object = of(MappingProxyType(arguments), context)
             if key is None:
                 return None
-            if type(key) is str:
-                return short_key(key)
+            if is_a(key, str):
+                return short_key(str.__str__(key))
             if hasattr(key, "close"):
                 key.close()  # a coroutine that nobody will await
             raise TypeError(f"expected text or None, not a {bare_type_name(key)}")
@@ -206,8 +206,8 @@ class Entry:
         """
         Log, the first time, that something of the tool's author raised.
         """
-        if not self._complained:
-            self._complained = True
+        if what not in self.complained:
+            self.complained.add(what)
             log_with_traceback(f"{self.name}: {what}", error, self._clean)
 
 

@@ -238,6 +238,7 @@ class Execution:
                 thread.give_up()
         if isinstance(permit, Refusal):
             return self._answers.refused(entry, circuit, permit, request)
+        entry.figures.would_reject += permit.generation < 0
         flight = Flight(entry, circuit, request, arguments, permit)
         flight.nested = nested is not None
         flight.is_probe = not nested and permit is circuit.breaker.probe

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from ._breaker import CircuitState, Saved, Transition
 from ._calls import Request
 from ._circuit import Circuit
-from ._draining import Drain, unwatch, watch
+from ._draining import Drain, unwatch
 from ._entry import Entry, short_key
 from ._errors import DrainingError, OrchestratorError, UnknownToolError
 from ._events import CircuitChanged, Observers
@@ -59,6 +59,7 @@ class Fleet:
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
+        self._complaints: set[str] = set()  # one a name of a circuit, at the most
         # Kept alive by the calls whose threads run, and by the entries.
         self._slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         registry.watch(self)
@@ -72,14 +73,18 @@ class Fleet:
         """
         entry = self.entries.get(tool.name)
         if entry is None:
+            circuit = self.circuit(tool.circuit_name)  # of which observers may be told
             settings = ToolSettings.of(tool.policy, self._policy)
-            circuit = self.circuit(tool.circuit_name)
             keyed = self._keyed(tool, circuit)
             slots = self._slots_of(tool, settings)
             figures = self.figures(tool.name)
             entry = Entry(tool, settings, circuit, keyed, figures, slots, self._clean)
-            self.entries[tool.name] = entry
-            self._kept.pop(tool.name, None)
+            before = self._kept.get(tool.name)
+            if before is not None and before.tool is tool:
+                entry.complained = before.complained
+            if self.registry.get(tool.name) is tool:
+                self.entries[tool.name] = entry
+                self._kept.pop(tool.name, None)
         return entry
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
@@ -92,12 +97,14 @@ class Fleet:
         if keyed is None:
 
             def make(key: str) -> Circuit:
-                made = Circuit(tool.name, circuit.breaker.settings, self, key)
-                self._restore(made)
-                return made
+                return Circuit(tool.name, circuit.breaker.settings, self, key)
 
-            settings = circuit.breaker.settings
-            keyed = self.keyed[tool.name] = KeyedCircuits(make, settings.max_keys)
+            keyed = self.keyed[tool.name] = KeyedCircuits(
+                make,
+                circuit.breaker.settings.max_keys,
+                begin=self._restore,
+                time_for=self.time_for if self._clock_is_the_loops else None,
+            )
         return keyed
 
     def _slots_of(self, tool: Tool, settings: ToolSettings) -> Slots | None:
@@ -246,7 +253,7 @@ class Fleet:
         """
         Have circuits go on with what was saved of them, now or when they are made.
         """
-        self._saved = {at: (each, self.time()) for at, each in saved.items()}
+        self._saved |= {at: (each, self.time()) for at, each in saved.items()}
         for circuit in list(self.all_circuits()):
             self._restore(circuit)
         for name, key in list(self._saved):
@@ -258,11 +265,25 @@ class Fleet:
                     self.circuit_of_key(name, key)
 
     def _restore(self, circuit: Circuit) -> None:
-        saved, then = self._saved.pop((circuit.name, circuit.key), (None, math.nan))
-        if saved is not None:
-            passed = self.time() - then
-            rest = saved.rest - (passed if passed > 0 else 0.0)
-            circuit.restore(saved._replace(rest=max(0.0, rest)))
+        if (circuit.name, circuit.key) in self._saved:
+            saved = self.pending(circuit.name, circuit.key)
+            del self._saved[circuit.name, circuit.key]
+            circuit.restore(saved)
+
+    def pending(self, name: str, key: str | None) -> Saved:
+        """
+        What is left of what was saved of a circuit that has not come yet.
+        """
+        saved, then = self._saved[name, key]
+        passed = self.time() - then
+        rest = saved.rest - (passed if passed > 0 else 0.0)
+        return saved._replace(rest=max(0.0, rest))
+
+    def all_pending(self) -> dict[tuple[str, str | None], Saved]:
+        """
+        The same of all such circuits.
+        """
+        return {at: self.pending(*at) for at in self._saved}
 
     # Draining
 
@@ -282,10 +303,11 @@ class Fleet:
         """
         if self.drain is None:
             self.drain = Drain(self.running)
-            for circuit in self.all_circuits():
+            for _, figures in self._all_figures():
+                if figures.in_flight:
+                    self.drain.watch(figures)
+            for circuit in list(self.all_circuits()):
                 circuit.wake()
-        for _, figures in self._all_figures():
-            watch(figures, self.drain.landed)
         return self.drain
 
     def end_drain(self) -> None:
@@ -364,9 +386,11 @@ class Fleet:
 
     def complain(self, what: str, error: BaseException) -> None:
         """
-        A circuit's word that something of the user's raised.
+        A circuit's word that something of the user's raised, which is logged once.
         """
-        log_with_traceback(what, error, self._clean)
+        if what not in self._complaints:
+            self._complaints.add(what)
+            log_with_traceback(what, error, self._clean)
 
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
         """

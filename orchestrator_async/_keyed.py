@@ -85,9 +85,14 @@ class KeyedCircuits:
         make: Makes the circuit of a key, or of those who share one: ``OTHERS`` and
             ``GOOD_OTHERS``.
         capacity: How many keys may have a circuit of their own, at least 1.
+        begin: Is told of a circuit once it has its place: what it tells others of may
+            lead them here.
+        time_for: Seconds on the clock for a circuit that is looked at, where that may be
+            the clock of another loop than it knows of; else the ``now`` of the caller.
     """
 
     __slots__ = (
+        "_begin",
         "_capacity",
         "_clean",
         "_due",
@@ -99,10 +104,20 @@ class KeyedCircuits:
         "_seen",
         "_shared",
         "_skew",
+        "_time_for",
     )
 
-    def __init__(self, make: Callable[[str], Circuit], capacity: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[str], Circuit],
+        capacity: int,
+        *,
+        begin: Callable[[Circuit], None] | None = None,
+        time_for: Callable[[Circuit], float] | None = None,
+    ) -> None:
         self._make = make
+        self._begin = begin
+        self._time_for = time_for
         self._capacity = capacity
         self._places: dict[str, _Place] = {}
         self._shared: dict[str, Circuit] = {}
@@ -253,6 +268,8 @@ class KeyedCircuits:
         place = _Place(self._make(key), hash(key) in self._good)
         self._good.pop(hash(key), None)  # its place knows from here on
         self._places[key] = place
+        if self._begin is not None:
+            self._begin(place.circuit)
         return place
 
     def _share(self, name: str) -> Circuit:
@@ -359,7 +376,11 @@ class KeyedCircuits:
         Whether the circuit may go, and it is not one that comes later in the order than
         those it lies with.
         """
+        if place.circuit.waiters is not None:
+            return False  # they would all be let go at once
         breaker = place.circuit.breaker
+        if self._time_for is not None:
+            now = self._time_for(place.circuit)
         if breaker.open_for(now):
             return False  # what is most frequent, for a fraction of the price
         shelf = self._shelf_of(breaker)
@@ -391,7 +412,8 @@ class KeyedCircuits:
         shelf = place.shelf = self._shelf_of(breaker)
         shelf[key] = place
         if shelf is self._kept:
-            due = self._time(now) + _wait(breaker, now)
+            then = now if self._time_for is None else self._time_for(place.circuit)
+            due = self._time(now) + _wait(breaker, then)
             # An open circuit that is asked again and again is due when it was.
             if due < math.inf and abs(due - place.due) > _ROUNDING:
                 place.due = due

@@ -352,15 +352,11 @@ class ToolOrchestrator:
         """
         circuit = self.circuit(self.registry[name].circuit_name)
         keyed = self._fleet.keyed.get(name)
-        would_reject = circuit.breaker.would_refuse
-        for each in keyed or ():
-            would_reject += each.breaker.would_refuse
         return self._fleet.figures(name).snapshot(
             state=circuit.state.value,
             failures=circuit.failures,
             last_error=circuit.last_error,
             now=self._time_if_any(),
-            would_reject=would_reject,
             keys=0 if keyed is None else len(keyed),
         )
 
@@ -379,6 +375,9 @@ class ToolOrchestrator:
             LookupError: The key has no circuit, and there is no room for one more.
             ValueError: There is a key, but the tool has no circuits by key.
         """
+        told: object = key
+        if not isinstance(told, str | None):
+            raise TypeError(f"key={key!r:.200}: expected text, or None")
         circuit = self._fleet.circuits.get(name) or self._fleet.circuit(name)
         return circuit if key is None else self._fleet.circuit_of_key(name, key)
 
@@ -477,6 +476,7 @@ class ToolOrchestrator:
             DrainingError: The orchestrator takes no calls any more.
             ValueError: ``timeout`` is no number of seconds.
         """
+        check_context(context)
         _check_timeout(timeout)
         request = Request(name, args, None, context)
         find = functools.partial(self._circuit_to_wait_for, request)

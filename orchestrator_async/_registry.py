@@ -60,6 +60,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
+        self._by_circuit: dict[str, dict[str, Tool]] = {}
         self._binders: dict[str, Binder] = {}
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -211,10 +212,12 @@ class Registry:
                 f"There is a tool named {tool.name} already; replace=True replaces it.",
                 tool_name=tool.name,
             )
-        others = [each for each in self._tools.values() if each.name != tool.name]
-        _check_circuits(tool, others)
+        self._check_circuits(tool)
         before = self._tools.get(tool.name)
         self._tools[tool.name] = tool
+        if before is not None:
+            self._leave_circuit(before)
+        self._by_circuit.setdefault(tool.circuit_name, {})[tool.name] = tool
         if before is not None:
             self._forget(before, removed=False)
         for watcher in tuple(self._watchers):
@@ -230,6 +233,7 @@ class Registry:
         """
         tool = self[name]
         del self._tools[name]
+        self._leave_circuit(tool)
         self._forget(tool, removed=True)
         return tool
 
@@ -321,7 +325,36 @@ class Registry:
         """
         The tools on the circuit of that name.
         """
-        return [tool for tool in self._tools.values() if tool.circuit_name == circuit]
+        return list(self._by_circuit.get(circuit, {}).values())
+
+    def _leave_circuit(self, tool: Tool) -> None:
+        group = self._by_circuit[tool.circuit_name]
+        del group[tool.name]
+        if not group:
+            del self._by_circuit[tool.circuit_name]
+
+    def _check_circuits(self, tool: Tool) -> None:
+        """
+        Names of circuits are those of tools without one, or of none; and tools that share
+        a circuit agree on it.
+        """
+        for other in self.sharing(tool.name):
+            if other.name != tool.name and tool.circuit != tool.name:
+                raise DuplicateToolError(
+                    f"{tool.name} is the name of a circuit that {other.name} uses, so no "
+                    "other tool can be named like it.",
+                    tool_name=tool.name,
+                )
+        named = self.get(tool.circuit)
+        if named is not None and named.name != tool.name and named.circuit != named.name:
+            raise DuplicateToolError(
+                f"{tool.name} cannot use a circuit named {tool.circuit}: that is the "
+                "name of another tool, which has a circuit of its own.",
+                tool_name=tool.name,
+            )
+        for other in self.sharing(tool.circuit_name):
+            if other.name != tool.name:
+                _check_agreement(tool, other)
 
     def _forget(self, tool: Tool, *, removed: bool) -> None:
         self._binders.pop(tool.name, None)
@@ -331,24 +364,6 @@ class Registry:
 
 registry: Final = Registry()
 """The registry that an orchestrator uses if it is given none."""
-
-
-def _check_circuits(tool: Tool, others: Sequence[Tool]) -> None:
-    for other in others:
-        if other.circuit == tool.name and tool.circuit != tool.name:
-            raise DuplicateToolError(
-                f"{tool.name} is the name of a circuit that {other.name} uses, so no "
-                "other tool can be named like it.",
-                tool_name=tool.name,
-            )
-        if tool.circuit == other.name and other.circuit != other.name:
-            raise DuplicateToolError(
-                f"{tool.name} cannot use a circuit named {tool.circuit}: that is the "
-                "name of another tool, which has a circuit of its own.",
-                tool_name=tool.name,
-            )
-        if tool.circuit_name == other.circuit_name:
-            _check_agreement(tool, other)
 
 
 def _check_agreement(tool: Tool, other: Tool) -> None:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ._breaker import Saved
-from ._circuit import Circuit
 from ._fleet import Fleet
 from ._keyed import GOOD_OTHERS, OTHERS
 
@@ -28,11 +27,11 @@ def snapshot_of(fleet: Fleet) -> dict[str, Any]:
     """
     All that has happened to the circuits, as data that JSON can hold.
     """
-    circuits = []
+    circuits = [_as_data(*at, each) for at, each in fleet.all_pending().items()]
     for circuit in fleet.all_circuits():
         saved = circuit.breaker.saved(fleet.time_for(circuit))
         if saved != _NOTHING and circuit.key not in SHARED:
-            circuits.append(_as_data(circuit, saved))
+            circuits.append(_as_data(circuit.name, circuit.key, saved))
     return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}
 
 
@@ -68,9 +67,9 @@ def restore_into(fleet: Fleet, snapshot: object) -> None:
     fleet.restore(saved)
 
 
-def _as_data(circuit: Circuit, saved: Saved) -> dict[str, Any]:
-    key = {} if circuit.key is None else {"key": circuit.key}
-    return {"name": circuit.name, **key, **saved._asdict()}
+def _as_data(name: str, key: str | None, saved: Saved) -> dict[str, Any]:
+    has = {} if key is None else {"key": key}
+    return {"name": name, **has, **saved._asdict()}
 
 
 def _read(data: object, where: str) -> tuple[tuple[str, str | None], Saved]:

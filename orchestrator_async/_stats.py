@@ -89,12 +89,13 @@ class Figures:
         "timeouts",
         "total_failures",
         "total_time",
+        "would_reject",
     )
 
     def __init__(self) -> None:
         self.begun = self.not_run = self.rejected = self.invalid = 0
         self.total_failures = self.cancelled = self.ignored = 0
-        self.late = self.timeouts = self.throttled = 0
+        self.late = self.timeouts = self.throttled = self.would_reject = 0
         self.total_time = 0.0
         self.alone = 0
         self.alone_since = 0.0
@@ -158,7 +159,6 @@ class Figures:
         failures: int,
         last_error: str | None,
         now: float | None,
-        would_reject: int = 0,
         keys: int = 0,
     ) -> ToolStats:
         """
@@ -184,6 +184,6 @@ class Figures:
             oldest_in_flight=oldest,
             last_error=last_error,
             throttled=self.throttled,
-            would_reject=would_reject,
+            would_reject=self.would_reject,
             keys=keys,
         )

@@ -332,10 +332,8 @@ class KeepsItsWindows(Breaker):
     What was counted before an outage opens the circuit again after it.
     """
 
-    def _settle(self) -> None:
-        windows, self._windows = self._windows, ()
-        super()._settle()
-        self._windows = windows
+    def _forget_calls(self) -> None:
+        pass
 
 
 class ForgetsAfterAPause(Breaker):
@@ -343,9 +341,11 @@ class ForgetsAfterAPause(Breaker):
     A pause hides what was counted before it.
     """
 
-    def _settle(self) -> None:
-        self.paused = False
-        super()._settle()
+    def throttled(self, permit: Permit, now: float, seconds: float | None) -> Ruling:
+        ruling = super().throttled(permit, now, seconds)
+        if ruling.transition is not None:
+            self._forget_calls()
+        return ruling
 
 
 class GrowsForGood(Breaker):

@@ -157,6 +157,7 @@ class Model:
     reopenings: int = 0  # probes in a row that have failed
     throttles: int = 0  # in a row
     paused: bool = False
+    opened: bool = False  # since it was closed, by failures or by hand, not for a pause
     would_refuse: int = 0
     told: list[tuple[str, str, bool]] = field(default_factory=list)  # old, new, enforced
     last: LastCalls | None = None
@@ -375,7 +376,7 @@ class Model:
     def _probe_ended(self, failed: bool, slow: bool, now: float) -> None:
         if failed or slow:
             self.failures += failed
-            self.reopenings += 1
+            self.reopenings += self.opened
             self._open(now)
             return
         self.failures = 0
@@ -390,6 +391,7 @@ class Model:
         self.reopens = self.age + seconds
         self.paused, self.throttles = False, 0
         self._forget_calls()
+        self.opened = True
         self._move("open")
 
     def _pause(self, now: float, seconds: float | None) -> None:
@@ -416,6 +418,7 @@ class Model:
         It closes.
         """
         self.paused, self.throttles, self.reopenings = False, 0, 0
+        self.opened = False
 
     def can_close(self, call: Call) -> bool:
         """
@@ -467,6 +470,7 @@ class Model:
         self.reopens = self.age + seconds
         self.paused, self.throttles, self.disabled = False, 0, False
         self._forget_calls()
+        self.opened = True
         self._set("open")
         self._by_hand(before)
 
@@ -484,10 +488,19 @@ class Model:
         )
 
     def restore(self, kept: Kept, now: float) -> None:
+        """
+        What was open stays open for the rest. Nothing closes by it, and no isolation ends.
+        """
         before = self.state
+        if kept.isolated and self.isolations == self.forced:
+            self.isolations += 1
+        self.disabled = self.disabled or kept.disabled
+        if not kept.is_open and self.beneath != "closed":
+            self._by_hand(before)
+            return
         self.failures, self.reopenings = kept.failures, kept.reopenings
-        self.paused, self.throttles, self.disabled = kept.paused, 0, kept.disabled
-        self.isolations, self.forced = int(kept.isolated), 0
+        self.opened = kept.is_open and (not kept.paused or kept.reopenings > 0)
+        self.paused, self.throttles = kept.paused, 0
         self._forget_calls()
         self.look_by_hand(now)
         self.reopens = self.age + min(kept.rest, self._longest())

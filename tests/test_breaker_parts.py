@@ -152,8 +152,13 @@ def test_another_process_goes_on_with_all_that_was_saved() -> None:
     assert rest(breaker, 540) == 8 * RESET
 
 
-def test_what_was_closed_is_closed_again() -> None:
+def test_what_was_closed_is_closed_again_but_closes_nothing() -> None:
     breaker = opened()
+    breaker.restore(Saved(False, 0.0, False, 0, 2, False, False), 0)
+    assert (breaker.state, breaker.failures) == (OPEN, 1)
+    assert rest(breaker, 1) == RESET - 1
+
+    breaker = circuit(failure_threshold=3)
 
     breaker.restore(Saved(False, 0.0, False, 0, 2, False, False), 0)
 
@@ -161,6 +166,44 @@ def test_what_was_closed_is_closed_again() -> None:
     assert breaker.failures == 2
     assert not fail(circuit(failure_threshold=3), 0).transition
     assert fail(breaker, 0).transition
+
+
+def test_an_isolation_of_this_process_is_lifted_by_those_who_hold_it() -> None:
+    breaker = circuit()
+    breaker.isolate()
+    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=False), 0)
+    assert breaker.state is ISOLATED
+    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=True), 0)
+    breaker.release()
+    assert breaker.state is CLOSED
+    breaker.isolate(as_open=True)
+    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=True), 0)
+    breaker.release(as_open=True)
+    assert breaker.state is ISOLATED
+    breaker.disable()
+    breaker.restore(Saved(False, 0.0, False, 0, 0, disabled=False, isolated=False), 0)
+    breaker.release_all()
+    assert breaker.state is DISABLED
+
+
+def test_the_first_opening_after_a_pause_is_no_reopening() -> None:
+    breaker = circuit(reset_multiplier=2.0)
+    throttle(breaker, 0, 3)
+    fail(breaker, 3)
+    assert rest(breaker, 3) == RESET
+    fail(breaker, 3 + RESET)
+    assert rest(breaker, 3 + RESET) == 2 * RESET
+
+
+def test_a_pause_in_an_outage_brings_none_of_its_failures_back() -> None:
+    breaker = circuit(failure_threshold=99, window_calls=4, minimum_calls=2, failure_rate=1)
+    fail(breaker, 0)
+    fail(breaker, 0)
+    assert breaker.state is OPEN
+    breaker.throttled(admitted(breaker, RESET), RESET, 2)
+    breaker.succeeded(admitted(breaker, RESET + 2), RESET + 2)
+    assert breaker.state is CLOSED
+    assert not fail(breaker, RESET + 3).transition
 
 
 def test_older_permits_are_stale_after_going_on_with_what_was_saved() -> None:
@@ -181,12 +224,10 @@ def test_older_permits_are_stale_after_going_on_with_what_was_saved() -> None:
     assert succeed(breaker, RESET).transition
 
 
-def test_going_on_ends_a_row_of_pauses_and_isolations_of_this_process() -> None:
+def test_going_on_ends_a_row_of_pauses() -> None:
     breaker = circuit()
     throttle(breaker, 0, None)
-    for as_open in (True, False):
-        breaker.isolate(as_open=as_open)
-    breaker.restore(breaker.saved(0)._replace(isolated=False), 0)
+    breaker.restore(breaker.saved(0), 0)
     assert breaker.state is OPEN
     assert not breaker.is_forced_open
     assert breaker.paused

@@ -573,3 +573,36 @@ def test_an_error_names_the_place() -> None:
         with pytest.raises(ValueError, match=place):
             orch.restore(snapshot)
     assert orch.circuit("tool").state == "closed"
+
+
+async def test_what_is_kept_for_a_tool_that_has_not_come_is_in_the_next_snapshot() -> None:
+    one, other = Registry(), ToolOrchestrator(Registry())
+    one.tool(name="tool")(fails)
+    first = ToolOrchestrator(one, failure_threshold=1)
+    await first.dispatch("tool")
+    other.restore(first.snapshot())
+    other.restore({"version": 1, "taken_at": 0, "circuits": []})
+    assert [each["name"] for each in other.snapshot()["circuits"]] == ["tool"]
+
+
+async def test_an_observer_may_remove_a_tool_whose_circuit_is_restored() -> None:
+    one, registry = Registry(), Registry()
+    one.tool(name="tool")(fails)
+    first = ToolOrchestrator(one, failure_threshold=1)
+    await first.dispatch("tool")
+    orch = ToolOrchestrator(registry)
+    orch.restore(first.snapshot())
+
+    def remove(event: object) -> None:
+        if "tool" in registry:
+            registry.remove("tool")
+
+    orch.add_observer(remove)
+    registry.tool(name="tool")(fails)
+    await orch.dispatch("tool")
+    assert json.loads(await orch.dispatch("tool"))["unknown_tool"] is True
+    assert orch.get_fleet_stats() == {}
+
+
+async def fails() -> None:
+    raise ConnectionError("down")
