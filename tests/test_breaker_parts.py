@@ -65,6 +65,14 @@ def interrupt() -> float:
     raise KeyboardInterrupt
 
 
+def test_a_new_circuit_knows_of_nothing() -> None:
+    breaker = circuit()
+
+    assert (breaker.state, breaker.generation, breaker.failures) == (CLOSED, 0, 0)
+    assert (breaker.paused, breaker.length, breaker.reason) == (False, 0, "")
+    assert (breaker.would_refuse, breaker.probe, breaker.draw) == (0, None, None)
+
+
 # Going on in another process
 
 
@@ -118,6 +126,21 @@ def test_what_is_saved_of_a_half_open_circuit_may_be_probed_at_once() -> None:
     saved = breaker.saved(RESET)
 
     assert (saved.is_open, saved.rest) == (True, 0)
+
+
+def test_a_circuit_that_was_closed_has_no_time_left() -> None:
+    breaker = opened()
+    breaker.reset()
+
+    assert breaker.saved(1) == Saved(False, 0.0, False, 0, 0, False, False)
+
+
+def test_however_often_it_was_forced_open_it_is_not_isolated() -> None:
+    breaker = circuit()
+    for _ in range(300):
+        breaker.isolate(as_open=True)
+
+    assert not breaker.saved(0).isolated
 
 
 def test_what_was_done_by_hand_goes_along_but_a_forced_opening() -> None:
@@ -271,8 +294,9 @@ def test_a_rate_of_failures_in_a_window_opens_the_circuit(window: dict[str, Any]
         assert fail(breaker) == COUNTED
         assert succeed(breaker) == COUNTED  # half of four, but no success opens it
 
-    transition = fail(breaker).transition
+    late, transition = fail(breaker)
 
+    assert not late
     assert transition is not None
     assert (transition.old, transition.new, transition.enforced) == (CLOSED, OPEN, True)
     assert breaker.failures == 1
@@ -437,13 +461,16 @@ def slow_calls(**settings: Any) -> Breaker:
     return circuit(**usual | {"minimum_calls": 2, "window_calls": 9} | settings)
 
 
+@pytest.mark.parametrize("duration", [2.0, 9.0])
 @pytest.mark.parametrize("end", [succeed, fail])
-def test_slow_calls_open_the_circuit(end: Any) -> None:
+def test_slow_calls_open_the_circuit(end: Any, duration: float) -> None:
     breaker = slow_calls()
     assert breaker.slow_above == 2
-    assert end(breaker, 0, 2.0) == COUNTED
+    assert end(breaker, 0, duration) == COUNTED
 
-    transition = end(breaker, 0, 2.0).transition
+    late, transition = end(breaker, 0, duration)
+
+    assert not late
 
     assert transition is not None
     assert transition.reason == breaker.reason == "2 of the last 2 calls took 2 s or more"
@@ -928,21 +955,58 @@ def test_time_that_lets_a_call_in_is_told() -> None:
     assert breaker.available_in(RESET + LEASE) is None
 
 
+def test_time_alone_lets_nobody_in_where_it_is_open_for_ever() -> None:
+    breaker = circuit(max_pause=None)
+    throttle(breaker, 0, math.inf)
+
+    assert breaker.available_in(0) is None
+
+
 # Other settings
 
 
 def test_with_other_settings_it_goes_on_with_what_was_counted() -> None:
-    breaker = slow_calls(failure_rate=0.5, minimum_calls=4)
+    breaker = slow_calls(failure_rate=1.0, minimum_calls=4)
     for _ in range(3):
         fail(breaker)
-    breaker.configure(
-        breaker.settings._replace(minimum_calls=2, window_calls=2, slow_duration=1.0)
-    )
+    breaker.configure(breaker.settings._replace(window_calls=8, slow_duration=1.0))
     assert (breaker.failures, breaker.slow_above) == (3, 1)
-    assert succeed(breaker, 0, 0.5) == COUNTED
+
+    assert fail(breaker).transition
+    assert breaker.reason == "4 of the last 4 calls failed"
+
+
+def test_both_windows_go_on_with_what_was_counted() -> None:
+    breaker = slow_calls(failure_rate=0.5, minimum_calls=5, window_seconds=10.0)
+    for end in (fail, fail, succeed, succeed):
+        end(breaker)
+    breaker.configure(breaker.settings._replace(window_calls=2, window_seconds=20.0))
+    assert succeed(breaker) == COUNTED
 
     assert fail(breaker).transition
     assert breaker.reason == "1 of the last 2 calls failed"
+
+
+def test_a_time_window_beside_a_count_window_goes_on_too() -> None:
+    breaker = slow_calls(
+        failure_rate=0.8, minimum_calls=5, window_calls=4, window_seconds=10.0
+    )
+    for end in (fail, fail, fail, succeed):
+        end(breaker)
+    breaker.configure(breaker.settings._replace(window_seconds=20.0))
+
+    assert fail(breaker, 15).transition
+    assert breaker.reason == "4 of the 5 calls of the last 20 s failed"
+
+
+def test_fewer_probes_than_have_succeeded_close_the_circuit_with_the_next() -> None:
+    breaker = opened(success_threshold=4)
+    succeed(breaker, RESET)
+    succeed(breaker, RESET)
+    breaker.configure(breaker.settings._replace(success_threshold=1))
+    assert breaker.state is HALF_OPEN
+
+    assert succeed(breaker, RESET).transition
 
 
 def test_a_window_comes_and_goes_with_the_settings() -> None:

@@ -45,8 +45,14 @@ def maybe(off: object, *on: object) -> st.SearchStrategy[object]:
     return st.sampled_from([off] * len(on) + list(on))
 
 
-policies = st.builds(
-    BreakerSettings,
+def settings_of(**parts: st.SearchStrategy[object]) -> st.SearchStrategy[BreakerSettings]:
+    """
+    What is not named stays as it is by default.
+    """
+    return st.fixed_dictionaries(parts).map(lambda each: BreakerSettings(**each))  # type: ignore[arg-type]
+
+
+anything = settings_of(
     failure_threshold=st.sampled_from([1, 2, 3, 9, 9]),
     reset_timeout=seconds,
     probe_lease=st.just(10.0),
@@ -62,6 +68,27 @@ policies = st.builds(
     jitter=maybe(0.0, 0.5, 1.0),
     max_pause=st.sampled_from([None, 0.5, 4.0, 300.0]),
 )
+
+# Where anything goes, failures in a row mostly open the circuit before a rate does, and few
+# probes come to a row.
+rates = settings_of(
+    failure_threshold=st.just(9),
+    reset_timeout=seconds,
+    failure_rate=st.sampled_from([0.5, 1.0]),
+    slow_duration=maybe(math.inf, 2.0),
+    slow_rate=st.just(0.5),
+    window_calls=st.integers(2, 4),
+    window_seconds=maybe(0.0, 5.0),
+    minimum_calls=st.integers(2, 3),
+)
+probes = settings_of(
+    failure_threshold=st.just(1),
+    reset_timeout=seconds,
+    success_threshold=st.integers(2, 3),
+    slow_duration=maybe(math.inf, 2.0),
+    reset_multiplier=maybe(1.0, 2.0),
+)
+policies = anything | rates | probes
 
 
 @dataclass(eq=False)
@@ -134,11 +161,14 @@ class BreakerAgainstModel(RuleBasedStateMachine):
             self.now += refused.retry_after or 0.0
         self._call(self.now, lease, average)
 
-    @rule(series=st.lists(st.tuples(verdicts, durations, pauses), min_size=1, max_size=5))
+    @rule(series=st.lists(st.tuples(verdicts, durations, pauses), min_size=1, max_size=8))
     def calls_come_and_go(self, series: list[tuple[str, float, float | None]]) -> None:
         """
-        As most calls do: nothing comes between their beginning and their end.
+        As most calls do: nothing comes between their beginning and their end. Under an
+        isolation none of them would.
         """
+        if self.model.isolations:
+            self._by_hand("release_all")
         for verdict, duration, pause in series:
             before = len(self.calls)
             self.call_when_the_time_has_come(lease=10.0, average=0.0)
@@ -287,6 +317,12 @@ class BreakerAgainstModel(RuleBasedStateMachine):
     def the_operator_acts(self, deed: str) -> None:
         self._by_hand(deed)
 
+    @precondition(lambda self: self.model.taken() and not self.model.isolations)
+    @rule()
+    def the_operator_disables_it_while_one_probes(self) -> None:
+        self._by_hand("disable")
+        self._call(self.now, 5.0, 0.0)
+
     @rule()
     def the_operator_forces_it_open(self) -> None:
         self._by_hand("isolate", as_open=True)
@@ -389,7 +425,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 def test_the_breaker_does_what_the_model_does() -> None:
     run_state_machine_as_test(
         BreakerAgainstModel,
-        settings=settings(max_examples=800, stateful_step_count=50),
+        settings=settings(max_examples=600, stateful_step_count=50),
     )
 
 
