@@ -170,3 +170,21 @@ async def test_an_interrupt_in_a_source_wedges_nothing(answer: str, probing: boo
     assert await orch.dispatch("tool") == "fine"
     assert orch.circuit("tool").state == "closed"
     assert_adds_up(orch)
+
+
+async def test_one_that_is_forced_open_says_for_how_long_as_those_who_ask_are_told() -> (
+    None
+):
+    orch, _ = bench(HandClock())
+    events: list[object] = []
+    orch.add_observer(events.append)
+    with orch.circuit("tool").force_open():
+        result = await orch.run("tool")
+    changed = [each for each in events if isinstance(each, CircuitChanged)]
+    assert changed[0].retry_after == result.retry_after == 300
+
+
+async def test_an_option_of_waiting_is_not_taken_for_context() -> None:
+    orch, _ = bench(HandClock())
+    with pytest.raises(TypeError, match="limit"):
+        await orch.wait_available("tool", limit=3)

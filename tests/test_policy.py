@@ -367,3 +367,19 @@ def test_an_argument_of_the_wrong_kind_is_refused_by_name(name: str, value: Any)
     with pytest.raises(TypeError) as caught:
         ToolOrchestrator(**{name: value})
     assert str(caught.value).startswith(f"{name}={value!r}: expected ")
+
+
+async def test_levels_that_contradict_each_other_make_no_tool_unusable() -> None:
+    registry = Registry()
+    short = BreakerPolicy(max_reset_timeout=60)
+
+    @registry.tool(policy=short)
+    async def tool() -> str:
+        return "fine"
+
+    orch = ToolOrchestrator(registry, reset_timeout=600)
+    assert await orch.dispatch("tool") == "fine"
+    orch.reload(reset_timeout=900)
+    assert await orch.dispatch("tool") == "fine"
+    with pytest.raises(ValueError, match="max_reset_timeout=60"):
+        orch.reload(reset_timeout=900, policy=short)
