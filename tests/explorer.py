@@ -549,23 +549,24 @@ def _claim(world: World, call: Call) -> None:
 
 
 def _check_refusal(world: World, scenario: Scenario, got: Refusal) -> None:
+    if world.disabled and not world.isolated:
+        _broken("while it is disabled nobody is refused", str(got))
     if got.state is not world.breaker.state:
         _broken("a refusal names the state", f"{got.state} for {world.breaker.state}")
     if got.state is CircuitState.CLOSED:
         _broken("a closed circuit refuses nobody", str(got))
-    if got.state is CircuitState.DISABLED or (world.disabled and not world.isolated):
-        _broken("while it is disabled nobody is refused", str(got))
     if got.state is CircuitState.ISOLATED:
         if got.retry_after is not None:
             _broken("an isolation has no time", str(got.retry_after))
         return
-    most = max(scenario.max_reset, scenario.lease)
-    if got.retry_after is None or not 0 < got.retry_after <= most:
+    if got.retry_after is None or not 0 < got.retry_after < math.inf:
         _broken("every refusal is finite but an isolation's", str(got.retry_after))
-    if got.state is CircuitState.OPEN and got.retry_after > world.shut_until - world.age:
-        rule = "a pause is no longer than it may be" if world.paused else ""
-        rule = rule or "nobody is told to wait for longer than it is open"
-        _broken(rule, f"{got.retry_after} of {world.shut_until - world.age}")
+    is_open = got.state is CircuitState.OPEN
+    most = world.shut_until - world.age if is_open else scenario.lease
+    if got.retry_after > most:
+        longer = "than it may be" if world.paused else "than was set"
+        rule = f"a {'pause' if world.paused else 'wait'} is no longer {longer}"
+        _broken(rule, f"{got.retry_after} of {most}")
 
 
 def _seen(world: World) -> tuple[Any, ...]:
