@@ -544,7 +544,7 @@ class Breaker:
             return self._begin(old, "restored from a snapshot")
         self.failures = saved.failures
         self._reopenings = saved.reopenings
-        self._opened = saved.is_open and (not saved.paused or saved.reopenings > 0)
+        self._opened = saved.is_open and (not saved.paused or bool(saved.reopenings))
         self._forget_calls()
         self.paused = saved.paused
         untold = saved.is_open and not saved.failures and not saved.paused
@@ -597,10 +597,7 @@ class Breaker:
         """
         Put a call into the windows; whether it was slow.
         """
-        if self._seen <= now < math.inf:  # what ``_tick`` does of a clock that goes on
-            self._seen = now
-        else:
-            now = self._tick(now)
+        now = self._tick(now)
         slow = duration >= self.slow_above
         for window in self._windows:
             window.record(now, failed, slow)

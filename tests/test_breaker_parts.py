@@ -1078,3 +1078,29 @@ def test_what_refuses_by_hand_is_an_isolation_alone() -> None:
     breaker.isolate()
 
     assert breaker.refusal_by_hand() == Refusal(ISOLATED, None)
+
+
+@pytest.mark.parametrize(("failed", "times"), [(0, 1), (1, 4)])
+def test_an_outage_goes_on_in_a_pause_that_was_saved(failed: int, times: int) -> None:
+    breaker = circuit(reset_multiplier=2.0)
+    breaker.restore(Saved(True, 0.0, True, failed, 1, False, False), 0)
+    fail(breaker, 0)
+    assert rest(breaker, 0) == times * RESET
+
+
+def test_a_closed_circuit_that_was_saved_has_not_opened() -> None:
+    breaker = circuit(reset_multiplier=2.0, max_pause=5.0)
+    breaker.restore(Saved(False, 0.0, False, 0, 0, False, False), 0)
+    throttle(breaker, 0, 3)
+    fail(breaker, 3)
+    assert rest(breaker, 3) == RESET
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_one_that_was_open_says_why_it_is(failures: int) -> None:
+    breaker = circuit(reset_multiplier=2.0)
+    breaker.restore(Saved(True, 9.0, False, 0, failures, False, False), 0)
+    told = "" if failures else "opened before the program was restarted"
+    assert breaker.reason == told
+    fail(breaker, 9)
+    assert rest(breaker, 9) == 2 * RESET
