@@ -1104,3 +1104,18 @@ def test_one_that_was_open_says_why_it_is(failures: int) -> None:
     assert breaker.reason == told
     fail(breaker, 9)
     assert rest(breaker, 9) == 2 * RESET
+
+
+def test_an_opening_by_hand_is_the_first_of_a_row() -> None:
+    breaker = circuit(reset_multiplier=2.0)
+    breaker.trip(0)
+    fail(breaker, RESET)
+    assert rest(breaker, RESET) == 2 * RESET
+
+
+def test_a_close_ends_the_outage_that_a_pause_would_go_on_with() -> None:
+    breaker = opened(reset_multiplier=2.0)
+    breaker.succeeded(admitted(breaker, RESET), RESET)
+    throttle(breaker, RESET, 3)
+    fail(breaker, RESET + 3)
+    assert rest(breaker, RESET + 3) == RESET
