@@ -88,7 +88,7 @@ class Entry:
         self.check = self.binder.check
         self.judge, self.reads_values = _judge_of(settings)
         self._clean = clean
-        self.complained: set[str] = set()
+        self.complained: set[str] | None = None  # most have nothing to complain of
         self.slots = slots
         self.simple = (
             self.is_async
@@ -206,6 +206,8 @@ class Entry:
         """
         Log, the first time, that something of the tool's author raised.
         """
+        if self.complained is None:
+            self.complained = set()
         if what not in self.complained:
             self.complained.add(what)
             log_with_traceback(f"{self.name}: {what}", error, self._clean)

@@ -60,7 +60,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._tools: dict[str, Tool] = {}
-        self._by_circuit: dict[str, dict[str, Tool]] = {}
+        self._shared: dict[str, dict[str, Tool]] = {}  # by the circuits that tools name
         self._binders: dict[str, Binder] = {}
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -217,7 +217,8 @@ class Registry:
         self._tools[tool.name] = tool
         if before is not None:
             self._leave_circuit(before)
-        self._by_circuit.setdefault(tool.circuit_name, {})[tool.name] = tool
+        if isinstance(tool.circuit, str):
+            self._shared.setdefault(tool.circuit, {})[tool.name] = tool
         if before is not None:
             self._forget(before, removed=False)
         for watcher in tuple(self._watchers):
@@ -325,13 +326,17 @@ class Registry:
         """
         The tools on the circuit of that name.
         """
-        return list(self._by_circuit.get(circuit, {}).values())
+        if circuit in self._shared:
+            return list(self._shared[circuit].values())
+        tool = self._tools.get(circuit)
+        return [tool] if tool is not None and tool.circuit_name == circuit else []
 
     def _leave_circuit(self, tool: Tool) -> None:
-        group = self._by_circuit[tool.circuit_name]
-        del group[tool.name]
-        if not group:
-            del self._by_circuit[tool.circuit_name]
+        if isinstance(tool.circuit, str):
+            group = self._shared[tool.circuit]
+            del group[tool.name]
+            if not group:
+                del self._shared[tool.circuit]
 
     def _check_circuits(self, tool: Tool) -> None:
         """
