@@ -49,6 +49,8 @@ RESET: Final = 0.03
 MAX_KEYS: Final = 8
 BLOCKS_A_ROUND: Final = 60.0
 """Blocks of memory that a round may add on average: less than one for a hundred calls."""
+WARM_UP: Final = 4
+"""Rounds in which caches fill, before any is weighed."""
 
 
 class Soak:
@@ -367,6 +369,14 @@ class Soak:
         self.violations.append(f"{circuit} does not come back")
 
 
+def most(rounds: int) -> float:
+    """
+    Blocks that a round may add, as far as so few can tell: over a dozen of them the slope
+    is off by some tens, whatever is kept.
+    """
+    return BLOCKS_A_ROUND * (1 + 8 / rounds)
+
+
 def weigh() -> int:
     """
     Blocks of memory in use, without the source of what tracebacks have shown.
@@ -396,6 +406,8 @@ async def main(seconds: float, seed: int) -> bool:
     end = time.monotonic() + seconds
     with suppress(OrchestratorError):
         soak.registry.build()
+    for _ in range(WARM_UP):
+        await soak.round(ROUND_SECONDS)
     while time.monotonic() < end or len(weights) < 6:
         await soak.round(ROUND_SECONDS)
         weights.append(weigh())
@@ -406,12 +418,12 @@ async def main(seconds: float, seed: int) -> bool:
         f"{soak.calls:,} asked, {soak.finished:,} executions told of, "
         f"{soak.cancelled:,} cancelled by scopes, {len(weights)} rounds; "
         f"memory {weights[0]:,} -> {weights[-1]:,} blocks, "
-        f"{grows:+.1f} a round (at most {BLOCKS_A_ROUND:.0f}); "
+        f"{grows:+.1f} a round (at most {most(len(weights)):.0f}); "
         f"{len(soak.violations)} violations"
     )
     for violation in soak.violations[:20]:
         print(f"  VIOLATION: {violation}")
-    return not soak.violations and grows <= BLOCKS_A_ROUND
+    return not soak.violations and grows <= most(len(weights))
 
 
 if __name__ == "__main__":
