@@ -36,8 +36,6 @@ def watch(figures: Figures, landed: Callable[[], None]) -> None:
     """
     Have it told when the last call of a tool has ended.
     """
-    if isinstance(figures.flights, Flights):
-        return
     flights = dict(figures.flights)
     if figures.alone:
         flights[figures.alone] = figures.alone_since

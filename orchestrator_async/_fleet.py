@@ -73,7 +73,7 @@ class Fleet:
         """
         entry = self.entries.get(tool.name)
         if entry is None:
-            circuit = self.circuit(tool.circuit_name)  # of which observers may be told
+            circuit = self.circuit(tool.circuit_name)
             settings = ToolSettings.of(tool.policy, self._policy)
             keyed = self._keyed(tool, circuit)
             slots = self._slots_of(tool, settings)
@@ -82,9 +82,8 @@ class Fleet:
             before = self._kept.get(tool.name)
             if before is not None and before.tool is tool:
                 entry.complained = before.complained
-            if self.registry.get(tool.name) is tool:
-                self.entries[tool.name] = entry
-                self._kept.pop(tool.name, None)
+            self.entries[tool.name] = entry
+            self._kept.pop(tool.name, None)
         return entry
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
