@@ -51,6 +51,13 @@ class Permit:
         self.generation: int = generation
         self.spent: bool = False
 
+    @property
+    def is_bystanders(self) -> bool:
+        """
+        Whether the call was admitted only because the circuit is disabled.
+        """
+        return self.generation < 0
+
 
 class Refusal(NamedTuple):
     """
@@ -127,7 +134,6 @@ class Breaker:
         probe: The permit of the probe that is under way, or ``None``.
         paused: Whether it is open because it was asked for a pause, and not down.
         reason: Why it opened, where that is not failures in a row.
-        would_refuse: Calls that it would have refused, had it not been disabled.
         draw: What tells the chance for ``jitter``, or ``None``.
     """
 
@@ -156,7 +162,6 @@ class Breaker:
         "reason",
         "settings",
         "slow_above",
-        "would_refuse",
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
@@ -168,7 +173,6 @@ class Breaker:
         self._isolations = 0
         self._forced = 0  # those of the isolations that pass for failures
         self._disabled = False
-        self.would_refuse: int = 0
         self.probe: Permit | None = None
         self._successes = 0  # of probes in a row
         self._lease = self._lease_until = self._reopen_at = math.inf
@@ -299,7 +303,6 @@ class Breaker:
         if self.closed_permit is not None:
             return self.closed_permit, None
         if self._disabled and self._refusal(now) is not None:
-            self.would_refuse += 1
             return _BYSTANDER, None
         transition = None
         if self._base is CircuitState.OPEN:
@@ -342,7 +345,7 @@ class Breaker:
                 if slow and (reason := self._too_slow()):
                     return Ruling(False, self._open(now, reason, reason))
             return _COUNTED
-        if permit.generation < 0:
+        if permit.is_bystanders:
             return _COUNTED
         if duration >= self.slow_above:
             reason = f"the probe took {self.slow_above:g} s or more"
@@ -385,7 +388,7 @@ class Breaker:
             seconds: For how long, at most ``max_pause``; ``None`` where it did not say:
                 then 1 s, doubled for each time in a row.
         """
-        if permit.generation < 0:
+        if permit.is_bystanders:
             return _COUNTED
         if permit is not self.closed_permit and not self._give_back(permit, now):
             return _LATE
@@ -403,7 +406,7 @@ class Breaker:
         """
         The call gives no verdict. If it was the probe, the next caller probes.
         """
-        if permit is self.closed_permit or permit.generation < 0:
+        if permit is self.closed_permit or permit.is_bystanders:
             return _COUNTED
         return _COUNTED if self._give_back(permit, now) else _LATE
 
@@ -678,7 +681,7 @@ class Breaker:
     def _probe_failed(
         self, permit: Permit, now: float, reason: str, told: str = ""
     ) -> Ruling:
-        if permit.generation < 0:
+        if permit.is_bystanders:
             return _COUNTED
         if not self._give_back(permit, now):
             return _LATE

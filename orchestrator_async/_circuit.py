@@ -41,7 +41,7 @@ class Keeper(Protocol):
     def time_for(self, circuit: Circuit) -> float:
         """Seconds on its clock, or NaN where that tells none."""
 
-    def complain(self, what: str, error: BaseException) -> None:
+    def complain(self, circuit: Circuit, what: str, error: BaseException) -> None:
         """Something of the user's raised: to be logged, once."""
 
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
@@ -125,16 +125,6 @@ class Circuit:
         """
         return self.breaker.failures
 
-    @property
-    def opened_for(self) -> float:
-        """
-        Seconds for which it was opened last; of one that is forced open, what those who
-        ask are told.
-        """
-        breaker = self.breaker
-        forced = breaker.is_forced_open
-        return breaker.settings.reset_timeout if forced else breaker.length
-
     def isolate(self) -> Isolation:
         """
         Refuse every call until the isolation is lifted.
@@ -216,6 +206,16 @@ class Circuit:
             self._announce(self.breaker.release(as_open=as_open))
 
     # For the orchestrator
+
+    @property
+    def opened_for(self) -> float:
+        """
+        Seconds for which it was opened last; of one that is forced open, what those who
+        ask are told.
+        """
+        breaker = self.breaker
+        forced = breaker.is_forced_open
+        return breaker.settings.reset_timeout if forced else breaker.length
 
     def retire(self) -> None:
         """
@@ -388,8 +388,7 @@ class Circuit:
             if not is_its_own(error):
                 raise
             if self._keeper is not None:
-                what = f"circuit {self.name}: its jitter_source is of no use"
-                self._keeper.complain(what, error)
+                self._keeper.complain(self, "its jitter_source is of no use", error)
             return 0.0
 
 

@@ -238,7 +238,7 @@ class Execution:
                 thread.give_up()
         if isinstance(permit, Refusal):
             return self._answers.refused(entry, circuit, permit, request)
-        entry.figures.would_reject += permit.generation < 0
+        entry.figures.would_reject += permit.is_bystanders
         flight = Flight(entry, circuit, request, arguments, permit)
         flight.nested = nested is not None
         flight.is_probe = not nested and permit is circuit.breaker.probe
@@ -341,6 +341,7 @@ class Execution:
         except OrchestratorError as foreign:
             entry.complain("its verdict could not be given", foreign)
             end.verdict, end.error, end.timed_out = Verdict.IGNORE, foreign, False
+            end.throttled, end.retry_after = False, None
             why = self._endings.why(end)
         except BaseException:
             # Interrupted within foreign code: a cleaner, an exception's text, an observer.

@@ -59,7 +59,7 @@ class Fleet:
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
-        self._complaints: set[str] = set()  # one a name of a circuit, at the most
+        self._complained: set[str] = set()  # names of circuits
         # Kept alive by the calls whose threads run, and by the entries.
         self._slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         registry.watch(self)
@@ -230,6 +230,7 @@ class Fleet:
         else:
             del self.circuits[tool.circuit_name]
             self._overrides.pop(tool.circuit_name, None)
+            self._complained.discard(tool.circuit_name)
             circuit.retire()
 
     def tool_added(self, tool: Tool) -> None:
@@ -383,13 +384,13 @@ class Fleet:
                 circuit.follow_loop(now)
         return now
 
-    def complain(self, what: str, error: BaseException) -> None:
+    def complain(self, circuit: Circuit, what: str, error: BaseException) -> None:
         """
         A circuit's word that something of the user's raised, which is logged once.
         """
-        if what not in self._complaints:
-            self._complaints.add(what)
-            log_with_traceback(what, error, self._clean)
+        if circuit.name not in self._complained:
+            self._complained.add(circuit.name)
+            log_with_traceback(f"circuit {circuit.name}: {what}", error, self._clean)
 
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
         """

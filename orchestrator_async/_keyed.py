@@ -10,7 +10,7 @@ monotonic clock. A call costs the same however many keys there are: idle circuit
 shelves, in the order in which they would go, and what has changed on a shelf without a
 call (in time, or by hand) is found when its turn comes.
 
-Below it stands ``_circuit``; the one who calls is ``_execution``.
+Below it stands ``_circuit``; those who call are ``_entry``, for calls, and ``_fleet``.
 """
 
 from __future__ import annotations

@@ -507,7 +507,7 @@ def _by_hand(world: World, scenario: Scenario, deed: str) -> None:
 
 def _ask(world: World, scenario: Scenario, call: Call) -> None:
     breaker = world.breaker
-    before, generation, refusals = breaker.state, breaker.generation, breaker.would_refuse
+    before, generation = breaker.state, breaker.generation
     got, told = breaker.admit(world.now, scenario.lease)
     call.asks -= 1
     if isinstance(got, Refusal):
@@ -518,9 +518,7 @@ def _ask(world: World, scenario: Scenario, call: Call) -> None:
     if before is CircuitState.ISOLATED:
         _broken("an isolated circuit lets nobody in", call.name)
     call.bystander = world.disabled and world.would_refuse()
-    if breaker.would_refuse - refusals != call.bystander:
-        _broken("who would have been refused is counted", f"{call.name}, {call.bystander}")
-    if (got.generation < 0) != call.bystander:
+    if got.is_bystanders != call.bystander:
         _broken("who would have been refused is a bystander", call.name)
     beneath = world.beneath
     call.probe = beneath is not CircuitState.CLOSED and not call.bystander

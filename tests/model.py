@@ -158,7 +158,6 @@ class Model:
     throttles: int = 0  # in a row
     paused: bool = False
     opened: bool = False  # since it was closed, by failures or by hand, not for a pause
-    would_refuse: int = 0
     told: list[tuple[str, str, bool]] = field(default_factory=list)  # old, new, enforced
     last: LastCalls | None = None
     recent: RecentCalls | None = None
@@ -299,7 +298,6 @@ class Model:
         if self.beneath == "closed":
             return Call(self.generation)
         if self.disabled and self._refusal_beneath(now, average):
-            self.would_refuse += 1
             return Call(-1, bystander=True)
         if self.beneath == "open":
             self._move("half_open")

@@ -70,7 +70,7 @@ def test_a_new_circuit_knows_of_nothing() -> None:
 
     assert (breaker.state, breaker.generation, breaker.failures) == (CLOSED, 0, 0)
     assert (breaker.paused, breaker.length, breaker.reason) == (False, 0, "")
-    assert (breaker.would_refuse, breaker.probe, breaker.draw) == (0, None, None)
+    assert (breaker.probe, breaker.draw) == (None, None)
 
 
 # Going on in another process
@@ -819,19 +819,18 @@ def test_a_disabled_circuit_goes_on_beneath() -> None:
     assert breaker.refusal(1) is None
     assert breaker.available_in(1) == 0
     bystander = admitted(breaker, 1)
-    assert (bystander.generation, breaker.would_refuse) == (-1, 1)
+    assert (bystander.generation, bystander.is_bystanders) == (-1, True)
     assert bystander is not breaker.probe
     probe, transition = breaker.admit(RESET, LEASE)
     assert transition == Transition(OPEN, HALF_OPEN, "a caller probes", enforced=False)
     assert probe is breaker.probe
-    assert admitted(breaker, RESET).generation == -1
-    assert breaker.would_refuse == 2
+    assert admitted(breaker, RESET).is_bystanders
     assert isinstance(probe, Permit)
+    assert not probe.is_bystanders
     assert breaker.succeeded(probe).transition == Transition(
         HALF_OPEN, CLOSED, "the probe succeeded", enforced=False
     )
     assert admitted(breaker, RESET) is breaker.closed_permit
-    assert breaker.would_refuse == 2
 
 
 def test_what_comes_of_a_bystander_changes_nothing_and_is_not_late() -> None:
@@ -881,7 +880,6 @@ def test_an_isolation_covers_a_disabled_circuit() -> None:
 
     assert breaker.refusal(0) == Refusal(ISOLATED, None)
     assert breaker.available_in(0) is None
-    assert breaker.would_refuse == 0
 
 
 # Opened by hand

@@ -381,8 +381,8 @@ FOUND_BY_A_STEP: Found = {
     ),
     faults.DisabledStandsStill: (
         DISABLED,
-        "who would have been refused is counted",
-        "the operator: disable, A asks",
+        "who would have been refused is a bystander",
+        "time passes, the operator: disable, A asks",
     ),
     faults.DisabledRefuses: (
         DISABLED,
@@ -391,7 +391,7 @@ FOUND_BY_A_STEP: Found = {
     ),
     faults.ABystanderProbes: (
         DISABLED,
-        "who would have been refused is counted",
+        "who would have been refused is a bystander",
         "time passes, A asks, the operator: disable, B asks",
     ),
     faults.TripKeepsAProbe: (

@@ -100,9 +100,23 @@ async def test_a_host_that_is_well_again_comes_back_by_one_probe() -> None:
     web.clock.turn(300)
     web.asked.clear()
 
+    go_on, answers = anyio.Event(), []
+
+    async def fetch(url: str) -> str:
+        web.asked.append(url)
+        await go_on.wait()
+        return "page"
+
+    async def get() -> None:
+        answers.append(await web.get("dead.example"))
+        go_on.set()  # one who was refused lets the probe end
+
+    web.registry.tool(name="fetch", circuit=web.host, replace=True)(fetch)
     async with anyio.create_task_group() as group:
         for _ in range(5):
-            group.start_soon(web.get, "dead.example")
+            group.start_soon(get)
+    assert len(web.asked) == 1
+    assert answers.count("page") == 1
     assert web.orch.circuit("fetch", "dead.example").state is CircuitState.CLOSED
     assert web.holders() == 0
 
