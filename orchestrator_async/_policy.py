@@ -290,15 +290,15 @@ def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
             value = getattr(level, each.name)
             if value is not INHERIT:
                 has.setdefault(each.name, value)
-    reset_timeout = has.setdefault("reset_timeout", 300.0)
+    usual = BreakerSettings._field_defaults
+    reset_timeout = has.setdefault("reset_timeout", usual["reset_timeout"])
     has.setdefault("probe_lease", reset_timeout)
-    has["max_reset_timeout"] = max(has.get("max_reset_timeout", 3600.0), reset_timeout)
+    longest = has.get("max_reset_timeout", usual["max_reset_timeout"])
+    has["max_reset_timeout"] = max(longest, reset_timeout)
     _complete_rates(has)
-    off = {"failure_rate": math.inf, "slow_duration": math.inf}
-    off |= {"window_calls": 0, "window_seconds": 0.0}
-    for name, value in off.items():
+    for name in ("failure_rate", "slow_duration", "window_calls", "window_seconds"):
         if has.get(name, 0) is None:
-            has[name] = value
+            del has[name]  # it is off where nothing is said
     return BreakerSettings(**{name: _as_float(name, has[name]) for name in has})
 
 

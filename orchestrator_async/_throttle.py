@@ -2,7 +2,7 @@
 Whether a failure says "come back later", and when.
 
 It is asked of a call that was judged a failure already. HTTP says it by a status of 429 or
-503 and by ``Retry-After``; clients hang both on their exceptions, each in its own place,
+503 (some by 529) and by ``Retry-After``; clients hang both on their exceptions, each in its own place,
 and tools put them into what they raise or return. No client is imported: their exceptions
 are known by shape. Judging, which comes first, is in ``_outcome``.
 

@@ -265,6 +265,8 @@ ANSWERS: list[tuple[int, dict[str, str], Throttle | None]] = [
     (503, {"Retry-After": "7"}, Throttle(7.0)),
     (503, {"Retry-After-Ms": "250"}, Throttle(0.25)),
     (503, {"Retry-After": "0"}, NO_TIME),
+    (529, {"Retry-After": "7"}, Throttle(7.0)),  # what Anthropic says when it is overloaded
+    (529, {}, None),
     (400, {"Retry-After": "7"}, None),
     (404, {"Retry-After": "7"}, None),
     (500, {"Retry-After": "7"}, None),
