@@ -290,7 +290,7 @@ def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
             value = getattr(level, each.name)
             if value is not INHERIT:
                 has.setdefault(each.name, value)
-    usual = BreakerSettings._field_defaults
+    usual: dict[str, Any] = BreakerSettings._field_defaults
     reset_timeout = has.setdefault("reset_timeout", usual["reset_timeout"])
     has.setdefault("probe_lease", reset_timeout)
     longest = has.get("max_reset_timeout", usual["max_reset_timeout"])

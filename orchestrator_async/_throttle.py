@@ -2,9 +2,9 @@
 Whether a failure says "come back later", and when.
 
 It is asked of a call that was judged a failure already. HTTP says it by a status of 429 or
-503 (some by 529) and by ``Retry-After``; clients hang both on their exceptions, each in its own place,
-and tools put them into what they raise or return. No client is imported: their exceptions
-are known by shape. Judging, which comes first, is in ``_outcome``.
+503 (some by 529) and by ``Retry-After``; clients hang both on their exceptions, each in its
+own place, and tools put them into what they raise or return. No client is imported: their
+exceptions are known by shape. Judging, which comes first, is in ``_outcome``.
 
 All that is read here is foreign. Each piece is read by itself, so that one that raises
 hides no other, and nothing is read at length.

@@ -265,13 +265,18 @@ ANSWERS: list[tuple[int, dict[str, str], Throttle | None]] = [
     (503, {"Retry-After": "7"}, Throttle(7.0)),
     (503, {"Retry-After-Ms": "250"}, Throttle(0.25)),
     (503, {"Retry-After": "0"}, NO_TIME),
-    (529, {"Retry-After": "7"}, Throttle(7.0)),  # what Anthropic says when it is overloaded
-    (529, {}, None),
     (400, {"Retry-After": "7"}, None),
     (404, {"Retry-After": "7"}, None),
     (500, {"Retry-After": "7"}, None),
     (500, {"Retry-After-Ms": "7"}, None),
 ]
+
+
+def test_an_overloaded_service_says_when_by_a_status_that_http_has_not() -> None:
+    response = FalseResponse(529, {"Retry-After": "7"})
+    assert throttle_of_error(ToolError(response=response)) == Throttle(7.0)
+    response = FalseResponse(529, {})
+    assert throttle_of_error(ToolError(response=response)) is None
 
 
 @pytest.mark.parametrize("client", CLIENTS)
