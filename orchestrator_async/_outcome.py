@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from weakref import WeakKeyDictionary
 
 from ._callbacks import is_its_own
-from ._drain import drained
 from ._errors import (
     CircuitOpenError,
     InvalidArgumentsError,
@@ -27,6 +26,7 @@ from ._errors import (
     LimitExceededError,
 )
 from ._foreign import bare_type_name, is_a, members_of
+from ._generators import drained
 
 if TYPE_CHECKING:
     from ._calls import ToolContext

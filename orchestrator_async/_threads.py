@@ -24,7 +24,7 @@ import anyio.to_thread
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
-from ._drain import drained
+from ._generators import drained
 from ._traceback import binds_arguments
 
 if TYPE_CHECKING:
