@@ -1,7 +1,7 @@
 """
 Mutants of the core: what the tests would not notice.
 
-    python -m tests.mutants breaker            # or circuit, outcome, orchestrator; or all
+    python -m tests.mutants breaker            # or circuit, keyed, waiting, ...; or all
 
 cosmic-ray says how: one place of a module is changed at a time, in a copy of the tree, and
 that module's tests are run. Those that the tests do not notice must stand in
@@ -48,10 +48,16 @@ LISTED: Final = Path(__file__).with_name("mutants.toml")
 LEAST: Final = 0.95
 TESTS: Final = {
     "breaker": "breaker breaker_parts",
-    "circuit": "circuit probe events misuse",
-    "outcome": "outcome public",
+    "circuit": "circuit by_hand probe events misuse reload waiting snapshot interrupts",
+    "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
-    "dispatch cancellation",
+    "keys offered reload by_hand draining waiting dispatch cancellation",
+    "window": "window",
+    "keyed": "keyed keys",
+    "waiting": "waiting",
+    "draining": "draining",
+    "snapshot": "snapshot",
+    "throttle": "throttle pauses",
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"
