@@ -48,10 +48,10 @@ LISTED: Final = Path(__file__).with_name("mutants.toml")
 LEAST: Final = 0.95
 TESTS: Final = {
     "breaker": "breaker breaker_parts",
-    "circuit": "circuit by_hand probe events misuse reload waiting snapshot interrupts",
+    "circuit": "circuit by_hand rates probe events misuse reload waiting snapshot interrupts",
     "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
-    "keys offered reload by_hand draining waiting dispatch cancellation",
+    "rates keys offered reload by_hand draining waiting dispatch cancellation",
     "window": "window",
     "keyed": "keyed keys",
     "waiting": "waiting",

@@ -188,3 +188,19 @@ async def test_an_option_of_waiting_is_not_taken_for_context() -> None:
     orch, _ = bench(HandClock())
     with pytest.raises(TypeError, match="limit"):
         await orch.wait_available("tool", limit=3)
+
+
+@pytest.mark.parametrize(("drawn", "length"), [(0.0, 100), (0.5, 75), (1.0, 50)])
+async def test_any_number_from_0_to_1_is_a_chance(
+    drawn: float, length: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = BreakerPolicy(jitter=0.5, jitter_source=lambda: drawn, reset_timeout=100)
+    orch, _ = bench(HandClock(), policy=policy)
+    orch.circuit("tool").trip()
+    assert (await orch.run("tool")).retry_after == length
+    assert not [line for line in said(caplog) if "jitter_source" in line]
+
+
+def test_a_handle_shows_its_name_and_state() -> None:
+    orch, _ = bench(HandClock())
+    assert repr(orch.circuit("tool")) == "<Circuit 'tool' closed failures=0>"
