@@ -66,8 +66,9 @@ class BreakerPolicy:
             300.
         reset_multiplier: By what the time that it stays open grows with each probe in
             a row that fails, at least 1. Default 1: it does not grow.
-        max_reset_timeout: What that time does not outgrow. Default: 3600, or the
-            ``reset_timeout`` where that is more.
+        max_reset_timeout: What that time does not exceed, also where another level has
+            a longer ``reset_timeout``. Default: 3600, or the ``reset_timeout`` where that
+            is more.
         jitter: The share of that time, from 0 to 1, by which it is shortened at the
             most, by chance, so that many processes do not probe at once. Default 0.
         jitter_source: What tells the chance, a number from 0 to below 1. Default:
@@ -291,10 +292,12 @@ def _breaker_settings(*levels: BreakerPolicy) -> BreakerSettings:
             if value is not INHERIT:
                 has.setdefault(each.name, value)
     usual: dict[str, Any] = BreakerSettings._field_defaults
-    reset_timeout = has.setdefault("reset_timeout", usual["reset_timeout"])
+    reset_timeout = has.get("reset_timeout", usual["reset_timeout"])
+    longest = has.setdefault(
+        "max_reset_timeout", max(usual["max_reset_timeout"], reset_timeout)
+    )
+    has["reset_timeout"] = reset_timeout = min(reset_timeout, longest)
     has.setdefault("probe_lease", reset_timeout)
-    longest = has.get("max_reset_timeout", usual["max_reset_timeout"])
-    has["max_reset_timeout"] = max(longest, reset_timeout)
     _complete_rates(has)
     for name in ("failure_rate", "slow_duration", "window_calls", "window_seconds"):
         if has.get(name, 0) is None:

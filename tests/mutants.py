@@ -48,7 +48,8 @@ LISTED: Final = Path(__file__).with_name("mutants.toml")
 LEAST: Final = 0.95
 TESTS: Final = {
     "breaker": "breaker breaker_parts",
-    "circuit": "circuit by_hand rates probe events misuse reload waiting snapshot interrupts",
+    "circuit": "circuit by_hand rates keys probe events misuse reload waiting snapshot "
+    "interrupts",
     "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
     "rates keys offered reload by_hand draining waiting dispatch cancellation",

@@ -204,3 +204,18 @@ async def test_any_number_from_0_to_1_is_a_chance(
 def test_a_handle_shows_its_name_and_state() -> None:
     orch, _ = bench(HandClock())
     assert repr(orch.circuit("tool")) == "<Circuit 'tool' closed failures=0>"
+
+
+async def test_the_handle_of_a_tool_that_has_gone_opens_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def no_chance() -> float:
+        raise OSError("no chance")
+
+    policy = BreakerPolicy(jitter=0.5, jitter_source=no_chance)
+    orch, _ = bench(HandClock(), policy=policy)
+    handle = orch.circuit("tool")
+    orch.registry.remove("tool")
+    handle.trip()
+    assert handle.state == "open"
+    assert not said(caplog)

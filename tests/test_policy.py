@@ -19,6 +19,7 @@ from orchestrator_async import (
     ToolPolicy,
     Verdict,
 )
+from orchestrator_async._policy import BreakerSettings
 
 from .clock import virtual_time
 
@@ -35,6 +36,9 @@ def named(error: pytest.ExceptionInfo[ValueError], field: str, value: object) ->
     ("policy", "field"),
     [
         (BreakerPolicy, "failure_threshold"),
+        (BreakerPolicy, "minimum_calls"),
+        (BreakerPolicy, "success_threshold"),
+        (BreakerPolicy, "max_keys"),
         (ToolOrchestrator, "failure_threshold"),
         (ToolPolicy, "max_args_size"),
         (ToolPolicy, "max_args_values"),
@@ -55,6 +59,7 @@ def test_counts_that_cannot_be_are_refused_by_name_and_value(
     [
         (BreakerPolicy, "reset_timeout"),
         (BreakerPolicy, "probe_lease"),
+        (BreakerPolicy, "max_reset_timeout"),
         (ToolOrchestrator, "reset_timeout"),
     ],
 )
@@ -72,6 +77,9 @@ def test_times_that_cannot_be_are_refused_by_name_and_value(
     [
         (ToolPolicy, "timeout"),
         (ToolPolicy, "hang_after"),
+        (BreakerPolicy, "slow_duration"),
+        (BreakerPolicy, "window_seconds"),
+        (BreakerPolicy, "max_pause"),
         (ToolOrchestrator, "timeout"),
     ],
 )
@@ -82,6 +90,122 @@ def test_times_that_may_be_left_out_are_checked_all_the_same(
         policy(**{field: value})
     assert named(error, field, value)
     policy(**{field: None})
+
+
+NO_SHARES: list[Any] = [-0.1, 1.1, float("nan"), float("inf"), True, "0.5", 10**400]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("failure_rate", value) for value in [*NO_SHARES, 0, 0.0]],
+        *[("slow_rate", value) for value in [*NO_SHARES, 0, None]],
+        *[("jitter", value) for value in [*NO_SHARES, None]],
+        *[("reset_multiplier", value) for value in [0.99, 0, -2, True, None, "2"]],
+        *[("reset_multiplier", value) for value in [float("nan"), float("inf"), 10**400]],
+        *[("window_calls", value) for value in [0, -1, 1.5, True, "3", 1_000_001]],
+        *[("jitter_source", value) for value in [3, None, "random"]],
+    ],
+    ids=lambda each: repr(each)[:20],
+)
+def test_parts_of_a_circuit_that_cannot_be_are_refused_by_name_and_value(
+    field: str, value: Any
+) -> None:
+    with pytest.raises(ValueError) as error:
+        BreakerPolicy(**{field: value})
+    assert named(error, field, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("failure_rate", 0, "a number above 0 and at most 1, or None"),
+        ("slow_rate", 2, "a number above 0 and at most 1"),
+        ("jitter", 2, "a number of at least 0 and at most 1"),
+        ("reset_multiplier", 0.5, "a number of at least 1"),
+        ("window_calls", 0, "a whole number of at least 1, or None"),
+        ("window_calls", 2_000_000, "at most 1,000,000, or window_seconds"),
+        ("max_keys", 0, "a whole number of at least 1"),
+    ],
+)
+def test_what_is_refused_says_what_can_be(field: str, value: Any, expected: str) -> None:
+    with pytest.raises(ValueError) as error:
+        BreakerPolicy(**{field: value})
+    said = f"BreakerPolicy: {field}={value!r} cannot be; expected {expected}"
+    assert str(error.value) == said
+
+
+def test_a_coroutine_function_is_no_source_of_chance() -> None:
+    async def chance() -> float:
+        return 0.5
+
+    with pytest.raises(ValueError, match="jitter_source"):
+        BreakerPolicy(jitter_source=chance)  # type: ignore[arg-type]
+
+
+def test_the_ends_of_what_can_be_can_be() -> None:
+    BreakerPolicy(failure_rate=1, slow_rate=1.0, jitter=1, reset_multiplier=1)
+    BreakerPolicy(jitter=0.0, window_calls=1_000_000, max_keys=1, minimum_calls=1)
+    BreakerPolicy(max_reset_timeout=5, reset_timeout=5)
+    BreakerPolicy(failure_rate=None, window_calls=None, window_seconds=None)
+    with pytest.raises(ValueError, match="max_reset_timeout=4"):
+        BreakerPolicy(max_reset_timeout=4, reset_timeout=5)
+
+
+DEFAULTS = BreakerSettings()
+
+
+@pytest.mark.parametrize(
+    ("levels", "changes"),
+    [
+        ([], {}),
+        ([{"window_calls": 20}], {"window_calls": 20, "failure_rate": 0.5}),
+        ([{"window_seconds": 9}], {"window_seconds": 9.0, "failure_rate": 0.5}),
+        ([{"failure_rate": 0.2}], {"failure_rate": 0.2, "window_calls": 100}),
+        (
+            [{"failure_rate": 1, "window_seconds": 9}],
+            {"failure_rate": 1.0, "window_seconds": 9.0},
+        ),
+        ([{"slow_duration": 2}], {"slow_duration": 2.0, "window_calls": 100}),
+        (
+            [{"slow_rate": 0.5}],
+            {"slow_rate": 0.5, "slow_duration": 60.0, "window_calls": 100},
+        ),
+        (
+            [{"window_seconds": 9, "slow_duration": 2}],
+            {"window_seconds": 9.0, "slow_duration": 2.0},
+        ),
+        ([{"reset_timeout": 7}], {"reset_timeout": 7.0, "probe_lease": 7.0}),
+        (
+            [{"reset_timeout": 7_200}],
+            {"reset_timeout": 7200.0, "probe_lease": 7200.0, "max_reset_timeout": 7200.0},
+        ),
+        (
+            [{"max_reset_timeout": 60}],
+            {"max_reset_timeout": 60.0, "reset_timeout": 60.0, "probe_lease": 60.0},
+        ),
+        (
+            [{"max_reset_timeout": 60}, {"reset_timeout": 600}],
+            {"max_reset_timeout": 60.0, "reset_timeout": 60.0, "probe_lease": 60.0},
+        ),
+        ([{"max_pause": None}], {"max_pause": None}),
+        # The first level that has a say decides, also if it says that there is none.
+        ([{"failure_rate": None}, {"failure_rate": 0.2}], {}),
+        ([{"window_calls": None}, {"window_calls": 20}], {}),
+        ([{"slow_duration": None}, {"slow_rate": 0.5}], {"slow_rate": 0.5}),
+        (
+            [{"failure_rate": 0.3}, {"failure_rate": 0.2, "window_calls": 20}],
+            {"failure_rate": 0.3, "window_calls": 20},
+        ),
+    ],
+    ids=repr,
+)
+def test_what_is_not_said_of_rates_is_filled_in(
+    levels: list[dict[str, Any]], changes: dict[str, Any]
+) -> None:
+    settings = BreakerSettings.of(*(BreakerPolicy(**each) for each in levels or [{}]))
+    assert settings == DEFAULTS._replace(**changes)
+    assert {type(each) for each in settings} <= {int, float, type(None), type(len)}
 
 
 @pytest.mark.parametrize("value", [0, float("nan"), -1])
