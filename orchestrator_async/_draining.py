@@ -74,7 +74,7 @@ class Drain:
         The last call of some tool has ended. There are no new ones.
         """
         self._tools -= 1
-        if self._tools <= 0:
+        if not self._tools:
             self._ring()
 
     def call_off(self) -> None:

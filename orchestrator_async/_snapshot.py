@@ -14,7 +14,7 @@ from ._fleet import Fleet
 from ._keyed import GOOD_OTHERS, OTHERS
 
 _VERSION: Final = 1
-_MOST: Final = 10**9
+_MOST: Final = 1_000_000_000
 
 SHARED: Final = (OTHERS, GOOD_OTHERS)
 """Keys of circuits that belong to no key of their own: who shares them is not known."""
@@ -48,9 +48,9 @@ def restore_into(fleet: Fleet, snapshot: object) -> None:
             f"a snapshot is a mapping, not a {type(snapshot).__name__}; one that was "
             "written as JSON has to be read with json.loads first"
         )
-    if snapshot.get("version") != _VERSION:
-        said = _shown(snapshot.get("version"))
-        raise ValueError(f"snapshot: version={said}; expected {_VERSION}")
+    version = snapshot.get("version")
+    if type(version) is not int or version != _VERSION:
+        raise ValueError(f"snapshot: version={_shown(version)}; expected {_VERSION}")
     taken_at = _seconds(snapshot, "taken_at", "snapshot")
     circuits = snapshot.get("circuits")
     if not isinstance(circuits, list):
@@ -63,7 +63,7 @@ def restore_into(fleet: Fleet, snapshot: object) -> None:
         at, each = _read(data, where)
         if at in saved:
             raise ValueError(f"{where}: {at[0]!r:.100} is there twice")
-        saved[at] = each._replace(rest=max(0.0, each.rest - passed))
+        saved[at] = each._replace(rest=each.rest - passed)
     fleet.restore(saved)
 
 

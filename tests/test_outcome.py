@@ -129,7 +129,10 @@ class Computed(pydantic.BaseModel):
 
 
 class Aliased(pydantic.BaseModel):
-    failure: str | None = pydantic.Field(default=None, serialization_alias="error")
+    # Made of two, lest it be the same object as everybody's "error".
+    failure: str | None = pydantic.Field(
+        default=None, serialization_alias="".join(("err", "or"))
+    )
 
 
 class ComputedAlias(pydantic.BaseModel):

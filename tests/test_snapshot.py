@@ -552,6 +552,8 @@ def test_an_error_names_the_place() -> None:
     twice["circuits"][1]["name"] = "tool"
     for snapshot, place in [
         ({**GOOD, "version": 2}, "snapshot: version=2; expected 1"),
+        ({**GOOD, "version": True}, "snapshot: version=True; expected 1"),
+        ({**GOOD, "version": 1.0}, "snapshot: version=1.0; expected 1"),
         ({**GOOD, "taken_at": "now"}, "snapshot: taken_at='now'; expected seconds"),
         ({**GOOD, "circuits": {}}, r"snapshot: circuits=\{\}; expected a list"),
         ({**GOOD, "circuits": [3]}, r"snapshot: circuits\[0\]=3; expected an object"),
@@ -564,8 +566,12 @@ def test_an_error_names_the_place() -> None:
         ("key", 3, "expected text, or none"),
         ("is_open", 1, "expected a bool"),
         ("failures", True, "expected a whole number from 0 on"),
+        ("failures", -1, "expected a whole number from 0 on"),
         ("reopenings", 10**9 + 1, "expected a whole number from 0 on"),
         ("rest", None, "expected seconds, from 0 on"),
+        ("rest", -1, "expected seconds, from 0 on"),
+        ("rest", -0.5, "expected seconds, from 0 on"),
+        ("rest", float("inf"), "expected seconds, from 0 on"),
     ]:
         snapshot = copy.deepcopy(GOOD)
         snapshot["circuits"][1][field] = value
@@ -573,6 +579,27 @@ def test_an_error_names_the_place() -> None:
         with pytest.raises(ValueError, match=place):
             orch.restore(snapshot)
     assert orch.circuit("tool").state == "closed"
+
+
+def test_the_ends_of_what_can_be_in_a_snapshot() -> None:
+    snapshot = copy.deepcopy(GOOD)
+    snapshot["circuits"][0] |= {"failures": 10**9, "reopenings": 0, "rest": 0}
+    orch, _ = bench(HandClock())
+    orch.restore(snapshot)
+    assert orch.circuit("tool").failures == 10**9
+    for count in (9**9, 10**8 + 1, 1 << 20, 200):
+        snapshot["circuits"][0]["failures"] = count
+        orch.restore(snapshot)
+        assert orch.circuit("tool").failures == count
+
+
+async def test_a_wait_is_what_was_left_where_the_wall_clock_went_back() -> None:
+    first, _, _ = await opened()
+    snapshot = first.snapshot()
+    snapshot["taken_at"] += 1000
+    snapshot["circuits"][0]["rest"] = 100.0
+    orch, _, _ = next_process(snapshot)
+    assert await rest_of(orch) == 100.0
 
 
 async def test_what_is_kept_for_a_tool_that_has_not_come_is_in_the_next_snapshot() -> None:
