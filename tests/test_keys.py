@@ -609,3 +609,17 @@ async def test_calls_that_would_be_refused_stay_counted_when_their_key_has_gone(
     await web.get("b")
     await web.get("b")
     assert web.orch.stats("fetch").would_reject == 2
+
+
+async def test_a_circuit_is_held_by_the_calls_that_are_running() -> None:
+    web, held = Web(), []
+
+    async def fetch(url: str) -> str:
+        held.append(web.holders())
+        if url == "a/outer":
+            await web.orch.dispatch("fetch", {"url": "a/inner"})
+        return "page"
+
+    web.registry.tool(name="fetch", circuit=web.host, replace=True)(fetch)
+    await web.orch.dispatch("fetch", {"url": "a/outer"})
+    assert (held, web.holders()) == ([1, 2], 0)

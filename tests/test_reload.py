@@ -192,3 +192,16 @@ def test_settings_that_cannot_be_change_nothing(given: Any, error: Any) -> None:
     with pytest.raises(TypeError, match="expected a BreakerPolicy"):
         orch.circuit("tool").reload(ToolPolicy())  # type: ignore[arg-type]
     assert orch.circuit("tool").breaker.settings == before
+
+
+async def test_options_are_given_by_name() -> None:
+    orch, _ = bench(HandClock())
+    anything: Any = orch
+    with pytest.raises(TypeError, match="positional"):
+        anything.reload(3)
+    with pytest.raises(TypeError, match="positional"):
+        await anything.drain(3)
+    with pytest.raises(TypeError, match="positional"):
+        anything.offered_tools("openai", True)
+    with pytest.raises(TypeError, match="positional"):
+        await anything.wait_available("tool", {}, 3)
