@@ -221,7 +221,7 @@ def survivors(module: str) -> Iterator[tuple[Mutant, bool]]:
             raise SystemExit(f"the tests do not look at the copy of {file.name}")
         for mutant, text in mutants(module, source):
             file.write_text(text, encoding="utf-8")
-            yield mutant, outcome(module, 10 + 10 * well.seconds).status == 0
+            yield mutant, outcome(module, 10 + 4 * well.seconds).status == 0
     finally:
         file.write_text(source, encoding="utf-8")
 
