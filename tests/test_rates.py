@@ -199,10 +199,11 @@ async def test_a_circuit_without_windows_is_opened_by_no_rate(watched: bool) -> 
 
 @WATCHED
 async def test_a_call_is_in_the_time_window_by_its_end(watched: bool) -> None:
-    clinic = Clinic(watched=watched, window_seconds=60, failure_rate=0.6, minimum_calls=3)
+    clinic = Clinic(watched=watched, window_seconds=60, failure_rate=0.5, minimum_calls=4)
+    await clinic.calls(1)
     clinic.takes = 50.0
     await clinic.calls(1)
     clinic.takes, clinic.fails = 0.0, True
     await clinic.calls(2)
-    # All three have ended within one second, though the first began long before.
+    # All four have ended within 50 seconds.
     assert clinic.circuit.state is CircuitState.OPEN
