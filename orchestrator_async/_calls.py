@@ -4,6 +4,8 @@ The records of a call: what was asked for, what the tool is told, what came of i
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -136,12 +138,62 @@ class ToolResult:
 result: Final = quick(ToolResult)
 
 
+class Course:
+    """
+    What the parts around a call tell its attempts, and what they are told of the last one.
+
+    Attributes:
+        attempt: Its number, from 1.
+        deadline: When the whole call is to be over, on the orchestrator's clock.
+        idempotency_key: That of the call, the same in all of its attempts.
+        arguments: The keyword arguments, if they have been made already.
+        ran: Whether the tool was entered.
+        was_probe: Whether its circuit's fate hung on it.
+        failed: Whether it was judged a failure.
+        paused: Whether it has asked its circuit for a pause, which has it.
+    """
+
+    __slots__ = (
+        "arguments",
+        "attempt",
+        "deadline",
+        "failed",
+        "idempotency_key",
+        "paused",
+        "ran",
+        "was_probe",
+    )
+
+    def __init__(self) -> None:
+        self.attempt = 1
+        self.deadline = math.inf
+        self.idempotency_key = os.urandom(16).hex()
+        self.arguments: Mapping[str, Any] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """
+        An attempt begins.
+        """
+        self.ran = self.was_probe = self.failed = self.paused = False
+
+    def ended(self, *, failed: bool, paused: bool) -> None:
+        """
+        It has ended, and its circuit was told.
+        """
+        self.failed, self.paused = failed, paused
+
+
 class Request:
     """
     What a caller asked for, as it was asked.
+
+    Attributes:
+        course: Where it stands, for a tool with parts around its calls.
+        tried: Names of the tools that it was asked of before, as a fallback.
     """
 
-    __slots__ = ("args", "call_id", "context", "name")
+    __slots__ = ("args", "call_id", "context", "course", "name", "tried")
 
     def __init__(
         self,
@@ -149,11 +201,14 @@ class Request:
         args: Any,
         call_id: str | None,
         context: Mapping[str, Any],
+        tried: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.args = args
         self.call_id = call_id
         self.context = context
+        self.tried = tried
+        self.course: Course | None = None
 
 
 _RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from ._breaker import Breaker, CircuitState, Refusal
 from ._callbacks import is_its_own
-from ._calls import Request, ToolContext
+from ._calls import Request, ToolContext, ToolResult
 from ._circuit import Circuit
 from ._errors import CircuitOpenError
 from ._foreign import bare_type_name, is_a
@@ -26,6 +26,9 @@ from ._tool import Binder, Tool
 
 _LONGEST_KEY: Final = 128
 
+Step = Callable[[Request, bool], Awaitable[ToolResult]]
+"""A part of a call's way: runs what is within it. Whether the value is made text, too."""
+
 
 class Entry:
     """
@@ -38,6 +41,8 @@ class Entry:
             that wants no context, has no judge of its own, and one circuit.
         keyed: Its circuits by key, where it has such; ``circuit`` is then that of calls
             that have none.
+        around: What a call goes through instead of being run at once, for a tool with
+            parts around its calls; else ``None``.
     """
 
     __slots__ = (
@@ -45,6 +50,7 @@ class Entry:
         "_refusal_generation",
         "_refusal_seconds",
         "_refusal_text",
+        "around",
         "binder",
         "breaker",
         "check",
@@ -90,6 +96,7 @@ class Entry:
         self._clean = clean
         self.complained: set[str] | None = None  # most have nothing to complain of
         self.slots = slots
+        self.around: Step | None = None
         self.simple = (
             self.is_async
             and self.judge is None
@@ -175,6 +182,13 @@ class Entry:
         """
         if key is not None and self.keyed is not None:
             self.keyed.give_back(circuit, key, now, succeeded)
+
+    def surround(self, step: Step | None) -> None:
+        """
+        Have calls go through this.
+        """
+        self.around = step
+        self.simple = self.simple and step is None
 
     def key_of(self, arguments: Mapping[str, Any], request: Request) -> str | None:
         """

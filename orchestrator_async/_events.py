@@ -12,11 +12,11 @@ from typing import Any, Final, Protocol
 
 from ._breaker import CircuitState
 from ._callbacks import is_its_own
+from ._checks import is_async
 from ._foreign import bare_type_name, is_a
 from ._frozen import quick
 from ._log import log_with_traceback
 from ._outcome import Verdict
-from ._policy import is_async
 from ._text import quote_name
 from ._traceback import raise_as_it_was
 
@@ -41,6 +41,7 @@ class CallFinished:
         value: What the tool returned.
         error: What it raised, or what was made of its end.
         state: The circuit's state now.
+        attempt: 1 for the first execution of the call.
     """
 
     tool_name: str
@@ -53,6 +54,7 @@ class CallFinished:
     value: Any = field(repr=False)
     error: BaseException | None = field(repr=False)
     state: CircuitState
+    attempt: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -110,7 +112,27 @@ class CircuitChanged:
     enforced: bool = True
 
 
-Event = CallFinished | CallRejected | CircuitChanged
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RetryScheduled:
+    """
+    An attempt has come to nothing, and there will be another.
+
+    Attributes:
+        tool_name: The tool.
+        call_id: The caller's id of the call, or ``None``.
+        attempt: The number of the attempt that has ended, from 1.
+        wait: Seconds until the next one.
+        error: What the tool raised, or why it was not run; ``None`` if it returned.
+    """
+
+    tool_name: str
+    call_id: str | None
+    attempt: int
+    wait: float
+    error: BaseException | None = field(repr=False)
+
+
+Event = CallFinished | CallRejected | CircuitChanged | RetryScheduled
 
 
 class Observer(Protocol):

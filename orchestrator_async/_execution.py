@@ -67,7 +67,8 @@ class Execution:
 
     async def run(self, request: Request, *, render: bool = True) -> ToolResult:
         """
-        Run the tool and return what came of it, or why it was not run.
+        Run the tool, with the parts around its calls, and return what came of it, or why
+        it was not run.
 
         Args:
             request: What the caller asked for.
@@ -76,21 +77,48 @@ class Execution:
         Raises:
             BaseException: Cancellation and control flow, and nothing else.
         """
-        flight = self._take_off(request)
-        if isinstance(flight, ToolResult):
+        entry = self._entry(request)
+        if isinstance(entry, ToolResult):
             await checkpoint()
-            return flight
-        return _result(flight, await self._flown(flight, render))
+            return entry
+        if entry.around is not None:
+            return await entry.around(request, render)
+        return await self._run(entry, request, render)
 
     async def text(self, request: Request) -> str:
         """
-        Run the tool and return what the model reads.
+        The same, and return what the model reads.
         """
-        flight = self._take_off(request)
+        entry = self._entry(request)
+        if isinstance(entry, ToolResult):
+            await checkpoint()
+            return entry.content
+        if entry.around is not None:
+            return (await entry.around(request, True)).content
+        flight = self._take_off(entry, request)
         if isinstance(flight, ToolResult):
             await checkpoint()
             return flight.content
         return _text(await self._flown(flight, True))
+
+    async def attempt(self, request: Request, render: bool) -> ToolResult:
+        """
+        Run the tool once, as it is now: what is within all the parts around.
+        """
+        assert request.course is not None
+        request.course.begin()
+        entry = self._entry(request)
+        if isinstance(entry, ToolResult):
+            await checkpoint()
+            return entry
+        return await self._run(entry, request, render)
+
+    async def _run(self, entry: Entry, request: Request, render: bool) -> ToolResult:
+        flight = self._take_off(entry, request)
+        if isinstance(flight, ToolResult):
+            await checkpoint()
+            return flight
+        return _result(flight, await self._flown(flight, render))
 
     async def _flown(self, flight: Flight, render: bool) -> End:
         error = value = None
@@ -171,7 +199,10 @@ class Execution:
 
     # Taking off
 
-    def _take_off(self, request: Request) -> Flight | ToolResult:
+    def _entry(self, request: Request) -> Entry | ToolResult:
+        """
+        The tool that was asked for, or why there is none.
+        """
         tool = self._fleet.registry.get(request.name)
         if tool is None:
             unknown = self._fleet.registry.unknown(request.name)
@@ -179,12 +210,17 @@ class Execution:
         if self._fleet.drain is not None:
             return self._answers.draining(tool, request)
         try:
-            entry = self._fleet.entry(tool)
+            return self._fleet.entry(tool)
+        except Exception as error:
+            return self._answers.unusable(tool, error, request)
+
+    def _take_off(self, entry: Entry, request: Request) -> Flight | ToolResult:
+        try:
             return self._admitted(entry, request)
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
-            return self._answers.unusable(tool, error, request)
+            return self._answers.unusable(entry.tool, error, request)
 
     def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult:
         circuit = entry.circuit
@@ -194,7 +230,7 @@ class Execution:
             refusal = circuit.breaker.refusal_by_hand()
         if refusal is not None:
             return self._answers.refused(entry, circuit, refusal, request)
-        arguments = entry.binder.bind(request.args)
+        arguments = self._arguments(entry, request)
         now = self._clock()
         if entry.keyed is None:
             return self._claimed(entry, circuit, request, arguments, now)
@@ -212,6 +248,16 @@ class Execution:
                 flight.key = key
             else:
                 entry.give_back(circuit, key, now, None)
+
+    def _arguments(self, entry: Entry, request: Request) -> Mapping[str, Any]:
+        """
+        The keyword arguments, unless a part around the call has had to make them already.
+        """
+        course = request.course
+        if course is None or course.arguments is None:
+            return entry.binder.bind(request.args)
+        arguments, course.arguments = course.arguments, None
+        return arguments
 
     def _claimed(
         self,
@@ -245,6 +291,14 @@ class Execution:
         flight.thread = thread
         flight.started = now
         flight.number = entry.figures.begin(now)
+        flight.timeout = entry.timeout
+        course = request.course
+        if course is not None:
+            course.ran, course.was_probe = True, flight.is_probe
+            rest = course.deadline - now
+            if flight.timeout is None or rest < flight.timeout:
+                flight.timeout = rest if rest < math.inf else None
+                flight.is_cut = flight.timeout is not None
         return flight
 
     def _permit(self, entry: Entry, circuit: Circuit, now: float) -> Permit | Refusal:
@@ -265,10 +319,9 @@ class Execution:
             if flight.is_probe:
                 probe = (flight.circuit.breaker, flight.permit)
                 token = _probes.set((*_probes.get(()), probe))
-            timeout = flight.entry.timeout
-            if timeout is None:
+            if flight.timeout is None:
                 return await self._enter(flight)
-            with anyio.move_on_after(timeout) as flight.scope:
+            with anyio.move_on_after(flight.timeout) as flight.scope:
                 try:
                     return await self._enter(flight)
                 except GeneratorExit as closing:
@@ -288,8 +341,13 @@ class Execution:
             context = ToolContext(
                 tool_name=entry.name,
                 call_id=request.call_id,
+                attempt=1 if request.course is None else request.course.attempt,
                 deadline=anyio.current_effective_deadline(),
-                idempotency_key=os.urandom(16).hex(),
+                idempotency_key=(
+                    os.urandom(16).hex()
+                    if request.course is None
+                    else request.course.idempotency_key
+                ),
                 data=request.context,
             )
             arguments = {**arguments, entry.binder.context_parameter: context}
@@ -320,6 +378,11 @@ class Execution:
             if flight.key is not None:
                 said = None if end.late or flight.nested else _SAYS[end.verdict]
                 entry.give_back(flight.circuit, flight.key, now, said)
+        if flight.request.course is not None:
+            flight.request.course.ended(
+                failed=end.verdict is Verdict.FAILURE,
+                paused=end.throttled and flight.circuit.breaker.paused,
+            )
         end.text = self._endings.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
             self._endings.log(entry, end, why)
@@ -373,6 +436,7 @@ class Execution:
                 value=end.value,
                 error=end.error,
                 state=state,
+                attempt=1 if request.course is None else request.course.attempt,
             )
         )
 
@@ -401,15 +465,21 @@ class Execution:
         Whether a failure asks for a pause, where such are given.
         """
         most = flight.circuit.breaker.settings.max_pause
-        if end.verdict is not Verdict.FAILURE or end.timed_out or most is None:
+        if end.verdict is not Verdict.FAILURE or end.timed_out:
+            return None
+        if most is None and flight.request.course is None:
             return None
         if end.error is None:
             throttle = throttle_of_value(end.value)
         else:
             throttle = throttle_of_error(end.error)
-        end.throttled = throttle is not None
         if throttle is not None and throttle.seconds is not None:
-            end.retry_after = min(throttle.seconds, most)
+            end.retry_after = (
+                throttle.seconds if most is None else min(throttle.seconds, most)
+            )
+        if most is None:
+            return None  # it is a failure like others
+        end.throttled = throttle is not None
         return throttle
 
 
@@ -417,8 +487,9 @@ def struck(entry: Entry) -> ToolTimeoutError:
     """
     What stands for the value of a tool that was stopped by its own timeout.
     """
-    assert entry.timeout is not None
-    return ToolTimeoutError(tool_name=entry.name, timeout=entry.timeout)
+    timeout = entry.timeout or entry.settings.total_timeout
+    assert timeout is not None
+    return ToolTimeoutError(tool_name=entry.name, timeout=timeout)
 
 
 def _is_awaitable(value: object) -> bool:

@@ -14,7 +14,7 @@ from ._breaker import CircuitState, Saved, Transition
 from ._calls import Request
 from ._circuit import Circuit
 from ._draining import Drain, unwatch
-from ._entry import Entry, short_key
+from ._entry import Entry, Step, short_key
 from ._errors import DrainingError, OrchestratorError, UnknownToolError
 from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
@@ -54,6 +54,7 @@ class Fleet:
         self._clock = clock
         self._clock_is_the_loops = clock_is_the_loops
         self.drain: Drain | None = None
+        self.surround: Callable[[Entry], Step | None] = _nothing_around
         self._saved: dict[tuple[str, str | None], tuple[Saved, float]] = {}
         self._leaving: list[tuple[str, Figures]] = []
         self._observers = observers
@@ -82,6 +83,7 @@ class Fleet:
             before = self._kept.get(tool.name)
             if before is not None and before.tool is tool:
                 entry.complained = before.complained
+            entry.surround(self.surround(entry))
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
         return entry
@@ -415,3 +417,9 @@ class Fleet:
         self.entries.clear()
         for name in self.circuits:
             self.circuit(name)
+
+
+def _nothing_around(entry: Entry) -> None:
+    """
+    What stands around a tool's calls before anything was put there.
+    """

@@ -20,6 +20,7 @@ from anyio.lowlevel import checkpoint
 
 from . import _loop
 from ._answers import Answers
+from ._around import Surroundings
 from ._breaker import CircuitState
 from ._calls import (
     Request,
@@ -29,6 +30,7 @@ from ._calls import (
     check_context,
     read_call,
 )
+from ._checks import INHERIT, Inherit
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
@@ -38,9 +40,8 @@ from ._fleet import Fleet
 from ._log import logger
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
-    INHERIT,
     BreakerPolicy,
-    Inherit,
+    BudgetPolicy,
     ToolPolicy,
     as_tool_policy,
     join,
@@ -60,6 +61,8 @@ _NOTE: Final = (
     "(Out of service at the moment: a call would be refused. Do not call it until this "
     "note is gone.)"
 )
+
+_BUDGET: Final = BudgetPolicy()
 
 
 class ToolOrchestrator:
@@ -83,6 +86,8 @@ class ToolOrchestrator:
         observers: Whoever is told of calls and circuits; see ``Observer``.
         clean: What foreign text (an exception's, say) passes through wherever it goes.
             The default cuts it, masks credentials and takes out control characters.
+        retry_budget: How many attempts after the first all calls may make together, or
+            ``None`` for no such limit.
 
     Raises:
         TypeError: An argument is of the wrong kind, or an observer cannot be called or is
@@ -102,6 +107,7 @@ class ToolOrchestrator:
         clock: Callable[[], float] = time.monotonic,
         observers: Iterable[Observer] = (),
         clean: Callable[[str], str] = default_clean,
+        retry_budget: BudgetPolicy | None = _BUDGET,
     ) -> None:
         _check_arguments(registry, circuits, clock, clean)
         settings = _settings(failure_threshold, reset_timeout, timeout, policy)
@@ -122,6 +128,9 @@ class ToolOrchestrator:
         self._entries = self._fleet.entries
         self._answers = Answers(cleaned, self._observers)
         self._execution = Execution(self._fleet, self._answers, self._observers, clock)
+        self._fleet.surround = Surroundings(
+            self._fleet, self._execution, self._answers, self._observers, retry_budget
+        ).of
 
     def __repr__(self) -> str:
         return (
@@ -581,7 +590,7 @@ class ToolOrchestrator:
         """
         What the model reads if the circuit refuses the call; ``None`` if it does not.
         """
-        if entry.keyed is not None:
+        if entry.keyed is not None or entry.around is not None:
             return None
         state = CircuitState.OPEN
         wait: float | None = None

@@ -7,9 +7,7 @@ orchestrator, else from the defaults at the end of this module, field by field.
 
 from __future__ import annotations
 
-import enum
 import functools
-import inspect
 import math
 import random
 import sys
@@ -17,22 +15,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
+from ._checks import (
+    INHERIT,
+    Inherit,
+    bad,
+    check_count,
+    check_number,
+    check_predicate,
+    check_seconds,
+    check_types,
+    is_async,
+)
+
 if TYPE_CHECKING:
     from ._outcome import Judge
 
-
-class Inherit(enum.Enum):
-    """
-    The type of ``INHERIT``: what a field says that leaves the choice to the next level.
-    """
-
-    INHERIT = "inherit"
-
-    def __repr__(self) -> str:
-        return "INHERIT"
-
-
-INHERIT: Final = Inherit.INHERIT
 
 ExceptionTypes = tuple[type[BaseException], ...]
 
@@ -107,23 +104,143 @@ class BreakerPolicy:
     max_keys: int | Inherit = INHERIT
 
     def __post_init__(self) -> None:
-        _check_count(self, "failure_threshold", "minimum_calls", "success_threshold")
-        _check_count(self, "max_keys")
-        _check_count(self, "window_calls", optional=True)
+        check_count(self, "failure_threshold", "minimum_calls", "success_threshold")
+        check_count(self, "max_keys")
+        check_count(self, "window_calls", optional=True)
         if type(self.window_calls) is int and self.window_calls > MOST_CALLS:
-            raise _bad(self, "window_calls", f"at most {MOST_CALLS:,}, or window_seconds")
-        _check_seconds(self, "reset_timeout", "max_reset_timeout", "probe_lease")
-        _check_seconds(self, "slow_duration", "window_seconds", "max_pause", optional=True)
-        _check_number(self, "failure_rate", 0, 1, above=True, optional=True)
-        _check_number(self, "slow_rate", 0, 1, above=True)
-        _check_number(self, "reset_multiplier", 1, sys.float_info.max)
-        _check_number(self, "jitter", 0, 1)
-        _check_predicate(self, "jitter_source")
+            raise bad(self, "window_calls", f"at most {MOST_CALLS:,}, or window_seconds")
+        check_seconds(self, "reset_timeout", "max_reset_timeout", "probe_lease")
+        check_seconds(self, "slow_duration", "window_seconds", "max_pause", optional=True)
+        check_number(self, "failure_rate", 0, 1, above=True, optional=True)
+        check_number(self, "slow_rate", 0, 1, above=True)
+        check_number(self, "reset_multiplier", 1, sys.float_info.max)
+        check_number(self, "jitter", 0, 1)
+        check_predicate(self, "jitter_source")
         longest, reset = self.max_reset_timeout, self.reset_timeout
         if INHERIT not in (longest, reset) and cast("float", longest) < cast(
             "float", reset
         ):
-            raise _bad(self, "max_reset_timeout", f"at least reset_timeout={reset!r}")
+            raise bad(self, "max_reset_timeout", f"at least reset_timeout={reset!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryPolicy:
+    """
+    How a call is tried again. Only tools that are marked ``idempotent`` are run again;
+    what was turned away before the tool ran, by a limit, is tried again for any tool.
+
+    Waits grow from one to the next, as in stamina, whose names these are:
+    ``min(wait_max, wait_initial * wait_exp_base ** n + chance * wait_jitter)``.
+
+    Args:
+        attempts: Attempts in all, the first included. Default 3.
+        wait_initial: Seconds of the first wait, before chance. Default 0.1.
+        wait_max: Seconds that no wait exceeds. Where a failure says when to come back
+            (``retry_after``), that is the wait, and one beyond this ends the attempts:
+            the caller is told when to come back instead. Default 5.
+        wait_exp_base: By what each wait is longer than the one before. Default 2.
+        wait_jitter: Seconds that chance adds to a wait at the most. Default 1.
+        jitter_source: What tells the chance, a number from 0 to below 1. Default:
+            ``random.random``.
+        on: What is tried again: types of exceptions, or a function of the exception
+            that returns true. Default: every exception that is a failure of the tool.
+            What is no failure (an exception that blames the arguments, say) is tried
+            again only where a type or the function says so.
+        on_result: A function of the returned value that returns true where it is to be
+            tried again. Default: what was judged a failure.
+
+    Raises:
+        ValueError: Naming the field and the value that cannot be.
+    """
+
+    attempts: int = 3
+    wait_initial: float = 0.1
+    wait_max: float = 5.0
+    wait_exp_base: float = 2.0
+    wait_jitter: float = 1.0
+    jitter_source: Callable[[], float] = random.random
+    on: ExceptionTypes | Callable[[BaseException], bool] | None = None
+    on_result: Callable[[Any], bool] | None = None
+
+    def __post_init__(self) -> None:
+        check_count(self, "attempts")
+        check_number(self, "wait_initial", 0, sys.float_info.max)
+        check_number(self, "wait_max", 0, sys.float_info.max)
+        check_number(self, "wait_exp_base", 1, sys.float_info.max)
+        check_number(self, "wait_jitter", 0, sys.float_info.max)
+        check_predicate(self, "jitter_source")
+        if self.on is not None and not isinstance(self.on, tuple):
+            if not callable(self.on) or isinstance(self.on, type) or is_async(self.on):
+                expected = "a tuple of exception types, a plain function, or None"
+                raise bad(self, "on", expected)
+        elif self.on is not None:
+            check_types(self, "on")
+        if self.on_result is not None:
+            check_predicate(self, "on_result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BudgetPolicy:
+    """
+    How many attempts after the first all calls of an orchestrator may make together, so
+    that retries never multiply an outage. Without a retry in the budget, the outcome of
+    the attempt before is the answer.
+
+    Args:
+        share: Retries for each call, of the calls of the last ten seconds whose tool has
+            a ``RetryPolicy``. Default 0.2.
+        a_second: Retries that are made whatever the share allows, in any one second.
+            Default 3.
+
+    Raises:
+        ValueError: Naming the field and the value that cannot be.
+    """
+
+    share: float = 0.2
+    a_second: int = 3
+
+    def __post_init__(self) -> None:
+        check_number(self, "share", 0, sys.float_info.max)
+        if type(self.a_second) is not int or not 0 <= self.a_second <= MOST_CALLS:
+            raise bad(self, "a_second", f"a whole number from 0 to {MOST_CALLS:,}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitPolicy:
+    """
+    How many calls there may be: at one time, and in a time. For one tool, for a group of
+    tools, or for an orchestrator.
+
+    Args:
+        max_concurrent: Calls that may run at one time, or ``None`` for no limit.
+        max_queue: Calls that may wait for a place. One that finds the queue full is
+            refused at once. Default 100.
+        calls: Calls that there may be in ``seconds``, or ``None`` for no limit.
+        seconds: See there. Default 1.
+        burst: Calls that may come at once where none have come for a while. Default:
+            ``calls``.
+        max_wait: Seconds that a call may wait for its place, and again for its turn by
+            rate; 0 to refuse at once. Default 30.
+
+    Raises:
+        ValueError: Naming the field and the value that cannot be.
+    """
+
+    max_concurrent: int | None = None
+    max_queue: int = 100
+    calls: int | None = None
+    seconds: float = 1.0
+    burst: int | None = None
+    max_wait: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_count(self, "max_concurrent", "calls", "burst", optional=True)
+        check_seconds(self, "seconds")
+        check_number(self, "max_wait", 0, sys.float_info.max)
+        if type(self.max_queue) is not int or self.max_queue < 0:
+            raise bad(self, "max_queue", "a whole number of at least 0")
+        if self.burst is not None and self.calls is None:
+            raise bad(self, "burst", "None where no calls are set")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +267,13 @@ class ToolPolicy:
             the event loop, in milliseconds.
         max_threads: Executions of a plain function at one time, those included that
             were given up and still run. Default 40.
+        total_timeout: Seconds that a whole call may take, with its waits and all of its
+            attempts, or ``None`` for no limit. Default ``None``.
+        retry: How it is tried again, or ``None`` for not at all. Default ``None``.
+        limits: How many calls of the tool there may be, or ``None`` for no limit.
+            Default ``None``.
+        group: Name of a group of tools that have limits together, which the orchestrator
+            has in its ``groups``; or ``None``. Default ``None``.
         breaker: The settings of the tool's circuit.
 
     Raises:
@@ -165,17 +289,27 @@ class ToolPolicy:
     max_args_size: int | Inherit = INHERIT
     max_args_values: int | Inherit = INHERIT
     max_threads: int | Inherit = INHERIT
+    total_timeout: float | None | Inherit = INHERIT
+    retry: RetryPolicy | None | Inherit = INHERIT
+    limits: LimitPolicy | None | Inherit = INHERIT
+    group: str | None | Inherit = INHERIT
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
     def __post_init__(self) -> None:
-        _check_seconds(self, "timeout", "hang_after", optional=True)
-        _check_count(self, "max_args_size", "max_args_values", "max_threads")
-        _check_types(self, "ignore", "control_flow")
-        _check_predicate(self, "judge", "is_failure")
+        check_seconds(self, "timeout", "hang_after", "total_timeout", optional=True)
+        check_count(self, "max_args_size", "max_args_values", "max_threads")
+        check_types(self, "ignore", "control_flow")
+        check_predicate(self, "judge", "is_failure")
         if self.judge is not INHERIT and self.is_failure is not INHERIT:
             raise ValueError("judge and is_failure are one setting: give one of them")
         if not isinstance(self.breaker, BreakerPolicy):
-            raise _bad(self, "breaker", "a BreakerPolicy")
+            raise bad(self, "breaker", "a BreakerPolicy")
+        if not isinstance(self.retry, RetryPolicy | None | Inherit):
+            raise bad(self, "retry", "a RetryPolicy, or None")
+        if not isinstance(self.limits, LimitPolicy | None | Inherit):
+            raise bad(self, "limits", "a LimitPolicy, or None")
+        if not isinstance(self.group, str | None | Inherit):
+            raise bad(self, "group", "the name of a group, or None")
 
 
 Policy = TypeVar("Policy", BreakerPolicy, ToolPolicy)
@@ -338,15 +472,21 @@ class ToolSettings(NamedTuple):
     max_args_size: int
     max_args_values: int
     max_threads: int
+    total_timeout: float | None
+    retry: RetryPolicy | None
+    limits: LimitPolicy | None
+    group: str | None
 
     @staticmethod
     def of(*levels: ToolPolicy) -> ToolSettings:
         """
         What the levels come to. Those who ask for the same share it.
         """
-        # A judge may belong to an object that is not to be kept, nor is it always one
+        # A function may belong to an object that is not to be kept, nor is it always one
         # that can be hashed.
-        if all(level.judge is level.is_failure is INHERIT for level in levels):
+        if all(
+            level.judge is level.is_failure is level.retry is INHERIT for level in levels
+        ):
             return _tool_settings(*levels)
         return _tool_settings.__wrapped__(*levels)
 
@@ -354,19 +494,30 @@ class ToolSettings(NamedTuple):
         """
         Seconds that a probe by this tool may hold its place (rule C4).
         """
-        if self.timeout is None:
+        longest = self.longest
+        if longest is None:
             return breaker.probe_lease
-        return self.timeout + max(1.0, 0.1 * self.timeout)
+        return longest + max(1.0, 0.1 * longest)
+
+    @property
+    def longest(self) -> float | None:
+        """
+        Seconds that one execution may take, or ``None`` where nothing limits it.
+        """
+        if self.timeout is None or self.total_timeout is None:
+            return self.timeout or self.total_timeout
+        return min(self.timeout, self.total_timeout)
 
 
 @functools.lru_cache(maxsize=256)
 def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     policy = layered(*levels, _TOOL_DEFAULTS)
     timeout = cast("float | None", policy.timeout)
+    total_timeout = cast("float | None", policy.total_timeout)
     judge, is_failure = policy.judge, policy.is_failure
     return ToolSettings(
         timeout=timeout,
-        hang_after=_hang_after(policy.hang_after, timeout),
+        hang_after=_hang_after(policy.hang_after, timeout or total_timeout),
         judge=None if judge is INHERIT else judge,
         is_failure=None if is_failure is INHERIT else is_failure,
         ignore=cast("ExceptionTypes", policy.ignore),
@@ -374,6 +525,10 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         max_args_size=cast("int", policy.max_args_size),
         max_args_values=cast("int", policy.max_args_values),
         max_threads=cast("int", policy.max_threads),
+        total_timeout=total_timeout,
+        retry=cast("RetryPolicy | None", policy.retry),
+        limits=cast("LimitPolicy | None", policy.limits),
+        group=cast("str | None", policy.group),
     )
 
 
@@ -383,85 +538,6 @@ def _hang_after(set_to: float | None | Inherit, timeout: float | None) -> float:
     return math.inf if set_to is None else set_to
 
 
-def _bad(policy: object, name: str, expected: str) -> ValueError:
-    value = getattr(policy, name)
-    return ValueError(
-        f"{type(policy).__name__}: {name}={value!r} cannot be; expected {expected}"
-    )
-
-
-def _check_count(policy: object, *names: str, optional: bool = False) -> None:
-    expected = "a whole number of at least 1" + (", or None" if optional else "")
-    for name in names:
-        value = getattr(policy, name)
-        if value is INHERIT or (optional and value is None):
-            continue
-        if type(value) is not int or value < 1:
-            raise _bad(policy, name, expected)
-
-
-def _check_number(
-    policy: object,
-    name: str,
-    least: float,
-    most: float,
-    *,
-    above: bool = False,
-    optional: bool = False,
-) -> None:
-    value = getattr(policy, name)
-    if value is INHERIT or (optional and value is None):
-        return
-    good = type(value) in (int, float) and least <= value <= most
-    if good and not (above and value == least):
-        return
-    expected = f"a number {'above' if above else 'of at least'} {least}"
-    if most < sys.float_info.max:
-        expected += f" and at most {most}"
-    raise _bad(policy, name, expected + (", or None" if optional else ""))
-
-
-def _check_seconds(policy: object, *names: str, optional: bool = False) -> None:
-    expected = "a finite number of seconds above 0" + (", or None" if optional else "")
-    for name in names:
-        value = getattr(policy, name)
-        if value is INHERIT or (optional and value is None):
-            continue
-        if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
-            raise _bad(policy, name, expected)
-
-
-def _check_types(policy: object, *names: str) -> None:
-    for name in names:
-        value = getattr(policy, name)
-        if value is INHERIT:
-            continue
-        if not isinstance(value, tuple) or not all(
-            isinstance(each, type) and issubclass(each, BaseException) for each in value
-        ):
-            raise _bad(policy, name, "a tuple of exception types")
-
-
-def _check_predicate(policy: object, *names: str) -> None:
-    for name in names:
-        value = getattr(policy, name)
-        if value is INHERIT:
-            continue
-        if not callable(value) or is_async(value):
-            raise _bad(policy, name, "a plain function, not a coroutine function")
-
-
-def is_async(fn: object) -> bool:
-    """
-    Whether calling it gives a coroutine, for functions and for callable objects.
-    """
-    if isinstance(fn, type):
-        return False
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
-        getattr(fn, "__call__", None)  # noqa: B004
-    )
-
-
 _TOOL_DEFAULTS: Final = ToolPolicy(
     timeout=None,
     ignore=(),
@@ -469,6 +545,10 @@ _TOOL_DEFAULTS: Final = ToolPolicy(
     max_args_size=1_000_000,
     max_args_values=3_000,
     max_threads=40,
+    total_timeout=None,
+    retry=None,
+    limits=None,
+    group=None,
 )
 
 INHERITED: Final = ToolPolicy()

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, overload
 
 from ._callable import name_of
 from ._calls import ToolContext, check_context
+from ._checks import INHERIT, Inherit
 from ._errors import DuplicateToolError, UnknownToolError
 from ._names import closest
 from ._policy import (
-    INHERIT,
     INHERITED,
     BreakerPolicy,
-    Inherit,
     ToolPolicy,
     ToolSettings,
     as_tool_policy,

@@ -51,7 +51,9 @@ class Flight:
         started: When it began, on the orchestrator's clock.
         task: The asyncio task that it runs in, ``None`` on trio.
         requests: How often that task had been asked to cancel when it began.
-        scope: The scope of the tool's own timeout, if it has one.
+        timeout: Seconds that it may take, or ``None``.
+        is_cut: Whether those are what is left of the whole call's time, not the tool's own.
+        scope: The scope of that timeout, if there is one.
         thread: The worker thread's part of it, if it has one.
         on_time: Whether it is known that the tool ended within its timeout.
         closing: What the tool ended by if the coroutine was closed. The scope that it
@@ -63,6 +65,7 @@ class Flight:
         "circuit",
         "closing",
         "entry",
+        "is_cut",
         "is_probe",
         "key",
         "nested",
@@ -75,6 +78,7 @@ class Flight:
         "started",
         "task",
         "thread",
+        "timeout",
     )
 
     def __init__(
@@ -99,7 +103,8 @@ class Flight:
         self.scope: anyio.CancelScope | None = None
         self.thread: ThreadedCall | None = None
         self.closing: GeneratorExit | None = None
-        self.on_time = False
+        self.on_time = self.is_cut = False
+        self.timeout: float | None = None
 
     def remember_task(self) -> None:
         """
@@ -231,7 +236,7 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         # caller's next checkpoint; a request to an asyncio task is made once.
         end.reassert, end.cancelled = asked, True
     elif struck:
-        end.timed_out, end.verdict = True, Verdict.FAILURE
+        end.timed_out, end.verdict = True, _verdict_of_timeout(flight, duration)
     if render:
         try:
             end.text = to_text(value, tool_name=entry.name)
@@ -267,10 +272,11 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         return _end_cancelled(flight, error, up, duration)
     struck = flight.timeout_struck()
     if own is not None and _is_fatal(own):
-        verdict = Verdict.FAILURE if struck else Verdict.IGNORE
+        verdict = _verdict_of_timeout(flight, duration) if struck else Verdict.IGNORE
         return End(verdict, error=error, goes_up=error, timed_out=struck)
     if struck:
-        return End(Verdict.FAILURE, error=_timeout(flight, error), timed_out=True)
+        verdict = _verdict_of_timeout(flight, duration)
+        return End(verdict, error=_timeout(flight, error), timed_out=True)
     if own is None:
         broken = ToolCancelledError(tool_name=entry.name)
         broken.__cause__ = error
@@ -323,11 +329,22 @@ def _end_cancelled(
     )
 
 
+def _verdict_of_timeout(flight: Flight, duration: float) -> Verdict:
+    """
+    The tool's own timeout is its failure. That of the whole call is, if the tool had time
+    enough: attempts and queues before it may have left it next to none.
+    """
+    if flight.is_cut and duration < flight.entry.settings.hang_after:
+        return Verdict.IGNORE
+    return Verdict.FAILURE
+
+
 def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     entry = flight.entry
+    own = entry.settings.total_timeout if flight.is_cut else entry.timeout
     timeout = ToolTimeoutError(
         tool_name=entry.name,
-        timeout=entry.timeout or entry.settings.hang_after,
+        timeout=own or entry.settings.hang_after,
         still_running=flight.thread is not None and flight.thread.running,
     )
     if not is_a(error, ToolTimeoutError):

@@ -37,6 +37,7 @@ class ToolStats:
         would_reject: Calls that its circuit would have refused, had it not been
             disabled.
         keys: Circuits of its own that it has by key.
+        retries: Attempts that were made after another.
     """
 
     state: str
@@ -57,6 +58,7 @@ class ToolStats:
     throttled: int = 0
     would_reject: int = 0
     keys: int = 0
+    retries: int = 0
 
 
 class Figures:
@@ -85,6 +87,7 @@ class Figures:
         "late",
         "not_run",
         "rejected",
+        "retries",
         "throttled",
         "timeouts",
         "total_failures",
@@ -96,6 +99,7 @@ class Figures:
         self.begun = self.not_run = self.rejected = self.invalid = 0
         self.total_failures = self.cancelled = self.ignored = 0
         self.late = self.timeouts = self.throttled = self.would_reject = 0
+        self.retries = 0
         self.total_time = 0.0
         self.alone = 0
         self.alone_since = 0.0
@@ -186,4 +190,5 @@ class Figures:
             throttled=self.throttled,
             would_reject=self.would_reject,
             keys=keys,
+            retries=self.retries,
         )

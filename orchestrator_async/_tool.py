@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ._callable import check_callable, name_of, unwrapped
 from ._calls import ToolContext
+from ._checks import is_async
 from ._errors import InvalidArgumentsError
 from ._log import log_with_traceback
 from ._measure import holds_more_values
 from ._names import check_name
-from ._policy import INHERITED, ToolPolicy, ToolSettings, as_tool_policy, is_async
+from ._policy import INHERITED, ToolPolicy, ToolSettings, as_tool_policy
 from ._text import clean
 
 if TYPE_CHECKING:
