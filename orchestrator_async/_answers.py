@@ -17,6 +17,7 @@ from ._circuit import Circuit
 from ._endings import Endings, invalid_text
 from ._entry import Entry
 from ._errors import (
+    CallRefusedError,
     DrainingError,
     InvalidArgumentsError,
     LimitExceededError,
@@ -88,6 +89,15 @@ class Answers:
         return LimitExceededError(
             tool_name=entry.name, limit=limit, size=size, retry_after=wait
         )
+
+    def guarded(self, entry: Entry, said: str, request: Request) -> ToolResult:
+        """
+        By its guard.
+        """
+        entry.figures.rejected += 1
+        error = CallRefusedError(self._clean(said), tool_name=entry.name)
+        text = error_text(str(error), entry.name, refused=True)
+        return self._turn_away(entry.name, error, "guard", text, request, entry.circuit)
 
     def invalid(
         self, entry: Entry, error: InvalidArgumentsError, request: Request

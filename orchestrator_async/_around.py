@@ -17,14 +17,30 @@ What is within the brackets is an attempt. From the outside to the inside:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
-from ._calls import Course, Request, ToolResult
+from ._calls import Course, Request, ToolCall, ToolContext, ToolResult, copied
 from ._entry import Entry, Step
+from ._errors import (
+    CircuitOpenError,
+    InvalidArgumentsError,
+    InvalidResultError,
+    LimitExceededError,
+    ToolTimeoutError,
+)
 from ._events import Observers
 from ._execution import Execution
 from ._fleet import Fleet
-from ._policy import BudgetPolicy
+from ._foreign import bare_type_name, is_a
+from ._hooks import NoAnswerError, ask
+from ._outcome import Verdict, judge_value, to_text
+from ._policy import BudgetPolicy, Fallback, Guard
 from ._retry import Budget, Retrying
 
 
@@ -60,7 +76,6 @@ class Surroundings:
         """
         settings, tool = entry.settings, entry.tool
         step: Step = self._execution.attempt
-        alone = step
         if settings.retry is not None:
             step = Retrying(
                 step,
@@ -71,9 +86,14 @@ class Surroundings:
                 lambda: self._fleet.registry.get(tool.name) is tool,
                 self._observers,
             )
-        if step is alone and settings.total_timeout is None:
+        if not settings.is_surrounded:
             return None
-        return Whole(step, settings.total_timeout, self._fleet.time)
+        step = Whole(step, settings.total_timeout, self._fleet.time)
+        if settings.fallback is not None:
+            step = FallingBack(step, entry, settings.fallback, self._execution)
+        if settings.guard is not None:
+            step = Guarded(step, entry, settings.guard, self._answers)
+        return step
 
 
 class Whole:
@@ -96,3 +116,140 @@ class Whole:
         if self._total_timeout is not None:
             course.deadline = self._time() + self._total_timeout
         return await self._step(request, render)
+
+
+class FallingBack:
+    """
+    Another answer where the tool has none.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        entry: Entry,
+        fallback: str | Fallback,
+        execution: Execution,
+    ) -> None:
+        self._step = step
+        self._entry = entry
+        self._fallback = fallback
+        self._execution = execution
+
+    async def __call__(self, request: Request, render: bool) -> ToolResult:
+        """
+        The tool's result, or what answers in its place if that has an answer.
+        """
+        result = await self._step(request, render)
+        if not _calls_for_another(request, result):
+            return result
+        if isinstance(self._fallback, str):
+            other = await self._other(self._fallback, request, render)
+        else:
+            other = await self._made(self._fallback, request, result, render)
+        if other is None or not other.ok:
+            return result
+        return replace(other, name=result.name, call_id=result.call_id)
+
+    async def _other(self, name: str, request: Request, render: bool) -> ToolResult | None:
+        tried = (*request.tried, self._entry.name)
+        if name in tried:
+            return None
+        args, context = request.args, request.context
+        another = Request(name, args, request.call_id, context, tried)
+        return await self._execution.run(another, render=render)
+
+    async def _made(
+        self, make: Fallback, request: Request, result: ToolResult, render: bool
+    ) -> ToolResult | None:
+        entry = self._entry
+        call = ToolCall(entry.name, request.args, request.call_id)
+        try:
+            value = await ask(entry, "its fallback raised", make, call, result)
+        except NoAnswerError:
+            return None
+        try:
+            text = to_text(value, tool_name=entry.name) if render else ""
+        except InvalidResultError as error:
+            entry.complain("its fallback returned what cannot be made JSON", error)
+            return None
+        return replace(
+            result,
+            content=text,
+            value=value,
+            error=None,
+            ok=judge_value(value) is Verdict.SUCCESS,
+            source=FALLBACK,
+            retry_after=None,
+        )
+
+
+def _calls_for_another(request: Request, result: ToolResult) -> bool:
+    if result.ok or request.course is None:
+        return False
+    return request.course.failed or is_a(result.error, _NO_ANSWER)
+
+
+class Guarded:
+    """
+    Asks whether the call may be made, before all else.
+
+    What is asked about is what will be run: the arguments are the call's own from here
+    on, and nobody can change them while the guard waits for somebody's word.
+    """
+
+    def __init__(self, step: Step, entry: Entry, guard: Guard, answers: Answers) -> None:
+        self._step = step
+        self._entry = entry
+        self._guard = guard
+        self._answers = answers
+
+    async def __call__(self, request: Request, render: bool) -> ToolResult:
+        """
+        Make the call, if the guard lets it.
+        """
+        refused = await self._refused(request)
+        if refused is None:
+            return await self._step(request, render)
+        await checkpoint()
+        return refused
+
+    async def _refused(self, request: Request) -> ToolResult | None:
+        entry = self._entry
+        try:
+            request.keep_arguments()
+            shown = entry.binder.bind(copied(request.args))
+        except InvalidArgumentsError as error:
+            return self._answers.invalid(entry, error, request)
+        except Exception as error:
+            return self._answers.unusable(entry.tool, error, request)
+        call = ToolCall(entry.name, MappingProxyType(shown), request.call_id)
+        context = ToolContext(
+            tool_name=entry.name,
+            call_id=request.call_id,
+            deadline=anyio.current_effective_deadline(),
+            data=request.context,
+        )
+        try:
+            said: object = await ask(entry, _UNASKED, self._guard, call, context)
+        except NoAnswerError:
+            return self._answers.guarded(entry, _NOT_KNOWN.format(entry.name), request)
+        if said is None:
+            return None
+        if is_a(said, str):
+            why = str.__str__(said)
+        else:
+            wrong = TypeError(f"expected text or None, not a {bare_type_name(said)}")
+            entry.complain(_UNASKED, wrong)
+            why = _NOT_KNOWN.format(entry.name)
+        return self._answers.guarded(entry, why, request)
+
+
+FALLBACK: Final = "fallback"
+"""The source of a result that a fallback function has made."""
+
+_NO_ANSWER: Final = (CircuitOpenError, LimitExceededError, ToolTimeoutError)
+_UNASKED: Final = "its guard gave no answer, so the call is refused"
+_NOT_KNOWN: Final = (
+    "{} was not run: whether it may be could not be found out, which is not your mistake. "
+    "Use another tool or answer without it."
+)

@@ -4,6 +4,7 @@ The records of a call: what was asked for, what the tool is told, what came of i
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -184,6 +185,18 @@ class Course:
         self.failed, self.paused = failed, paused
 
 
+def copied(args: Any) -> Any:
+    """
+    Arguments as they are now, whatever becomes of those that were given.
+    """
+    if not isinstance(args, Mapping | bytearray):
+        return args
+    try:
+        return copy.deepcopy(args)
+    except Exception:
+        return args  # of a kind that cannot be copied: nobody sends such from afar
+
+
 class Request:
     """
     What a caller asked for, as it was asked.
@@ -193,7 +206,7 @@ class Request:
         tried: Names of the tools that it was asked of before, as a fallback.
     """
 
-    __slots__ = ("args", "call_id", "context", "course", "name", "tried")
+    __slots__ = ("_kept", "args", "call_id", "context", "course", "name", "tried")
 
     def __init__(
         self,
@@ -208,7 +221,16 @@ class Request:
         self.call_id = call_id
         self.context = context
         self.tried = tried
+        self._kept = False
         self.course: Course | None = None
+
+    def keep_arguments(self) -> None:
+        """
+        Have arguments of its own, which nobody else can change.
+        """
+        if not self._kept:
+            self.args = copied(self.args)
+            self._kept = True
 
 
 _RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})

@@ -180,7 +180,11 @@ class ToolTimeoutError(OrchestratorError, TimeoutError):
     """
 
     def __init__(
-        self, *, tool_name: str, timeout: float, still_running: bool = False
+        self,
+        *,
+        tool_name: str,
+        timeout: float,
+        still_running: bool = False,
     ) -> None:
         rest = (
             "It may still be running, so what it does may yet happen; do not repeat it blindly."
@@ -277,3 +281,16 @@ class DrainingError(OrchestratorError):
             "calls. Answer with what you have.",
             tool_name=tool_name,
         )
+
+
+class CallRefusedError(OrchestratorError):
+    """
+    A guard has refused the call; the tool was not run. Nobody's fault, and no verdict.
+
+    Attributes:
+        reason: What the guard has said.
+    """
+
+    def __init__(self, reason: str, *, tool_name: str) -> None:
+        super().__init__(reason, tool_name=tool_name)
+        self.reason = reason

@@ -21,7 +21,6 @@ from typing import Any, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
-from . import _loop
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
 from ._calls import Request, ToolContext, ToolResult, result
@@ -35,8 +34,6 @@ from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_valu
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
 from ._traceback import binds_arguments, raise_as_it_was
-
-_TURNS: Final = 3
 
 _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
 
@@ -181,7 +178,7 @@ class Execution:
             if end.goes_up is not None:
                 raise_as_it_was(end.goes_up)
             if end.reassert:
-                await _reassert(flight)
+                await flight.reassert()
             elif end.not_run:
                 await checkpoint()
             return end
@@ -557,21 +554,3 @@ def _result(flight: Flight, end: End) -> ToolResult:
 def _text(end: End) -> str:
     # Not by its truth: a class of text may have a length that raises.
     return "" if end.text is None else end.text
-
-
-async def _reassert(flight: Flight) -> None:
-    """
-    Raise the caller's cancellation again, which the tool has swallowed.
-
-    A cancelled scope does it at any checkpoint. A deadline that has passed while the
-    tool blocked the loop needs some turns of the loop to be acted on. A request to an
-    asyncio task is made once only: what was delivered and swallowed is gone.
-    """
-    if flight.task_was_cancelled():
-        if _loop.is_to_be_cancelled(flight.task):
-            await checkpoint()
-        raise anyio.get_cancelled_exc_class()
-    for _ in range(_TURNS):
-        # Not checkpoint_if_cancelled, which waits for ever where the scope has been left
-        # and nobody delivers: in a call from a thread that was given up, say.
-        await checkpoint()

@@ -11,7 +11,7 @@ import functools
 import math
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
@@ -28,8 +28,15 @@ from ._checks import (
 )
 
 if TYPE_CHECKING:
+    from ._calls import ToolCall, ToolContext, ToolResult
     from ._outcome import Judge
 
+
+Guard = Callable[["ToolCall", "ToolContext"], "str | None | Awaitable[str | None]"]
+"""What is asked before a call is made: text refuses it."""
+
+Fallback = Callable[["ToolCall", "ToolResult"], Any]
+"""What answers in a tool's place: plain, or async."""
 
 ExceptionTypes = tuple[type[BaseException], ...]
 
@@ -169,12 +176,11 @@ class RetryPolicy:
         check_number(self, "wait_exp_base", 1, sys.float_info.max)
         check_number(self, "wait_jitter", 0, sys.float_info.max)
         check_predicate(self, "jitter_source")
-        if self.on is not None and not isinstance(self.on, tuple):
-            if not callable(self.on) or isinstance(self.on, type) or is_async(self.on):
-                expected = "a tuple of exception types, a plain function, or None"
-                raise bad(self, "on", expected)
-        elif self.on is not None:
+        on: object = self.on
+        if isinstance(on, tuple):
             check_types(self, "on")
+        elif on is not None and (not callable(on) or isinstance(on, type) or is_async(on)):
+            raise bad(self, "on", "a tuple of exception types, a plain function, or None")
         if self.on_result is not None:
             check_predicate(self, "on_result")
 
@@ -274,6 +280,17 @@ class ToolPolicy:
             Default ``None``.
         group: Name of a group of tools that have limits together, which the orchestrator
             has in its ``groups``; or ``None``. Default ``None``.
+        guard: A function of a ``ToolCall``, with the arguments as the tool would have
+            them, and its ``ToolContext``, plain or async. It is asked before all else;
+            where it returns text, the call is refused with that text, and where it
+            raises, too. ``None`` lets the call go on. Default: no guard.
+        fallback: What answers where the tool has failed, is refused by its circuit or a
+            limit, or is out of time: the name of another tool, which gets the same
+            arguments, or a function of the ``ToolCall`` and the ``ToolResult`` that would
+            be given, plain or async. Where that fails too, the tool's own result is
+            given. Default: none.
+        max_result_size: Characters that the model reads of a result at the most, or
+            ``None`` for all of them. Default ``None``.
         breaker: The settings of the tool's circuit.
 
     Raises:
@@ -293,6 +310,9 @@ class ToolPolicy:
     retry: RetryPolicy | None | Inherit = INHERIT
     limits: LimitPolicy | None | Inherit = INHERIT
     group: str | None | Inherit = INHERIT
+    guard: Guard | None | Inherit = INHERIT
+    fallback: str | Fallback | None | Inherit = INHERIT
+    max_result_size: int | None | Inherit = INHERIT
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
     def __post_init__(self) -> None:
@@ -310,6 +330,12 @@ class ToolPolicy:
             raise bad(self, "limits", "a LimitPolicy, or None")
         if not isinstance(self.group, str | None | Inherit):
             raise bad(self, "group", "the name of a group, or None")
+        for name, text in (("guard", ""), ("fallback", "the name of a tool, ")):
+            value = getattr(self, name)
+            if value in (INHERIT, None) or callable(value) or (text and type(value) is str):
+                continue
+            raise bad(self, name, f"{text}a function, or None")
+        check_count(self, "max_result_size", optional=True)
 
 
 Policy = TypeVar("Policy", BreakerPolicy, ToolPolicy)
@@ -458,6 +484,9 @@ def _as_float(name: str, value: Any) -> Any:
     return float(value) if is_float and type(value) is int else value
 
 
+_WITH_FUNCTIONS: Final = ("judge", "is_failure", "retry", "guard", "fallback")
+
+
 class ToolSettings(NamedTuple):
     """
     A tool's policy once every field is decided, but for its circuit's part.
@@ -476,6 +505,9 @@ class ToolSettings(NamedTuple):
     retry: RetryPolicy | None
     limits: LimitPolicy | None
     group: str | None
+    guard: Guard | None
+    fallback: str | Fallback | None
+    max_result_size: int | None
 
     @staticmethod
     def of(*levels: ToolPolicy) -> ToolSettings:
@@ -485,7 +517,7 @@ class ToolSettings(NamedTuple):
         # A function may belong to an object that is not to be kept, nor is it always one
         # that can be hashed.
         if all(
-            level.judge is level.is_failure is level.retry is INHERIT for level in levels
+            getattr(level, name) is INHERIT for level in levels for name in _WITH_FUNCTIONS
         ):
             return _tool_settings(*levels)
         return _tool_settings.__wrapped__(*levels)
@@ -498,6 +530,14 @@ class ToolSettings(NamedTuple):
         if longest is None:
             return breaker.probe_lease
         return longest + max(1.0, 0.1 * longest)
+
+    @property
+    def is_surrounded(self) -> bool:
+        """
+        Whether there is any part around its calls.
+        """
+        parts = (self.total_timeout, self.retry, self.limits, self.group, self.guard)
+        return any(part is not None for part in (*parts, self.fallback))
 
     @property
     def longest(self) -> float | None:
@@ -529,6 +569,9 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         retry=cast("RetryPolicy | None", policy.retry),
         limits=cast("LimitPolicy | None", policy.limits),
         group=cast("str | None", policy.group),
+        guard=cast("Guard | None", policy.guard),
+        fallback=cast("str | Fallback | None", policy.fallback),
+        max_result_size=cast("int | None", policy.max_result_size),
     )
 
 
@@ -549,6 +592,9 @@ _TOOL_DEFAULTS: Final = ToolPolicy(
     retry=None,
     limits=None,
     group=None,
+    guard=None,
+    fallback=None,
+    max_result_size=None,
 )
 
 INHERITED: Final = ToolPolicy()

@@ -17,6 +17,7 @@ import anyio
 from . import _loop
 from ._breaker import Permit
 from ._callbacks import is_its_own
+from ._caller import Caller
 from ._calls import Request, ToolContext
 from ._circuit import Circuit
 from ._entry import Entry
@@ -33,7 +34,7 @@ from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
 
-class Flight:
+class Flight(Caller):
     """
     One execution of a tool that is going on, with all that it has taken.
 
@@ -49,8 +50,6 @@ class Flight:
             alone votes.
         number: The tool's figures know it by this.
         started: When it began, on the orchestrator's clock.
-        task: The asyncio task that it runs in, ``None`` on trio.
-        requests: How often that task had been asked to cancel when it began.
         timeout: Seconds that it may take, or ``None``.
         is_cut: Whether those are what is left of the whole call's time, not the tool's own.
         scope: The scope of that timeout, if there is one.
@@ -73,10 +72,8 @@ class Flight:
         "on_time",
         "permit",
         "request",
-        "requests",
         "scope",
         "started",
-        "task",
         "thread",
         "timeout",
     )
@@ -89,6 +86,7 @@ class Flight:
         arguments: Mapping[str, Any],
         permit: Permit,
     ) -> None:
+        super().__init__()
         self.entry = entry
         self.circuit = circuit
         self.request = request
@@ -98,39 +96,11 @@ class Flight:
         self.key: str | None = None
         self.number = 0
         self.started = 0.0
-        self.task: Any = None
-        self.requests = 0
         self.scope: anyio.CancelScope | None = None
         self.thread: ThreadedCall | None = None
         self.closing: GeneratorExit | None = None
         self.on_time = self.is_cut = False
         self.timeout: float | None = None
-
-    def remember_task(self) -> None:
-        """
-        Note which asyncio task this is, and what has been asked of it before.
-        """
-        self.task = task = _loop.this_task()
-        if task is not None:
-            self.requests = _loop.cancel_requests(task)
-
-    def task_was_cancelled(self) -> bool:
-        """
-        Whether somebody has asked asyncio to cancel the task since the call began.
-        """
-        task = self.task
-        if task is None or task.cancelling() <= self.requests:
-            return False
-        return _loop.all_requests(task) > self.requests
-
-    def caller_is_cancelled(self) -> bool:
-        """
-        Whether the caller was cancelled, or its deadline has passed, by now.
-        """
-        if self.task_was_cancelled():
-            return True
-        deadline = anyio.current_effective_deadline()
-        return deadline <= anyio.current_time()
 
     def take_back_requests(self, error: BaseException) -> None:
         """
@@ -281,7 +251,7 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
         broken = ToolCancelledError(tool_name=entry.name)
         broken.__cause__ = error
         return End(Verdict.FAILURE, error=broken)
-    if _is_control_flow(own, entry.settings.control_flow):
+    if is_control_flow(own, entry.settings.control_flow):
         return End(Verdict.IGNORE, error=error, goes_up=error)
     if is_a(own, TypeError) and _was_never_entered(flight, own):
         expected = str(own).removeprefix(f"{entry.fn!r} ")
@@ -441,7 +411,10 @@ def _is_fatal(error: BaseException) -> bool:
     return True
 
 
-def _is_control_flow(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
+def is_control_flow(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
+    """
+    Whether it is how a framework interrupts a run, by its types; or a group of such.
+    """
     if not types:
         return False
     if is_a(error, types):
