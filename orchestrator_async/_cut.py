@@ -46,7 +46,8 @@ def cut(text: str, limit: int, *, is_json: bool | None = None) -> str:
     text ends with a line that says how many of how many characters it has, and to ask for
     less. No more is left off than has to be, but for a few characters: the cut never goes
     through what a reader sees as one, such as a letter with its accents, a flag or an emoji
-    of several. Something of more than 64 characters, which nobody reads, may be torn.
+    of several. Only a row of more than 64 that all seem to belong together, as nobody writes
+    it, may be torn.
 
     Any ``str`` will do. In a preview, lone surrogates are escaped, as in all JSON that is
     made of a tool's value; two that make a pair are read from there as the character that
