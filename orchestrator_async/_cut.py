@@ -206,7 +206,7 @@ def _boundary(text: str, at: int) -> int:
     for place in range(at, max(at - _LOOK_BACK, 0), -1):
         if not _is_one(text, place):
             return place
-    return at if at > _LOOK_BACK else 0
+    return at
 
 
 def _is_one(text: str, place: int) -> bool:
