@@ -206,7 +206,7 @@ def _boundary(text: str, at: int) -> int:
     for place in range(at, max(at - _LOOK_BACK, 0), -1):
         if not _is_one(text, place):
             return place
-    return at
+    return at if at > _LOOK_BACK else 0
 
 
 def _is_one(text: str, place: int) -> bool:
@@ -237,8 +237,6 @@ def _is_linked(text: str, place: int) -> bool:
     Whether a letter at this place would be a part of the consonant before it.
     """
     for each in reversed(text[max(place - _LOOK_BACK, 0) : place]):
-        if each in _LINKERS:
-            return True
-        if not _extends(each):
-            return False
+        if each in _LINKERS or not _extends(each):
+            return each in _LINKERS
     return False

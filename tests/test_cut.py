@@ -494,6 +494,16 @@ def test_what_a_reader_sees_as_two_may_be_parted(two: str) -> None:
     assert _cut._boundary(text, len(text) - 1) == len(text) - 1
 
 
+@pytest.mark.parametrize("length", [1, 2, LOOK_BACK])
+def test_what_is_one_from_the_very_beginning_is_not_torn(length: int) -> None:
+    assert _cut._boundary("e" + "\u0301" * length, length) == 0
+
+
+def test_a_letter_after_marks_without_a_letter_stands_for_itself() -> None:
+    for marks in (1, LOOK_BACK, 2 * LOOK_BACK):
+        assert _cut._boundary("\u0301" * marks + "\u0915", marks) == marks
+
+
 def test_a_vowel_of_kirat_rai_is_not_torn() -> None:
     # A row of them would be one, too, so that it is not among the others.
     assert _cut._boundary("xx\U00016d63\U00016d67x", 3) < 3
