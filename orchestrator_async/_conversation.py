@@ -221,15 +221,19 @@ class _Streak:
     What has happened so often, and was refused so often since.
 
     Attributes:
+        reason: What is counted.
+        whole: Whether it is counted for a tool or the run, and not for one call of it.
         heeded: The last turn that began before the model could read of it. What happens
             in that one or an earlier one is not held against it.
         news: How much was new when it was last counted.
         until: When the time that a refusal named has passed.
     """
 
-    __slots__ = ("count", "heeded", "news", "refused", "until")
+    __slots__ = ("count", "heeded", "news", "reason", "refused", "until", "whole")
 
-    def __init__(self) -> None:
+    def __init__(self, reason: Reason, *, whole: bool = True) -> None:
+        self.reason = reason
+        self.whole = whole
         self.count = self.refused = self.heeded = self.news = 0
         self.until = math.inf
 
@@ -257,7 +261,7 @@ class _Tool:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.budget = _Streak()
+        self.budget = _Streak(Reason.CALLS_PER_TOOL)
         self.failures: _Streak | None = None
         self.refusals: _Streak | None = None
 
@@ -297,9 +301,9 @@ class ConversationRules:
         self._news = 0
         self._tools: dict[str, _Tool] = {}
         self._asked: dict[tuple[str, str], _Asked] = {}
-        self._unknown = _Streak()
-        self._call_budget = _Streak()
-        self._time_budget = _Streak()
+        self._unknown = _Streak(Reason.UNKNOWN)
+        self._call_budget = _Streak(Reason.CALLS)
+        self._time_budget = _Streak(Reason.SECONDS)
         self._time_is_short = False
         self._stop: Decision | None = None
 
@@ -391,13 +395,13 @@ class ConversationRules:
             return None
         call.ended = True
         if call.tool is None or call.asked is None or ending is Ending.UNKNOWN:
-            warning = self._count(Reason.UNKNOWN, self._unknown, call)
+            warning = self._count(self._unknown, call)
         elif ending is Ending.SUCCESS:
             warning = self._succeeded(call, call.tool, call.asked, digest)
         elif ending is Ending.REFUSAL:
             until = math.inf if retry_after is None else now + retry_after
-            which = call.tool if whole_tool else call.asked
-            warning = self._refused(call, which, until)
+            whose = call.tool if whole_tool else call.asked
+            warning = self._refused(call, whose, until, whole=whole_tool)
         else:
             if ending is Ending.FAILURE:
                 call.tool.refusals = call.asked.refusals = None
@@ -428,24 +432,27 @@ class ConversationRules:
             return None
         results = asked.results
         if results is None or results.news != self._news:
-            results = asked.results = _Streak()
-        return self._count(Reason.SAME_RESULTS, results, call)
+            results = asked.results = _Streak(Reason.SAME_RESULTS, whole=False)
+        return self._count(results, call)
 
-    def _refused(self, call: Call, which: _Tool | _Asked, until: float) -> str | None:
-        streak = which.refusals = which.refusals or _Streak()
-        streak.until = until
-        return self._count(Reason.REFUSALS, streak, call, whole=which is call.tool)
+    def _refused(
+        self, call: Call, whose: _Tool | _Asked, until: float, *, whole: bool
+    ) -> str | None:
+        if whose.refusals is None:
+            whose.refusals = _Streak(Reason.REFUSALS, whole=whole)
+        whose.refusals.until = until
+        return self._count(whose.refusals, call)
 
     def _failed(self, call: Call, tool: _Tool, asked: _Asked) -> str | None:
-        asked.failures = asked.failures or _Streak()
-        tool.failures = tool.failures or _Streak()
-        same = self._count(Reason.SAME_FAILURES, asked.failures, call)
-        any_ = self._count(Reason.TOOL_FAILURES, tool.failures, call)
-        return same or any_
+        if asked.failures is None:
+            asked.failures = _Streak(Reason.SAME_FAILURES, whole=False)
+        if tool.failures is None:
+            tool.failures = _Streak(Reason.TOOL_FAILURES)
+        same = self._count(asked.failures, call)
+        tool_fails = self._count(tool.failures, call)
+        return same or tool_fails
 
-    def _count(
-        self, reason: Reason, streak: _Streak, call: Call, *, whole: bool = True
-    ) -> str | None:
+    def _count(self, streak: _Streak, call: Call) -> str | None:
         """
         Count what has happened; the warning if that is too often.
         """
@@ -454,10 +461,10 @@ class ConversationRules:
         streak.count += 1
         streak.heeded = self._turn
         streak.news = self._news
-        limit: int | None = getattr(self._policy, reason)
+        limit: int | None = getattr(self._policy, streak.reason)
         if limit is None or streak.count < limit:
             return None
-        return _told(reason, _subject(call.name, whole), streak.count)
+        return _told(streak.reason, _subject(call.name, streak.whole), streak.count)
 
     def _little_left(self, call: Call, now: float) -> list[str | None]:
         """
@@ -483,55 +490,44 @@ class ConversationRules:
     def _over_budget(self, call: Call, now: float) -> Decision | None:
         policy, tool = self._policy, call.tool
         if policy.seconds is not None and now - self._began >= policy.seconds:
-            passed = math.floor(policy.seconds)
-            return self._refuse(Reason.SECONDS, self._time_budget, call, passed)
+            return self._refuse(self._time_budget, call, math.floor(policy.seconds))
         if policy.calls is not None and self.calls >= policy.calls:
-            return self._refuse(Reason.CALLS, self._call_budget, call, self.calls)
+            return self._refuse(self._call_budget, call, self.calls)
         limit = policy.calls_per_tool
         if tool is not None and limit is not None and tool.calls >= limit:
-            return self._refuse(Reason.CALLS_PER_TOOL, tool.budget, call, tool.calls)
+            return self._refuse(tool.budget, call, tool.calls)
         return None
 
     def _going_round(self, call: Call, now: float) -> Decision | None:
-        policy, tool, asked = self._policy, call.tool, call.asked
-        if tool is None or asked is None:
-            limit, unknown = policy.unknown, self._unknown
-            if limit is not None and unknown.count >= limit:
-                return self._refuse(Reason.UNKNOWN, unknown, call, unknown.count)
-            return None
-        for reason, streak, limit, whole in (
-            (Reason.SAME_FAILURES, asked.failures, policy.same_failures, False),
-            (Reason.TOOL_FAILURES, tool.failures, policy.tool_failures, True),
-            (Reason.REFUSALS, asked.refusals, policy.refusals, False),
-            (Reason.REFUSALS, tool.refusals, policy.refusals, True),
-            (Reason.SAME_RESULTS, asked.results, policy.same_results, False),
-        ):
-            if streak is None or limit is None or streak.count < limit:
+        tool, asked = call.tool, call.asked
+        streaks: tuple[_Streak | None, ...] = (self._unknown,)
+        if tool is not None and asked is not None:
+            # The same call first, for what is said of it is easier to heed.
+            streaks = asked.failures, tool.failures, asked.refusals, tool.refusals
+            streaks = (*streaks, asked.results)
+        for streak in streaks:
+            if streak is None:
                 continue
-            if streak.news == self._news and not now >= streak.until:
-                return self._refuse(reason, streak, call, streak.count, whole=whole)
+            limit: int | None = getattr(self._policy, streak.reason)
+            if limit is None or streak.count < limit:
+                continue
+            forgiven = streak.news != self._news or now >= streak.until
+            if streak is self._unknown or not forgiven:
+                return self._refuse(streak, call, streak.count)
         return None
 
-    def _refuse(
-        self,
-        reason: Reason,
-        streak: _Streak,
-        call: Call,
-        count: int,
-        *,
-        whole: bool = True,
-    ) -> Decision:
+    def _refuse(self, streak: _Streak, call: Call, count: int) -> Decision:
         patience = self._policy.patience
-        subject = _subject(call.name, whole)
+        subject = _subject(call.name, streak.whole)
         if call.turn > streak.heeded:
             if patience is not None and streak.refused >= patience:
-                return self._end(reason, subject, count)
+                return self._end(streak.reason, subject, count)
             streak.refused += 1
             streak.heeded = self._turn
-        advice = f"Not run: {_told(reason, subject, count)}"
+        advice = f"Not run: {_told(streak.reason, subject, count)}"
         if patience is not None and streak.refused >= patience:
             advice += " If you ask for it once more, this run is ended."
-        return Decision(Action.REFUSE, reason, advice)
+        return Decision(Action.REFUSE, streak.reason, advice)
 
     def _end(self, reason: Reason, subject: str, count: int) -> Decision:
         happened = _happened(reason, subject, count)
@@ -661,7 +657,7 @@ def result_key(text: str) -> str:
     A digest of a result's text. Of one over ``MOST_TEXT`` characters it tells the two ends
     and the length.
     """
-    return _digest(text)
+    return _digest(_ends(text, MOST_TEXT))
 
 
 def _key_of_text(text: str) -> str:
@@ -681,14 +677,17 @@ def _as_text(data: bytes | bytearray) -> str:
     """
     Bytes as text. Those that are no UTF-8 stay apart from each other.
     """
-    if len(data) > 4 * MOST_TEXT:
-        half = 2 * MOST_TEXT
-        data = b"%d:%b%b" % (len(data), data[:half], data[-half:])
-    return data.decode("utf-8", "surrogateescape")
+    if len(data) > MOST_TEXT:
+        half = MOST_TEXT // 2
+        data = b"%d:" % len(data) + data[:half] + data[-half:]
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _digest(text: str) -> str:
-    data = _ends(text, MOST_TEXT).encode("utf-8", "surrogatepass")
+    data = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
@@ -746,7 +745,7 @@ def _in_order(members: dict[Any, Any], most: int) -> list[tuple[Any, Any]]:
     found = list(members.items())
     try:
         found.sort(key=itemgetter(0))
-    except TypeError:  # no JSON has names that cannot be compared
+    except Exception:  # no JSON has names that cannot be compared
         pass
     return found
 
