@@ -42,7 +42,7 @@ MOST_TEXT: Final = 1_000_000
 """Characters of one text, or of all texts in a call's arguments, that a digest reads."""
 
 _MOST_PARSED: Final = 100_000
-_MOST_VALUES: Final = 10_000
+_MOST_VALUES: Final = 5_000
 _MOST_VALUES_PARSED: Final = 3_000
 _MOST_SHOWN: Final = 1_000
 
@@ -343,7 +343,8 @@ class ConversationRules:
             key: What ``call_key`` makes of the arguments.
             now: Seconds on the clock of the run.
             polling: Whether the tool may give the same result for ever.
-            known: Whether there is such a tool.
+            known: Whether there is such a tool. To be asked of the registry each time: what
+                is not known is never to be run, and takes no memory.
             turn: The number of the turn to which it belongs. Default: one of its own.
         """
         if self._stop is not None:
@@ -481,7 +482,7 @@ class ConversationRules:
             left = policy.seconds - (now - self._began)
             if left <= policy.seconds / 10:
                 self._time_is_short = True
-                rest = max(0, math.floor(left))
+                rest = math.floor(max(0.0, left))
                 said.append(f"{rest} s are left of this run. {_INSTEAD[Reason.SECONDS]}")
         return said
 
@@ -490,7 +491,7 @@ class ConversationRules:
     def _over_budget(self, call: Call, now: float) -> Decision | None:
         policy, tool = self._policy, call.tool
         if policy.seconds is not None and now - self._began >= policy.seconds:
-            return self._refuse(self._time_budget, call, math.floor(policy.seconds))
+            return self._refuse(self._time_budget, call, math.ceil(policy.seconds))
         if policy.calls is not None and self.calls >= policy.calls:
             return self._refuse(self._call_budget, call, self.calls)
         limit = policy.calls_per_tool
@@ -636,7 +637,7 @@ def call_key(arguments: Any) -> str:
 
     Its time is bounded. JSON text over 100,000 characters or 3,000 values, or that cannot
     be parsed, is taken as it is written; of a text over ``MOST_TEXT`` characters the two
-    ends and the length are read, and of a mapping 10,000 values. What JSON does not
+    ends and the length are read, and of a mapping 5,000 values. What JSON does not
     have is told apart by its ``repr``.
 
     Args:
