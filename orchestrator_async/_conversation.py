@@ -427,7 +427,7 @@ class ConversationRules:
     def _succeeded(self, call: Call, tool: _Tool, asked: _Asked, digest: str) -> str | None:
         tool.failures = tool.refusals = asked.failures = asked.refusals = None
         if digest != asked.digest:
-            asked.digest, asked.results = digest, None
+            asked.digest = digest
             self._news += 1
         elif call.polling:
             return None

@@ -728,9 +728,18 @@ def test_an_ending_that_is_told_twice_counts_once() -> None:
     rules = rules_of(same_failures=2)
     call = admitted(rules.before("tool", "a", 0.0))
     assert rules.after(call, FAILURE, 0.0) is None
-    rules.new_turn()
-    assert rules.after(call, FAILURE, 0.0) is None
-    assert rules.before("tool", "a", 0.0).action is Action.RUN
+    second = admitted(rules.before("tool", "a", 0.0))
+    rules.after(second, SUCCESS, 0.0)
+    rules.after(second, FAILURE, 0.0)
+    third = admitted(rules.before("tool", "a", 0.0))
+    rules.give_back(third)
+    assert rules.after(third, FAILURE, 0.0) is None
+    fourth = admitted(rules.before("tool", "a", 0.0))
+    assert rules.after(fourth, FAILURE, 0.0) is None
+    fifth = admitted(rules.before("tool", "a", 0.0))
+    assert rules.after(fifth, FAILURE, 0.0) is not None
+    rules.after(fifth, SUCCESS, 0.0)
+    assert rules.before("tool", "a", 0.0).action is Action.REFUSE
 
 
 @pytest.mark.parametrize("case", STREAKS)
@@ -1250,7 +1259,8 @@ def test_no_arguments_are_an_empty_object(nothing: Any) -> None:
 def test_text_that_is_no_json_is_taken_as_it_is_written() -> None:
     texts = ['{"a": ', "{'a': 1}", "a", "b", '{"a": 1} {', "a ", "﻿{}", "\ud800", "[" * 5000]
     texts += ['{"a": ' + "1" * 5000 + "}", '{"a": ' + "2" * 5000 + "}"]
-    assert len({call_key(each) for each in texts}) == len(texts)
+    texts += ["d0;", "d1;s1:ai1;"]  # what is made of objects, to be read by nobody
+    assert len({call_key(each) for each in (*texts, "{}", '{"a": 1}')}) == len(texts) + 2
     assert [call_key(each) for each in texts] == [call_key(f"{each}") for each in texts]
 
 
@@ -1379,10 +1389,18 @@ def test_of_what_is_huge_so_much_is_read_and_no_more() -> None:
     block: Any = [0] * 4_999
     for _ in range(5):
         block = [block] * 4_999
-    assert call_key({"a": block}) == call_key({"a": block})
+    tracemalloc.start()
+    try:
+        assert call_key({"a": block}) == call_key({"a": block})
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
     wide = {str(n): n for n in range(50_000)}
     assert call_key(wide) == call_key({**wide, "49999": -1})
     assert call_key(wide) != call_key({**wide, "0": -1})
+    # Sorting would read all of it, so it is read as it comes.
+    backwards = dict(reversed(wide.items()))
+    assert call_key(backwards) == call_key({**backwards, "0": -1})
     assert call_key(wide) != call_key({**wide, "more": 1})
     assert call_key([0] * 20_000) != call_key([0] * 20_001)
     assert call_key([0] * 4_000) != call_key([0] * 3_999 + [1])
