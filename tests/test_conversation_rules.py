@@ -167,7 +167,7 @@ def test_what_is_expected_is_said(field: str, value: Any, expected: str) -> None
     "field", [each.name for each in dataclasses.fields(ConversationPolicy)]
 )
 def test_each_limit_can_be_turned_off_and_be_as_low_as_it_makes_sense(field: str) -> None:
-    least = {"patience": 0, "same_results": 2, "seconds": 0.001}.get(field, 1)
+    least: Any = {"patience": 0, "same_results": 2, "seconds": 0.001}.get(field, 1)
     assert getattr(ConversationPolicy(**{field: None}), field) is None
     assert getattr(ConversationPolicy(**{field: least}), field) == least
 
@@ -402,16 +402,10 @@ def test_a_success_of_another_tool_forgives_nothing() -> None:
     assert run(ending=FAILURE) == Action.REFUSE
 
 
-def test_a_refusal_says_nothing_of_failures_and_a_run_ends_refusals() -> None:
+def test_a_refusal_says_nothing_of_failures() -> None:
     run = Run(rules_of(same_failures=2, refusals=3))
     assert [run(ending=FAILURE), run(ending=REFUSAL), run(ending=REFUSAL)] == ["ok"] * 3
     assert run(ending=FAILURE) == "warned"
-    run = Run(rules_of(refusals=3))
-    for _ in range(20):
-        for ending in (REFUSAL, REFUSAL, FAILURE, REFUSAL, REFUSAL, SUCCESS):
-            assert run(ending=ending) == "ok"
-            assert run(ending=ending, whole_tool=False) == "ok"
-            run.rules = rules_of(refusals=3) if ending is REFUSAL else run.rules
 
 
 def test_invalid_arguments_do_not_end_refusals_for_the_tool_has_not_run() -> None:
@@ -1110,7 +1104,7 @@ def test_a_run_goes_as_in_the_model(policy: ConversationPolicy, script: list[Any
         event.what, event.digest, event.whole = str(ending), digest, whole
         event.until = math.inf if wait is None else now + wait
         event.latest = slow.latest
-        how = {"digest": digest, "retry_after": wait, "whole_tool": whole}
+        how: Any = {"digest": digest, "retry_after": wait, "whole_tool": whole}
         warning = rules.after(call, ending, now, **how)
         expected = slow.after(event)
         said = {
@@ -1387,8 +1381,8 @@ def test_of_what_is_huge_so_much_is_read_and_no_more() -> None:
     assert call_key(Counting.fromkeys(map(str, range(100_000)), 1))
     assert 1_000 < Counting.looked <= 5_000
     block: Any = [0] * 4_999
-    for _ in range(5):
-        block = [block] * 4_999
+    for _ in range(300):
+        block = [block, *[0] * 4_998]
     tracemalloc.start()
     try:
         assert call_key({"a": block}) == call_key({"a": block})
