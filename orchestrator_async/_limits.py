@@ -135,9 +135,7 @@ class Limit:
         self.reload(size, max_queue=max_queue, max_wait=max_wait)
 
     def __repr__(self) -> str:
-        return (
-            f"<Limit {self.name!r} {self.taken} of {self.size} taken, {self.waiting} waiting>"
-        )
+        return f"<Limit {self.name!r} {self.taken} of {self.size} taken, {self.waiting} waiting>"
 
     @property
     def waiting(self) -> int:
@@ -170,6 +168,7 @@ class Limit:
     def take(self, now: float = math.nan) -> bool:
         """
         Take a place if one is free that is due to nobody who waits; whether there was one.
+        It does not look whether the loop of those who wait is still there: ``acquire`` does.
 
         Args:
             now: Seconds on the clock. Default: not known.

@@ -12,7 +12,8 @@ import itertools
 import math
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -30,7 +31,6 @@ from orchestrator_async._limits import Limit, Refused
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run, shuffled, turns
 from .support import when_blocked
-from .test_turn import asyncio_only
 
 LONG = 1_000.0
 ENDS = Callable[[], None]
@@ -52,6 +52,7 @@ class Guest:
         self.got: Refused | str | None = "waits"
         self.at = math.nan
         self.scope = anyio.CancelScope()
+        self.arrived = anyio.Event()
         self.leave = anyio.Event()
         self.task: asyncio.Task[Any] | None = None
         self.ended = False
@@ -74,6 +75,7 @@ class Guest:
         self.got = await self.limit.acquire(wait=self.wait)
         self.at = anyio.current_time()
         if self.got is None:
+            self.arrived.set()
             try:
                 await self.leave.wait()
             finally:
@@ -193,16 +195,20 @@ def test_a_place_that_nobody_has_taken_cannot_be_released() -> None:
     limit = Limit("github", 2)
     limit.take()
     limit.release()
-    with pytest.raises(RuntimeError, match="'github' 0 of 2 .*more often than taken"):
+    with pytest.raises(RuntimeError, match=r"'github' 0 of 2 .*more often than taken"):
         limit.release()
     assert_all_back(limit)
 
 
 async def test_a_free_place_is_had_without_an_await() -> None:
     limit = Limit("github", 1, max_queue=1)
+    assert at_once(limit.acquire()) is None
+    assert limit.taken == 1
+    assert at_once(limit.acquire(wait=0)) is Refused.TIMED_OUT
+    limit.release()
     with anyio.CancelScope() as scope:
         scope.cancel()
-        assert at_once(limit.acquire()) is None
+        assert await limit.acquire() is None  # and no cancellation is met in it
     assert limit.taken == 1
 
 
@@ -211,9 +217,7 @@ async def test_who_finds_the_row_full_is_refused_without_an_await() -> None:
     async with anyio.create_task_group() as tasks:
         guests = await join(tasks, limit, 3)
         assert guests[2].got is Refused.FULL
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            assert at_once(limit.acquire()) is Refused.FULL
+        assert at_once(limit.acquire()) is Refused.FULL
         assert limit.waiting == 2
         guests[0].cancel("scope")
         await when_blocked()
@@ -293,52 +297,46 @@ async def test_who_comes_in_the_turn_of_the_hand_over_stands_behind() -> None:
     assert_all_back(limit)
 
 
+@types.coroutine
+def noting(coro: Any, resumed: list[Any]) -> Generator[Any, Any, Any]:
+    """
+    Run a coroutine, and note each time that it is resumed.
+    """
+    move, given = coro.send, None
+    while True:
+        try:
+            waited = move(given)
+        except StopIteration as done:
+            return done.value
+        try:
+            move, given = coro.send, (yield waited)
+            resumed.append(coro)
+        except BaseException as error:
+            move, given = coro.throw, error
+
+
 async def test_a_release_wakes_one() -> None:
     limit = full(2, queue=50)
-    woken = 0
+    resumed: list[Any] = []
 
     async def one() -> None:
-        nonlocal woken
-        acquire = limit.acquire()
-
-        class Counts:
-            def __await__(self) -> Iterator[Any]:
-                nonlocal woken
-                result = yield from _counted(acquire)
-                return result  # noqa: B901 - an awaitable returns
-
-        def _counted(coro: Any) -> Any:
-            nonlocal woken
-            move, given = coro.send, None
-            while True:
-                try:
-                    waited = move(given)
-                except StopIteration as done:
-                    return done.value
-                try:
-                    move, given = coro.send, (yield waited)
-                    woken += 1
-                except BaseException as error:
-                    move, given = coro.throw, error
-
-        await Counts()
-        await anyio.sleep_forever()
+        await noting(limit.acquire(), resumed)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(50):
             tasks.start_soon(one)
         await when_blocked()
         assert limit.waiting == 50
-        assert woken == 0
-        limit.release()
+        for number in range(4):
+            assert len(resumed) == number
+            limit.release()
+            await when_blocked()
+        limit.reload(5, max_queue=50, max_wait=LONG)
         await when_blocked()
-        assert woken == 1
-        limit.release()
-        await when_blocked()
-        assert woken == 2
+        assert len(resumed) == 7
         tasks.cancel_scope.cancel()
-    limit.release()
-    limit.release()
+    for _ in range(5):
+        limit.release()
     assert_all_back(limit)
 
 
@@ -384,20 +382,23 @@ async def test_a_time_that_is_up_in_the_turn_of_the_hand_over_loses_no_place(
     for turned in range(6):
         limit = full()
 
-        async def release_at_ten(limit: Limit = limit, turned: int = turned) -> None:
-            await anyio.sleep_until(start + 10)
+        due = anyio.current_time() + 10
+
+        async def release_then(
+            limit: Limit = limit, due: float = due, turned: int = turned
+        ) -> None:
+            await anyio.sleep_until(due)
             await turns(turned)
             limit.release()
 
-        start = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             if timers == "release first":
-                tasks.start_soon(release_at_ten)
+                tasks.start_soon(release_then)
                 await turns(3)
             guests = await join(tasks, limit, 1, 10)
             guests += await join(tasks, limit, 1, 20)
             if timers == "release last":
-                tasks.start_soon(release_at_ten)
+                tasks.start_soon(release_then)
             await anyio.sleep(15)
             await when_blocked()
             # The first has it, or has passed it on to the second.
@@ -760,7 +761,8 @@ class ModelGuest(Guest):
 
 ACTS = st.tuples(
     st.sampled_from(
-        ["ask"] * 5 + ["take", "release", "release", "leave", "leave", "cancel", "cancel"]
+        ["ask"] * 5
+        + ["take", "release", "release", "leave", "leave", "cancel", "cancel"]
         + ["reload", "turn", "turn", "sleep", "settle"]
     ),
     st.integers(0, 11),
@@ -975,8 +977,7 @@ async def test_a_place_is_released_in_another_thread() -> None:
         guests = await join(tasks, limit, 2)
         with anyio.fail_after(60):
             await anyio.to_thread.run_sync(limit.release)
-            while not guests[0].is_in:
-                await anyio.sleep(0.001)
+            await guests[0].arrived.wait()
         assert not guests[1].is_in
         assert (limit.taken, limit.waiting) == (1, 1)
         tasks.cancel_scope.cancel()
@@ -1267,11 +1268,43 @@ def test_one_who_queues_again_may_be_cancelled_then(kind: str) -> None:
     assert_all_back(limit)
 
 
+@pytest.mark.parametrize("second", OPTIONS)
+def test_a_hand_over_that_a_loop_has_not_lived_to_see_is_made_up_for(second: str) -> None:
+    limit = full()
+    loop = asyncio.new_event_loop()
+    acquire = limit.acquire()
+
+    async def begin() -> None:
+        task = loop.create_task(acquire)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        await turns(3)
+        loop.stop()  # there is no turn after this one
+        thread = threading.Thread(target=limit.release)
+        thread.start()
+        thread.join()
+
+    beginning = loop.create_task(begin())
+    loop.run_forever()
+    assert beginning.done()
+    loop.close()
+    assert (limit.taken, limit.waiting) == (0, 1)
+
+    async def later() -> None:
+        assert at_once(limit.acquire()) is None
+
+    run_on(second, later)
+    limit.release()
+    assert_all_back(limit)
+    acquire.close()
+    assert_all_back(limit)
+
+
 def test_a_loop_within_a_callback_of_another_waits_for_that() -> None:
     limit = full()
 
     async def inner() -> None:
         # The outer one lives, but has no turn before this one ends.
+        assert await limit.acquire(wait=1) is Refused.TIMED_OUT
         limit.release()
         assert not limit.take()
         assert await limit.acquire(wait=1) is Refused.TIMED_OUT
