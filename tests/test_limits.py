@@ -1114,7 +1114,7 @@ def test_a_place_held_in_a_loop_that_was_dropped_comes_back_by_its_finally(
     left.loop.close()
     for task in left.tasks:
         with suppress(RuntimeError):  # of the scope around it, which is the test's
-            task.get_coro().close()  # type: ignore[union-attr]
+            task.get_coro().close()
     assert_all_back(limit)
 
 
@@ -1341,7 +1341,7 @@ def test_nothing_of_a_loop_is_kept_when_it_has_ended(loop: str) -> None:
                 assert type(thing) is type
                 continue
             if not isinstance(thing, type) and all(thing is not other for other in kept):
-                kept.append(thing)  # type: ignore[arg-type]
+                kept.append(thing)
     assert len(kept) < 20
 
 
