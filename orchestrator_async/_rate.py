@@ -150,7 +150,7 @@ class Rate:
         """
         meter, row = self._meter, self._row
         meter.see(now)
-        if row is None or not row.is_of_this_loop:
+        if row is None or not len(row) or not row.is_of_this_loop:
             return meter.wait() or Token(self)
         if not meter.wait():
             row.wake()  # where it sleeps by another clock, it need not know
@@ -394,7 +394,11 @@ class _Meter:
         """
         scale = limit.interval / self._interval
         left = self._left() * scale
-        owed = max(0.0, left + self._waived * scale)
+        owed = left + self._waived * scale
+        if owed <= 0:
+            owed = left = 0.0
+            self._calls = 0
+            self._runs.clear()
         # A smaller burst may find it exceeded by far.
         bearable = limit.seconds + (limit.burst - 1) * limit.interval
         self._waived = max(0.0, owed - bearable)
