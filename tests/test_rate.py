@@ -223,7 +223,9 @@ def test_a_clock_that_goes_back_or_tells_nothing_is_one_that_stands(
 
 @pytest.mark.parametrize("burst", [1, 3])
 @pytest.mark.parametrize("start", [0.0, 0.1, 1e6, 1e9, -1e9])
-@pytest.mark.parametrize(("calls", "seconds"), [(10, 1.0), (3, 1.0), (7, 60.0), (1000, 1.0)])
+@pytest.mark.parametrize(
+    ("calls", "seconds"), [(10, 1.0), (3, 1.0), (7, 60.0), (1000, 1.0)]
+)
 def test_calls_that_come_evenly_are_never_refused_by_rounding(
     calls: int, seconds: float, start: float, burst: int
 ) -> None:
@@ -237,18 +239,18 @@ def test_calls_that_come_evenly_are_never_refused_by_rounding(
 def test_a_caller_that_comes_when_it_was_told_to_is_let_in(start: float) -> None:
     rate = Rate(RateLimit(calls=3, seconds=1.0, burst=2))
     now, times = start, list[Fraction]()
-    for _ in range(3_000):
+    for _ in range(2_000):
         while not isinstance(token := rate.take(now), Token):
             assert token > 0
             assert now + token > now
             now += token
         times.append(Fraction(now))
-    assert float(times[-1] - times[0]) == pytest.approx(2998 / 3, abs=1e-5)
+    assert float(times[-1] - times[0]) == pytest.approx(1998 / 3, abs=1e-5)
     step = Fraction(math.ulp(start))
-    assert_promise(times[-600:], Fraction(1, 3), 2, rounding=8 * step)
+    assert_promise(times[-300:], Fraction(1, 3), 2, rounding=8 * step)
     assert all(
         times[n + size] - times[n] + 8 * step >= (size - 1) * Fraction(1, 3)
-        for size in (1, 2, 3, 100, 2000)
+        for size in (1, 2, 3, 100, 1500)
         for n in range(len(times) - size)
     )
 
@@ -476,9 +478,10 @@ def test_whatever_bursts_are_set_the_largest_of_them_is_kept_to(
             case "reload":
                 rate.reload(RateLimit(calls=1, seconds=1.0, burst=value), now)
             case "take":
-                for _ in range(value):
-                    if isinstance(token := rate.take(now), Token):
-                        made.append((Fraction(now), token))
+                answers = [rate.take(now) for _ in range(value)]
+                made += [
+                    (Fraction(now), each) for each in answers if isinstance(each, Token)
+                ]
             case _ if made:
                 made.pop(value % len(made))[1].give_back()
     assert_promise([at for at, _ in made], Fraction(1), 8)
@@ -664,30 +667,40 @@ async def test_the_clock_is_asked_by_the_first_alone() -> None:
 
 
 @virtual_time
-async def test_ten_thousand_wait_and_each_is_woken_once_or_twice() -> None:
-    rate, crowd = used_up(patient(1, 1.0), 0.0), None
+async def test_many_wait_and_each_looks_when_it_is_the_first_and_when_it_goes() -> None:
+    await assert_all_go_in_order(500)
+
+
+def test_ten_thousand_may_wait() -> None:
+    # Not in debug mode, in which asyncio takes ten times as long.
+    options = {"loop_factory": AutojumpEventLoop}
+    anyio.run(assert_all_go_in_order, 10_000, backend_options=options)
+
+
+async def assert_all_go_in_order(many: int) -> None:
+    rate = used_up(patient(1, 1.0), 0.0)
     clock = CountingClock(anyio.current_time)
     crowd = Crowd(rate, clock)
-    many = 10_000 if on_asyncio() else 1_000  # trio's order is made by waiting
     async with anyio.create_task_group() as tasks:
         await crowd.join(tasks, many)
         assert rate.waiting == many
     assert list(crowd.went) == list(range(many))
     assert anyio.current_time() == pytest.approx(many)
+    # Once as it comes, once as the first, and once or twice as its time has come.
     assert clock.looks <= 4 * many
 
 
 @virtual_time
 async def test_many_tokens_at_once_are_handed_out_one_after_the_other() -> None:
     clock = HandClock()
-    rate = used_up(patient(1, 1.0, burst=1000), clock.now)
+    rate = used_up(patient(1, 1.0, burst=300), clock.now)
     crowd = Crowd(rate, clock)
     async with anyio.create_task_group() as tasks:
-        await crowd.join(tasks, 1500)
-        clock.turn(1000.0)
+        await crowd.join(tasks, 500)
+        clock.turn(300.0)
         rate.take(clock.now)
         await anyio.sleep(1e-3)
-        assert list(crowd.went) == list(range(1000))
+        assert list(crowd.went) == list(range(300))
         tasks.cancel_scope.cancel()
 
 
@@ -719,7 +732,7 @@ async def test_whenever_one_is_cancelled_the_others_have_their_turn(
         began = anyio.current_time()
         rate = used_up(patient(1, 10.0, burst=2), began)
         crowd = Crowd(rate)
-        steps, before = 0, anyio.Event()
+        steps = 0
 
         async def one() -> None:
             nonlocal steps
@@ -739,7 +752,6 @@ async def test_whenever_one_is_cancelled_the_others_have_their_turn(
                 )
                 await when_blocked()
             tasks.start_soon(gives_back)
-            before.set()
         others = {0, 1, 2} - {victim}
         assert others <= set(crowd.went), at
         assert [each for each in crowd.went if each != victim] == sorted(others)
@@ -801,7 +813,7 @@ PLANS = st.lists(
 
 
 @virtual_time
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(LIMITS, PLANS)
 async def test_whoever_comes_goes_and_gives_back_the_promise_and_the_order_are_kept(
     limit: RateLimit, plan: list[tuple[float, float | None, float | None]]
@@ -951,7 +963,8 @@ async def test_another_clock_that_others_read_makes_nobody_sleep_longer() -> Non
 
 
 async def test_a_clock_that_raises_leaves_no_place_behind() -> None:
-    hand, broken = HandClock(), []
+    hand = HandClock()
+    broken: list[bool] = []
 
     def clock() -> float:
         if broken:
@@ -1014,7 +1027,113 @@ async def test_a_reload_that_lets_nobody_wait_sends_all_away() -> None:
     crowd = Crowd(rate, clock)
     async with anyio.create_task_group() as tasks:
         await crowd.join(tasks, 3)
-        rate.reload(RateLimit(calls=1, seconds=10.0, burst=2), clock.now)
-        taken(rate, clock.now + 10) if not rate.waiting else None
-    assert len(crowd.refused) == 2
+        clock.turn(1.0)
+        rate.reload(RateLimit(calls=1, seconds=10.0), clock.now)
+        assert rate.waiting == 0
+        taken(rate, clock.now + 9.0)  # though they have yet to hear of it
+    assert len(crowd.refused) == 3
     assert rate._row is None
+
+
+# One loop after another
+
+
+@real_time
+async def test_it_waits_on_each_loop_in_real_time() -> None:
+    rate = patient(1, 0.02)
+    clock = CountingClock(time.monotonic)
+    crowd = Crowd(rate, clock)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(crowd.one, number)
+    assert list(crowd.went) == crowd.came
+
+
+@real_time
+async def test_a_token_that_is_given_back_in_another_thread_wakes_the_first() -> None:
+    token = taken(rate := patient(1, 3600.0), time.monotonic())
+    crowd = Crowd(rate, time.monotonic)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(crowd.one, 0)
+            await when_blocked()
+            await anyio.to_thread.run_sync(token.give_back)
+    assert 0 in crowd.went
+
+
+def test_a_rate_is_used_in_one_loop_after_another() -> None:
+    rate = patient(1, 10.0)
+    times: list[float] = []
+
+    async def takes_and_leaves_in_the_middle_of_a_wait() -> None:
+        taken(rate, anyio.current_time())
+        with anyio.move_on_after(4.0):
+            await rate.acquire(anyio.current_time)
+        assert rate.waiting == 0
+
+    async def waits() -> None:
+        began = anyio.current_time()
+        assert isinstance(await rate.acquire(anyio.current_time), Token)
+        times.append(anyio.current_time() - began)
+
+    trio_clock = trio.testing.MockClock(autojump_threshold=0)
+    trio_clock.jump(5e5)
+    on_trio: Any = {"backend": "trio", "backend_options": {"clock": trio_clock}}
+    virtual: Any = {"backend_options": {"loop_factory": AutojumpEventLoop}}
+    anyio.run(takes_and_leaves_in_the_middle_of_a_wait, **on_trio)
+    anyio.run(waits, **virtual)
+    anyio.run(waits, **virtual)
+    # What passed after the last look at a clock that is gone nobody knows.
+    assert times == pytest.approx([10.0, 10.0])
+
+
+def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
+    rate = used_up(patient(1, 10.0), 0.0)
+    first, tasks = AutojumpEventLoop(), list[asyncio.Task[Any]]()
+
+    async def leaves_tasks_behind() -> None:
+        loop = asyncio.get_running_loop()
+        tasks.extend(loop.create_task(rate.acquire(lambda: 0.0)) for _ in range(3))
+        await when_blocked()
+        assert rate.waiting == 3
+
+    async def waits() -> None:
+        assert rate.waiting == 0
+        assert refused(rate, 0.0) == 10.0
+        crowd = Crowd(rate)
+        async with anyio.create_task_group() as group:
+            await crowd.join(group, 3)
+            assert rate.waiting == 3
+        assert list(crowd.went.values()) == pytest.approx([10, 20, 30])
+        crowd.tokens[2].give_back()
+
+    first.run_until_complete(leaves_tasks_behind())
+    first.close()
+    assert rate.waiting == 0
+    rate.reload(rate.limit, 0.0)
+    anyio.run(waits, backend_options={"loop_factory": AutojumpEventLoop})
+    row = rate._row
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del task
+    tasks.clear()
+    gc.collect()
+    assert rate._row is row is None
+
+
+def test_one_that_waited_in_a_loop_that_is_gone_may_be_sent_away() -> None:
+    rate = used_up(patient(1, 10.0), 0.0)
+    loop = AutojumpEventLoop()
+    kept: list[asyncio.Task[Any]] = []
+
+    async def leaves_a_task_behind() -> None:
+        kept.append(asyncio.get_running_loop().create_task(rate.acquire(lambda: 0.0)))
+        await when_blocked()
+
+    loop.run_until_complete(leaves_a_task_behind())
+    loop.close()
+    rate.reload(RateLimit(calls=1, seconds=10.0), 0.0)
+    assert refused(rate, 0.0) == 10.0
+    assert at_once(rate, 10.0) == 1
+    kept[0]._log_destroy_pending = False  # type: ignore[attr-defined]
