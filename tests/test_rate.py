@@ -383,6 +383,16 @@ def test_what_is_forgotten_of_old_calls_lets_nothing_more_through(
         _rate._MOST_RUNS = kept  # type: ignore[misc]
 
 
+def test_no_more_is_kept_than_may_matter() -> None:
+    rate = Rate(RateLimit(calls=1, seconds=10.0, burst=50))
+    assert at_once(rate, 0.0) == 50
+    for number in range(1, 100):
+        taken(rate, 10.0 * number)
+        assert len(rate._meter._runs) <= 2
+    taken(rate, YEAR)
+    assert len(rate._meter._runs) == 1
+
+
 # Other settings
 
 
@@ -625,6 +635,17 @@ async def test_nobody_takes_a_token_before_those_who_wait() -> None:
         assert list(crowd.went) == [0, 1, 2]
         assert refused(rate, clock.now) == 10.0
     assert anyio.current_time() == 0
+
+
+async def test_a_row_that_is_yet_to_be_woken_has_one_burst_and_no_more() -> None:
+    clock = HandClock()
+    rate = used_up(patient(1, 10.0), clock.now)
+    crowd = Crowd(rate, clock)
+    async with anyio.create_task_group() as tasks:
+        await crowd.join(tasks, 2)
+        clock.turn(YEAR)
+        assert refused(rate, clock.now) == 20.0
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_token_that_is_given_back_goes_to_the_first_who_waits() -> None:
@@ -1104,6 +1125,7 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
         crowd = Crowd(rate)
         async with anyio.create_task_group() as group:
             await crowd.join(group, 3)
+            forget(tasks)
             assert rate.waiting == 3
         assert list(crowd.went.values()) == pytest.approx([10, 20, 30])
         crowd.tokens[2].give_back()
@@ -1113,13 +1135,18 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
     assert rate.waiting == 0
     rate.reload(rate.limit, 0.0)
     anyio.run(waits, backend_options={"loop_factory": AutojumpEventLoop})
-    row = rate._row
+    assert rate._row is None
+
+
+def forget(tasks: list[asyncio.Task[Any]]) -> None:
+    """
+    Have the garbage collector close what they were about.
+    """
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     del task
     tasks.clear()
     gc.collect()
-    assert rate._row is row is None
 
 
 def test_one_that_waited_in_a_loop_that_is_gone_may_be_sent_away() -> None:
@@ -1136,4 +1163,4 @@ def test_one_that_waited_in_a_loop_that_is_gone_may_be_sent_away() -> None:
     rate.reload(RateLimit(calls=1, seconds=10.0), 0.0)
     assert refused(rate, 0.0) == 10.0
     assert at_once(rate, 10.0) == 1
-    kept[0]._log_destroy_pending = False  # type: ignore[attr-defined]
+    forget(kept)
