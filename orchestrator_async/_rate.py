@@ -239,8 +239,8 @@ class Rate:
         meter, loop_now = self._meter, anyio.current_time()
         slept = loop_now - row.looked
         # Where somebody else has read the clock since, what passed before that is known.
-        went_on = meter.see(now, slept if meter.now == row.seen else 0.0)
-        moved = meter.now - row.seen if went_on else slept
+        meter.see(now, slept if meter.now == row.seen else 0.0)
+        moved = meter.now - row.seen  # less than nothing where it is another clock
         row.looked, row.seen = loop_now, meter.now
         rest = meter.wait()
         if rest and 0 <= moved < slept / 2:
@@ -318,21 +318,18 @@ class _Meter:
         self._taken = 0
         self._waived = 0.0  # seconds that reloads have taken off the TAT
 
-    def see(self, now: float, slept: float = 0.0) -> bool:
+    def see(self, now: float, slept: float = 0.0) -> None:
         """
         Go on to a reading of the clock.
 
         Args:
             now: Seconds on the clock.
-            slept: Seconds that have passed since the last one, should the clock not know.
-
-        Returns:
-            Whether it knows: it is finite, and has not gone back.
+            slept: Seconds that have passed since the last one, should the clock not know:
+                it is not finite, or has gone back.
         """
         if self._read <= now < math.inf:
             self.now = self._read = now
-            return True
-        if math.isfinite(now):
+        elif math.isfinite(now):
             before = self.now + slept
             for run in self._runs:
                 run.at = now - (before - run.at)
@@ -340,7 +337,6 @@ class _Meter:
         else:
             self.now += slept
             self._read += slept
-        return False
 
     def wait(self, ahead: int = 0) -> float:
         """

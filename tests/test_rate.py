@@ -9,6 +9,7 @@ import gc
 import itertools
 import math
 import time
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -425,6 +426,9 @@ def test_no_reload_keeps_anybody_out_for_longer_than_its_own_seconds() -> None:
     assert refused(rate, 0.0) == 60.0
     assert at_once(rate, 60.0) == 1
     assert refused(rate, 60.0) == 60.0
+    rate = used_up(Rate(RateLimit(calls=1000, seconds=1.0, burst=1000)), 0.0)
+    rate.reload(RateLimit(calls=10, seconds=60.0, burst=3), 0.0)
+    assert refused(rate, 0.0) == 60.0
 
 
 def test_reloads_there_and_back_give_no_burst() -> None:
@@ -951,7 +955,8 @@ async def test_a_clock_that_breaks_while_one_waits_holds_nobody_up(reading: floa
     if not math.isfinite(reading):
         assert list(crowd.went.values()) == pytest.approx([10, 20, 30], abs=1e-6)
         # And what was believed is not given once more.
-        assert refused(rate, 1030.0) == pytest.approx(10.0)
+        assert refused(rate, 1020.0) == pytest.approx(10.0)
+        assert refused(rate, 1025.0) == pytest.approx(5.0)
 
 
 @virtual_time
@@ -1125,7 +1130,9 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
         crowd = Crowd(rate)
         async with anyio.create_task_group() as group:
             await crowd.join(group, 3)
+            gone = weakref.ref(tasks[1])  # anyio keeps one that is in a scope
             forget(tasks)
+            assert gone() is None
             assert rate.waiting == 3
         assert list(crowd.went.values()) == pytest.approx([10, 20, 30])
         crowd.tokens[2].give_back()
@@ -1136,6 +1143,32 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
     rate.reload(rate.limit, 0.0)
     anyio.run(waits, backend_options={"loop_factory": AutojumpEventLoop})
     assert rate._row is None
+
+
+def test_loops_that_go_on_by_turns_have_a_row_each() -> None:
+    rate = used_up(patient(1, 10.0), 0.0)
+    one, other = AutojumpEventLoop(), AutojumpEventLoop()
+
+    async def begins() -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(rate.acquire(anyio.current_time))
+        await when_blocked()
+        assert rate.waiting == 1
+        return task
+
+    async def ends(task: asyncio.Task[Any]) -> None:
+        assert isinstance(await task, Token)
+
+    async def asks() -> int:
+        return rate.waiting
+
+    first = one.run_until_complete(begins())
+    second = other.run_until_complete(begins())
+    one.run_until_complete(ends(first))
+    assert other.run_until_complete(asks()) == 1
+    other.run_until_complete(ends(second))
+    assert rate._row is None
+    one.close()
+    other.close()
 
 
 def forget(tasks: list[asyncio.Task[Any]]) -> None:
