@@ -13,6 +13,7 @@ import logging
 from ._breaker import CircuitState
 from ._calls import ToolCall, ToolContext, ToolResult
 from ._errors import (
+    CallRefusedError,
     CircuitOpenError,
     DrainingError,
     DuplicateToolError,
@@ -24,10 +25,24 @@ from ._errors import (
     ToolTimeoutError,
     UnknownToolError,
 )
-from ._events import CallFinished, CallRejected, CircuitChanged, Event, Observer
+from ._events import (
+    CallFinished,
+    CallRejected,
+    CircuitChanged,
+    Event,
+    Observer,
+    ProgressReported,
+    RetryScheduled,
+)
 from ._orchestrator import ToolOrchestrator, orchestrator
 from ._outcome import Outcome, Verdict, any_error, exceptions_only
-from ._policy import BreakerPolicy, ToolPolicy
+from ._policy import (
+    BreakerPolicy,
+    BudgetPolicy,
+    LimitPolicy,
+    RetryPolicy,
+    ToolPolicy,
+)
 from ._registry import Registry, registry
 from ._stats import ToolStats
 from ._tool import Tool
@@ -37,7 +52,9 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "BreakerPolicy",
+    "BudgetPolicy",
     "CallFinished",
+    "CallRefusedError",
     "CallRejected",
     "CircuitChanged",
     "CircuitOpenError",
@@ -48,10 +65,14 @@ __all__ = [
     "InvalidArgumentsError",
     "InvalidResultError",
     "LimitExceededError",
+    "LimitPolicy",
     "Observer",
     "OrchestratorError",
     "Outcome",
+    "ProgressReported",
     "Registry",
+    "RetryPolicy",
+    "RetryScheduled",
     "Tool",
     "ToolCall",
     "ToolCancelledError",

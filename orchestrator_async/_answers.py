@@ -71,12 +71,19 @@ class Answers:
             retry_after=refusal.retry_after,
         )
 
-    def limited(self, entry: Entry, circuit: Circuit, request: Request) -> ToolResult:
+    def limited(
+        self,
+        entry: Entry,
+        circuit: Circuit,
+        request: Request,
+        error: LimitExceededError | None = None,
+    ) -> ToolResult:
         """
-        By the number of worker threads that the tool may have.
+        By a limit: by default that of the worker threads that the tool may have.
         """
         entry.figures.rejected += 1
-        error = self.no_thread(entry, entry.settings.max_threads, "threads")
+        if error is None:
+            error = self.no_thread(entry, entry.settings.max_threads, "threads")
         more = {"limit": error.limit, "retry_after": math.ceil(error.retry_after)}
         text = error_text(str(error), entry.name, **more)
         return self._turn_away(entry.name, error, "limit", text, request, circuit)

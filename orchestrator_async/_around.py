@@ -16,16 +16,19 @@ What is within the brackets is an attempt. From the outside to the inside:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._calls import Course, Request, ToolCall, ToolContext, ToolResult, copied
+from ._cut import cut
+from ._endings import is_made
 from ._entry import Entry, Step
 from ._errors import (
     CircuitOpenError,
@@ -38,9 +41,10 @@ from ._events import Observers
 from ._execution import Execution
 from ._fleet import Fleet
 from ._foreign import bare_type_name, is_a
+from ._gates import Gate, Gated
 from ._hooks import NoAnswerError, ask
 from ._outcome import Verdict, judge_value, to_text
-from ._policy import BudgetPolicy, Fallback, Guard
+from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
 from ._retry import Budget, Retrying
 
 
@@ -54,6 +58,11 @@ class Surroundings:
         answers: To calls that were turned away.
         observers: Those who are told.
         budget: The retries that all calls have together; ``None`` for no bound.
+        limits: How many calls there may be in all, if that is limited.
+        groups: The same of groups of tools, by their names.
+
+    Raises:
+        ValueError: A tool is of a group that there is not (when its way is asked for).
     """
 
     def __init__(
@@ -63,12 +72,34 @@ class Surroundings:
         answers: Answers,
         observers: Observers,
         budget: BudgetPolicy | None,
+        limits: LimitPolicy | None,
+        groups: Mapping[str, LimitPolicy],
     ) -> None:
         self._fleet = fleet
         self._execution = execution
         self._answers = answers
         self._observers = observers
-        self.budget = None if budget is None else Budget(budget)
+        self._budget = None if budget is None else Budget(budget)
+        self._limits = limits
+        self._groups = dict(groups)
+        # Kept alive by the ways of tools, old ones too until they are made anew.
+        self._gates: WeakValueDictionary[tuple[str, str], Gate] = WeakValueDictionary()
+
+    def reload(
+        self,
+        budget: BudgetPolicy | None,
+        limits: LimitPolicy | None,
+        groups: Mapping[str, LimitPolicy],
+    ) -> None:
+        """
+        Go on with other settings of what all tools share; their ways are to be made anew.
+        """
+        if budget is None or self._budget is None:
+            self._budget = None if budget is None else Budget(budget)
+        else:
+            self._budget.configure(budget)
+        self._limits = limits
+        self._groups = dict(groups)
 
     def of(self, entry: Entry) -> Step | None:
         """
@@ -76,17 +107,22 @@ class Surroundings:
         """
         settings, tool = entry.settings, entry.tool
         step: Step = self._execution.attempt
+        gates = tuple(self._gates_of(entry))
+        if gates:
+            step = Gated(
+                step, entry, gates, self._execution, self._answers, self._fleet.time
+            )
         if settings.retry is not None:
             step = Retrying(
                 step,
                 entry,
                 settings.retry,
-                self.budget,
+                self._budget,
                 self._fleet.time,
                 lambda: self._fleet.registry.get(tool.name) is tool,
                 self._observers,
             )
-        if not settings.is_surrounded:
+        if not gates and not settings.is_surrounded:
             return None
         step = Whole(step, settings.total_timeout, self._fleet.time)
         if settings.fallback is not None:
@@ -94,6 +130,29 @@ class Surroundings:
         if settings.guard is not None:
             step = Guarded(step, entry, settings.guard, self._answers)
         return step
+
+    def _gates_of(self, entry: Entry) -> Iterator[Gate]:
+        settings = entry.settings
+        if settings.limits is not None:
+            yield self._gate("tool", entry.name, "", settings.limits)
+        if settings.group is not None:
+            if settings.group not in self._groups:
+                known = ", ".join(sorted(self._groups)) or "none"
+                raise ValueError(
+                    f"{entry.name}: group={settings.group!r}: the orchestrator's groups "
+                    f"are {known}"
+                )
+            limits = self._groups[settings.group]
+            yield self._gate("group", settings.group, f"group {settings.group}", limits)
+        if self._limits is not None:
+            yield self._gate("all", "", "all tools", self._limits)
+
+    def _gate(self, kind: str, name: str, scope: str, policy: LimitPolicy) -> Gate:
+        gate = self._gates.get((kind, name))
+        if gate is None:
+            gate = self._gates[kind, name] = Gate(scope)
+        gate.configure(policy, self._fleet.time())
+        return gate
 
 
 class Whole:
@@ -168,7 +227,7 @@ class FallingBack:
         except NoAnswerError:
             return None
         try:
-            text = to_text(value, tool_name=entry.name) if render else ""
+            text = self._text(value) if render else ""
         except InvalidResultError as error:
             entry.complain("its fallback returned what cannot be made JSON", error)
             return None
@@ -181,6 +240,12 @@ class FallingBack:
             source=FALLBACK,
             retry_after=None,
         )
+
+    def _text(self, value: object) -> str:
+        entry = self._entry
+        text = to_text(value, tool_name=entry.name)
+        most = entry.settings.max_result_size
+        return text if most is None else cut(text, most, is_json=is_made(value))
 
 
 def _calls_for_another(request: Request, result: ToolResult) -> bool:

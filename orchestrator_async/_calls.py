@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,6 +34,12 @@ class ToolCall:
     id: str | None = None
 
 
+def told_to_nobody(done: Any, total: Any, message: Any) -> None:
+    """
+    What a context has that belongs to no call.
+    """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToolContext:
     """
@@ -56,6 +62,25 @@ class ToolContext:
     deadline: float = float("inf")
     idempotency_key: str = ""
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _report: Callable[[Any, Any, Any], None] = field(
+        default=told_to_nobody, repr=False, compare=False
+    )
+
+    def report_progress(
+        self, done: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """
+        Tell the orchestrator's observers how far the tool has come.
+
+        It raises for nothing, also not in a worker thread or after the call has ended,
+        and it does not make the tool's timeout any longer.
+
+        Args:
+            done: How much is done, in any unit: the more, the further.
+            total: How much there is to do, in the same unit; ``None`` if nobody knows.
+            message: What is being done, for people.
+        """
+        self._report(done, total, message)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

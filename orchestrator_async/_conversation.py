@@ -23,10 +23,10 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
+from ._checks import Inherit, bad, check_seconds
 from ._foreign import bare_type_name
 from ._measure import holds_more_values
 from ._names import MAX_NAME
-from ._policy import Inherit, _bad, _check_seconds
 from ._text import quote_name
 
 Key = TypeVar("Key", bound=Hashable)
@@ -123,10 +123,10 @@ class ConversationPolicy:
             if value is None or each.name == "seconds":
                 continue
             if type(value) is not int or value < least:
-                raise _bad(self, each.name, f"a whole number of at least {least}, or None")
-        _check_seconds(self, "seconds", optional=True)
+                raise bad(self, each.name, f"a whole number of at least {least}, or None")
+        check_seconds(self, "seconds", optional=True)
         if isinstance(self.seconds, Inherit):
-            raise _bad(self, "seconds", "a finite number of seconds above 0, or None")
+            raise bad(self, "seconds", "a finite number of seconds above 0, or None")
 
 
 class Action(enum.StrEnum):

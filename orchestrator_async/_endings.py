@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, Final
 
 from ._callbacks import is_its_own
+from ._cut import cut
 from ._describe import describe_error, message_of
 from ._entry import Entry
 from ._errors import (
@@ -71,7 +72,9 @@ class Endings:
         Whatever comes of looking at a foreign error, there is an answer.
         """
         if end.error is None:
-            return "" if end.text is None else end.text
+            text = "" if end.text is None else end.text
+            most = entry.settings.max_result_size
+            return text if most is None else cut(text, most, is_json=is_made(end.value))
         try:
             return self._text(entry, end, end.error, why)
         except BaseException as raised:
@@ -125,6 +128,14 @@ class Endings:
             "of its work. Change the arguments before you call it again."
         )
         return error_text(text, name, invalid_arguments=_entries(error, piece), **more)
+
+
+def is_made(value: object) -> bool | None:
+    """
+    Whether the text of a value is JSON: all that is made of a value is; what a tool has
+    returned as text may be anything.
+    """
+    return None if is_a(value, str) else True
 
 
 def invalid_text(

@@ -102,6 +102,7 @@ class Entry:
             and self.judge is None
             and self.binder.context_parameter is None
             and keyed is None
+            and settings.max_result_size is None
         )
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None

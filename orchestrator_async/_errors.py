@@ -252,22 +252,42 @@ class LimitExceededError(OrchestratorError):
     A limit refused the call; the tool was not run. Nobody's fault, and no verdict.
 
     Attributes:
-        limit: Which limit: ``"threads"`` for the worker threads of a plain function.
+        limit: Which limit: ``"threads"`` for the worker threads of a plain function,
+            ``"concurrency"`` for calls at one time, ``"rate"`` for calls in a time.
         size: How much it allows.
-        retry_after: Seconds after which a place may be free; an estimate.
+        retry_after: Seconds after which a call may be let in; an estimate.
+        scope: Whose limit it is, as a message says it: ``"group github"``, say; empty
+            where it is the tool's own.
+        seconds: In how many seconds a rate allows so many calls; else ``None``.
     """
 
     def __init__(
-        self, *, tool_name: str, limit: str, size: int, retry_after: float
+        self,
+        *,
+        tool_name: str,
+        limit: str,
+        size: int,
+        retry_after: float,
+        scope: str = "",
+        seconds: float | None = None,
     ) -> None:
+        of = f" of {scope}" if scope else ""
+        if seconds is not None:
+            said = f"may not be called more often: {size} times in {seconds:g} s{of}"
+        elif limit == "concurrency":
+            said = f"is busy: {size} calls{of} may run at one time, and others wait"
+        else:
+            said = f"is busy: {size} of {size} {limit} in use"
         super().__init__(
-            f"{tool_name} is busy: {size} of {size} {limit} in use. Try again in "
-            f"{math.ceil(retry_after)} s, or use another tool.",
+            f"{tool_name} {said}. Try again in {math.ceil(retry_after)} s, or use another "
+            "tool.",
             tool_name=tool_name,
         )
         self.limit = limit
         self.size = size
         self.retry_after = retry_after
+        self.scope = scope
+        self.seconds = seconds
 
 
 class DrainingError(OrchestratorError):

@@ -132,7 +132,29 @@ class RetryScheduled:
     error: BaseException | None = field(repr=False)
 
 
-Event = CallFinished | CallRejected | CircuitChanged | RetryScheduled
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ProgressReported:
+    """
+    A tool that is running has said how far it has come.
+
+    Attributes:
+        tool_name: The tool.
+        call_id: The caller's id of the call, or ``None``.
+        attempt: 1 for the first execution of the call.
+        done: How much is done, in the tool's own unit.
+        total: How much there is to do, or ``None`` if the tool has not said.
+        message: What it is doing, cleaned, or ``None``.
+    """
+
+    tool_name: str
+    call_id: str | None
+    attempt: int
+    done: float
+    total: float | None
+    message: str | None
+
+
+Event = CallFinished | CallRejected | CircuitChanged | RetryScheduled | ProgressReported
 
 
 class Observer(Protocol):

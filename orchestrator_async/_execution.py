@@ -30,6 +30,7 @@ from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
 from ._fleet import Fleet
 from ._outcome import Verdict
+from ._progress import Reporter
 from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
@@ -54,7 +55,9 @@ class Execution:
         answers: Answers,
         observers: Observers,
         clock: Callable[[], float],
+        clean: Callable[[str], str],
     ) -> None:
+        self._clean = clean
         self._fleet = fleet
         self._answers = answers
         self._endings = answers.endings
@@ -109,6 +112,31 @@ class Execution:
             await checkpoint()
             return entry
         return await self._run(entry, request, render)
+
+    def turned_away(self, entry: Entry, request: Request) -> ToolResult | None:
+        """
+        What a call is told that would not be run now, by its arguments or its circuit, or
+        ``None``. Claims nothing: to be asked before it waits for anything.
+        """
+        course = request.course
+        assert course is not None
+        try:
+            if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
+                return self._answers.refused(entry, entry.circuit, refusal, request)
+            if course.arguments is None:
+                course.arguments = entry.binder.bind(request.args)
+            circuit: Circuit | None = entry.circuit
+            if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
+                key = entry.key_of(course.arguments, request)
+                if key is not None:
+                    circuit = entry.keyed.peek(key, self._clock())
+            if circuit is None or (refusal := self.refusal(entry, circuit)) is None:
+                return None
+            return self._answers.refused(entry, circuit, refusal, request)
+        except InvalidArgumentsError as error:
+            return self._answers.invalid(entry, error, request)
+        except Exception as error:
+            return self._answers.unusable(entry.tool, error, request)
 
     async def _run(self, entry: Entry, request: Request, render: bool) -> ToolResult:
         flight = self._take_off(entry, request)
@@ -326,6 +354,8 @@ class Execution:
                     raise
             raise struck(flight.entry)
         finally:
+            if flight.reporter is not None:
+                flight.reporter.end()
             if flight.thread is not None:
                 flight.thread.give_up()
             _reset(token)
@@ -346,6 +376,7 @@ class Execution:
                     else request.course.idempotency_key
                 ),
                 data=request.context,
+                _report=flight.report_by(Reporter(flight, self._observers, self._clean)),
             )
             arguments = {**arguments, entry.binder.context_parameter: context}
         if flight.thread is None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -42,6 +42,7 @@ from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
     BreakerPolicy,
     BudgetPolicy,
+    LimitPolicy,
     ToolPolicy,
     as_tool_policy,
     join,
@@ -63,6 +64,16 @@ _NOTE: Final = (
 )
 
 _BUDGET: Final = BudgetPolicy()
+
+
+class _Shared(NamedTuple):
+    """
+    What all tools of an orchestrator share.
+    """
+
+    budget: BudgetPolicy | None
+    limits: LimitPolicy | None
+    groups: dict[str, LimitPolicy]
 
 
 class ToolOrchestrator:
@@ -88,6 +99,8 @@ class ToolOrchestrator:
             The default cuts it, masks credentials and takes out control characters.
         retry_budget: How many attempts after the first all calls may make together, or
             ``None`` for no such limit.
+        limits: How many calls there may be of all tools together. Default: no limit.
+        groups: The same for groups of tools, by the names that ``ToolPolicy.group`` gives.
 
     Raises:
         TypeError: An argument is of the wrong kind, or an observer cannot be called or is
@@ -108,8 +121,11 @@ class ToolOrchestrator:
         observers: Iterable[Observer] = (),
         clean: Callable[[str], str] = default_clean,
         retry_budget: BudgetPolicy | None = _BUDGET,
+        limits: LimitPolicy | None = None,
+        groups: Mapping[str, LimitPolicy] | None = None,
     ) -> None:
         _check_arguments(registry, circuits, clock, clean)
+        _check_limits(retry_budget, limits, groups)
         settings = _settings(failure_threshold, reset_timeout, timeout, policy)
         self.registry: Registry = _registry if registry is None else registry
         self._clock = clock
@@ -127,10 +143,14 @@ class ToolOrchestrator:
         )
         self._entries = self._fleet.entries
         self._answers = Answers(cleaned, self._observers)
-        self._execution = Execution(self._fleet, self._answers, self._observers, clock)
-        self._fleet.surround = Surroundings(
-            self._fleet, self._execution, self._answers, self._observers, retry_budget
-        ).of
+        self._execution = Execution(
+            self._fleet, self._answers, self._observers, clock, cleaned
+        )
+        self._shared = _Shared(retry_budget, limits, dict(groups or {}))
+        self._surroundings = Surroundings(
+            self._fleet, self._execution, self._answers, self._observers, *self._shared
+        )
+        self._fleet.surround = self._surroundings.of
 
     def __repr__(self) -> str:
         return (
@@ -398,6 +418,9 @@ class ToolOrchestrator:
         timeout: float | None | Inherit = INHERIT,
         policy: ToolPolicy | BreakerPolicy | None = None,
         circuits: Mapping[str, BreakerPolicy] | None = None,
+        retry_budget: BudgetPolicy | None | Inherit = INHERIT,
+        limits: LimitPolicy | None | Inherit = INHERIT,
+        groups: Mapping[str, LimitPolicy] | None = None,
     ) -> None:
         """
         Go on with other settings, with the state of all circuits and all that was counted.
@@ -412,6 +435,9 @@ class ToolOrchestrator:
             timeout: See there.
             policy: See there.
             circuits: Settings of circuits by name. Default: those that there are.
+            retry_budget: See there. Default: the one that there is.
+            limits: See there. Default: those that there are.
+            groups: See there. Default: those that there are.
 
         Raises:
             TypeError: An argument is of the wrong kind.
@@ -420,6 +446,15 @@ class ToolOrchestrator:
         settings = _settings(failure_threshold, reset_timeout, timeout, policy)
         _check_circuits(circuits)
         checked = None if circuits is None else _checked_circuits(circuits)
+        before = self._shared
+        shared = _Shared(
+            before.budget if retry_budget is INHERIT else retry_budget,
+            before.limits if limits is INHERIT else limits,
+            before.groups if groups is None else dict(groups),
+        )
+        _check_limits(*shared)
+        self._shared = shared
+        self._surroundings.reload(*shared)
         self._fleet.reload_all(settings, checked)
 
     # From one process to the next
@@ -738,6 +773,20 @@ def _check_arguments(
         raise TypeError(f"clock={clock!r:.200}: expected a function that tells seconds")
     if not callable(clean):
         raise TypeError(f"clean={clean!r:.200}: expected a function from text to text")
+
+
+def _check_limits(budget: object, limits: object, groups: object) -> None:
+    if not isinstance(budget, BudgetPolicy | None):
+        raise TypeError(f"retry_budget={budget!r:.200}: expected a BudgetPolicy, or None")
+    if not isinstance(limits, LimitPolicy | None):
+        raise TypeError(f"limits={limits!r:.200}: expected a LimitPolicy, or None")
+    if not isinstance(groups, Mapping | None):
+        raise TypeError(
+            f"groups={groups!r:.200}: expected a mapping of names to LimitPolicy"
+        )
+    for name, each in (groups or {}).items():
+        if not isinstance(each, LimitPolicy):
+            raise ValueError(f"groups[{name!r}]={each!r}: expected a LimitPolicy")
 
 
 def _checked_circuits(

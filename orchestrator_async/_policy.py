@@ -26,6 +26,7 @@ from ._checks import (
     check_types,
     is_async,
 )
+from ._cut import LEAST
 
 if TYPE_CHECKING:
     from ._calls import ToolCall, ToolContext, ToolResult
@@ -39,6 +40,8 @@ Fallback = Callable[["ToolCall", "ToolResult"], Any]
 """What answers in a tool's place: plain, or async."""
 
 ExceptionTypes = tuple[type[BaseException], ...]
+
+_MOST_BURST: Final = 10**9
 
 MOST_CALLS: Final = 1_000_000
 """What a count window can hold: its memory is taken at once."""
@@ -241,12 +244,18 @@ class LimitPolicy:
 
     def __post_init__(self) -> None:
         check_count(self, "max_concurrent", "calls", "burst", optional=True)
-        check_seconds(self, "seconds")
+        check_number(self, "seconds", 1e-9, 1e10)
         check_number(self, "max_wait", 0, sys.float_info.max)
         if type(self.max_queue) is not int or self.max_queue < 0:
             raise bad(self, "max_queue", "a whole number of at least 0")
-        if self.burst is not None and self.calls is None:
-            raise bad(self, "burst", "None where no calls are set")
+        if self.calls is None:
+            if self.burst is not None:
+                raise bad(self, "burst", "None where no calls are set")
+        elif max(self.calls, self.burst or 0) > _MOST_BURST:
+            name = "calls" if self.calls > _MOST_BURST else "burst"
+            raise bad(self, name, f"at most {_MOST_BURST:,}")
+        elif self.seconds / self.calls < 1e-9:
+            raise bad(self, "calls", "at most a billion a second")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,8 +298,9 @@ class ToolPolicy:
             arguments, or a function of the ``ToolCall`` and the ``ToolResult`` that would
             be given, plain or async. Where that fails too, the tool's own result is
             given. Default: none.
-        max_result_size: Characters that the model reads of a result at the most, or
-            ``None`` for all of them. Default ``None``.
+        max_result_size: Characters that the model reads of a result at the most, from
+            200 on, or ``None`` for all of them. What is left of JSON is JSON. The value
+            that programs get is whole. Default ``None``.
         breaker: The settings of the tool's circuit.
 
     Raises:
@@ -336,6 +346,8 @@ class ToolPolicy:
                 continue
             raise bad(self, name, f"{text}a function, or None")
         check_count(self, "max_result_size", optional=True)
+        if type(self.max_result_size) is int and self.max_result_size < LEAST:
+            raise bad(self, "max_result_size", f"at least {LEAST}, or None")
 
 
 Policy = TypeVar("Policy", BreakerPolicy, ToolPolicy)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -33,6 +33,9 @@ from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_te
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
+if TYPE_CHECKING:
+    from ._progress import Reporter
+
 
 class Flight(Caller):
     """
@@ -54,6 +57,7 @@ class Flight(Caller):
         is_cut: Whether those are what is left of the whole call's time, not the tool's own.
         scope: The scope of that timeout, if there is one.
         thread: The worker thread's part of it, if it has one.
+        reporter: What tells of its progress, if the tool can.
         on_time: Whether it is known that the tool ended within its timeout.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
@@ -71,6 +75,7 @@ class Flight(Caller):
         "number",
         "on_time",
         "permit",
+        "reporter",
         "request",
         "scope",
         "started",
@@ -101,6 +106,14 @@ class Flight(Caller):
         self.closing: GeneratorExit | None = None
         self.on_time = self.is_cut = False
         self.timeout: float | None = None
+        self.reporter: Reporter | None = None
+
+    def report_by(self, reporter: Reporter) -> Reporter:
+        """
+        Have its progress told by this.
+        """
+        self.reporter = reporter
+        return reporter
 
     def take_back_requests(self, error: BaseException) -> None:
         """

@@ -1,0 +1,219 @@
+"""
+How many calls there may be, of a tool, of a group and in all: what an attempt passes before
+it asks its circuit.
+
+It asks the circuit first whether there is any use in waiting. Then it takes a place in each
+limit and a token of each rate, in this order: those of the tool, of its group, and of the
+orchestrator. As all take them in this order, no two can wait for each other. A tool that
+calls tools holds its places meanwhile, and what it calls needs no second one of the same
+limit: it would wait for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from ._answers import Answers
+from ._calls import Request, ToolResult
+from ._entry import Entry, Step
+from ._errors import LimitExceededError
+from ._execution import Execution
+from ._limits import Limit
+from ._policy import LimitPolicy
+from ._rate import Rate, RateLimit, Token
+
+
+class Gate:
+    """
+    The limits of one scope: a tool, a group, or all tools.
+
+    Attributes:
+        scope: Which, as a message says it; empty for a tool's own.
+        limit: How many calls may run at one time, if that is limited.
+        rate: How many there may be in a time, if that is limited.
+    """
+
+    __slots__ = ("__weakref__", "limit", "rate", "scope")
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        self.limit: Limit | None = None
+        self.rate: Rate | None = None
+
+    def configure(self, policy: LimitPolicy | None, now: float) -> None:
+        """
+        Go on with other settings, with the places that are taken and what was used.
+        """
+        size = None if policy is None else policy.max_concurrent
+        calls = None if policy is None else policy.calls
+        if policy is None or size is None:
+            self.limit = None
+        else:
+            queue = {"max_queue": policy.max_queue, "max_wait": float(policy.max_wait)}
+            if self.limit is None:
+                self.limit = Limit(self.scope, size, **queue)  # type: ignore[arg-type]
+            else:
+                self.limit.reload(size, **queue)  # type: ignore[arg-type]
+        if policy is None or calls is None:
+            self.rate = None
+        else:
+            rate = RateLimit(
+                calls=calls,
+                seconds=float(policy.seconds),
+                burst=policy.burst or calls,
+                max_wait=float(policy.max_wait),
+            )
+            if self.rate is None:
+                self.rate = Rate(rate)
+            elif self.rate.limit != rate:
+                self.rate.reload(rate, now)
+
+
+class _Holding:
+    """
+    A place that a call has, for as long as it has it.
+    """
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit: Limit | None = limit
+
+    def release(self, now: float) -> None:
+        """
+        Give it back.
+        """
+        limit, self.limit = self.limit, None
+        if limit is not None:
+            limit.release(now)
+
+
+_held: ContextVar[tuple[_Holding, ...]] = ContextVar("orchestrator_async_places")
+"""The places of the calls that this code runs under."""
+
+
+class Gated:
+    """
+    Has each attempt pass the gates.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        entry: Entry,
+        gates: tuple[Gate, ...],
+        execution: Execution,
+        answers: Answers,
+        time: Callable[[], float],
+    ) -> None:
+        self._step = step
+        self._entry = entry
+        self._gates = gates
+        self._execution = execution
+        self._answers = answers
+        self._time = time
+
+    async def __call__(self, request: Request, render: bool) -> ToolResult:
+        """
+        Make the attempt once it has all that it needs, and give everything back.
+        """
+        course = request.course
+        assert course is not None
+        course.begin()
+        places: list[_Holding] = []
+        tokens: list[Token] = []
+        before = _held.get(())
+        var = None
+        try:
+            refused = self._execution.turned_away(self._entry, request)
+            if refused is None:
+                refused = await self._pass(request, places, tokens)
+            if refused is not None:
+                await checkpoint()
+                return refused
+            if places:
+                var = _held.set((*before, *places))
+            return await self._step(request, render)
+        finally:
+            now = self._time()
+            for place in places:
+                place.release(now)
+            if not course.ran:
+                for token in tokens:
+                    token.give_back()
+            if var is not None:
+                _set_back(before)
+
+    async def _pass(
+        self, request: Request, places: list[_Holding], tokens: list[Token]
+    ) -> ToolResult | None:
+        """
+        Wait for a place in each limit and then for a turn in each rate, or say why there
+        is none in time.
+        """
+        for gate in self._gates:
+            limit = gate.limit
+            if limit is None or _is_held(limit):
+                continue
+            said = await limit.acquire(self._time(), wait=self._rest(request))
+            if said is not None:
+                return self._too_many(gate, limit, request)
+            places.append(_Holding(limit))
+        for gate in self._gates:
+            if gate.rate is not None:
+                token = await gate.rate.acquire(self._time, self._patience(request))
+                if not isinstance(token, Token):
+                    return self._too_often(gate, gate.rate.limit, token, request)
+                tokens.append(token)
+        return None
+
+    def _rest(self, request: Request) -> float:
+        """
+        Seconds that are left of the whole call.
+        """
+        assert request.course is not None
+        return request.course.deadline - self._time()
+
+    def _patience(self, request: Request) -> float:
+        """
+        Seconds after which a turn would come too late: the whole call's, or its caller's.
+        """
+        own = anyio.current_effective_deadline() - anyio.current_time()
+        return min(self._rest(request), own)
+
+    def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
+        entry = self._entry
+        error = LimitExceededError(
+            tool_name=entry.name,
+            limit="concurrency",
+            size=limit.size,
+            retry_after=limit.retry_after(self._time()),
+            scope=gate.scope,
+        )
+        return self._answers.limited(entry, entry.circuit, request, error)
+
+    def _too_often(
+        self, gate: Gate, limit: RateLimit, wait: float, request: Request
+    ) -> ToolResult:
+        entry = self._entry
+        error = LimitExceededError(
+            tool_name=entry.name,
+            limit="rate",
+            size=limit.calls,
+            retry_after=wait,
+            scope=gate.scope,
+            seconds=limit.seconds,
+        )
+        return self._answers.limited(entry, entry.circuit, request, error)
+
+
+def _is_held(limit: Limit) -> bool:
+    return any(place.limit is limit for place in _held.get(()))
+
+
+def _set_back(before: tuple[_Holding, ...]) -> None:
+    _held.set(before)
