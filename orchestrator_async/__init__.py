@@ -12,6 +12,8 @@ import logging
 
 from ._breaker import CircuitState
 from ._calls import ToolCall, ToolContext, ToolResult
+from ._chat import Conversation
+from ._conversation import ConversationPolicy
 from ._errors import (
     CallRefusedError,
     CircuitOpenError,
@@ -59,6 +61,8 @@ __all__ = [
     "CircuitChanged",
     "CircuitOpenError",
     "CircuitState",
+    "Conversation",
+    "ConversationPolicy",
     "DrainingError",
     "DuplicateToolError",
     "Event",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ._breaker import CircuitState, Refusal
@@ -132,6 +133,19 @@ class Answers:
         more = {"unknown_tool": True, "did_you_mean": list(error.did_you_mean)}
         text = error_text(str(error), name, **more)
         return self._turn_away(name, error, "unknown_tool", text, request)
+
+    def stopped(
+        self, advice: str, reason: str, request: Request, *, stop: bool
+    ) -> ToolResult:
+        """
+        By the rules of its conversation.
+        """
+        name = quote_name(request.name)
+        error = CallRefusedError(advice, tool_name=name)
+        more = {"refused": True, "reason": reason, **({"stop": True} if stop else {})}
+        text = error_text(advice, name, **more)
+        result = self._turn_away(name, error, "conversation", text, request)
+        return replace(result, stop=stop)
 
     def draining(self, tool: Tool, request: Request) -> ToolResult:
         """

@@ -104,6 +104,8 @@ class ToolResult:
         duration: Seconds that the tool ran.
         attempts: Executions; 0 where the tool was not run.
         retry_after: Seconds after which a refused call may be tried again.
+        stop: Whether the program is to end the run of the agent, as its conversation has
+            gone round in circles; see ``Conversation.stop_reason``.
     """
 
     name: str
@@ -119,6 +121,7 @@ class ToolResult:
     duration: float = 0.0
     attempts: int = 0
     retry_after: float | None = None
+    stop: bool = False
 
     def message(self, format: str = "openai") -> dict[str, Any]:
         """
@@ -229,9 +232,10 @@ class Request:
     Attributes:
         course: Where it stands, for a tool with parts around its calls.
         tried: Names of the tools that it was asked of before, as a fallback.
+        allows: Which tools the caller may be told of; ``None`` for all.
     """
 
-    __slots__ = ("_kept", "args", "call_id", "context", "course", "name", "tried")
+    __slots__ = ("_kept", "allows", "args", "call_id", "context", "course", "name", "tried")
 
     def __init__(
         self,
@@ -246,6 +250,7 @@ class Request:
         self.call_id = call_id
         self.context = context
         self.tried = tried
+        self.allows: Callable[[str], bool] | None = None
         self._kept = False
         self.course: Course | None = None
 

@@ -30,8 +30,10 @@ from ._calls import (
     check_context,
     read_call,
 )
+from ._chat import Conversation
 from ._checks import INHERIT, Inherit
 from ._circuit import Circuit
+from ._conversation import ConversationPolicy
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers, rejected
@@ -55,7 +57,7 @@ from ._stats import ToolStats
 from ._text import clean as default_clean
 from ._tool import Format, with_note
 from ._traceback import binds_arguments, raise_as_it_was
-from ._turn import Turn
+from ._turn import Turn, check_limit, listed
 from ._waiting import Waiter
 
 _NOTE: Final = (
@@ -64,6 +66,7 @@ _NOTE: Final = (
 )
 
 _BUDGET: Final = BudgetPolicy()
+_RULES: Final = ConversationPolicy()
 
 
 class _Shared(NamedTuple):
@@ -354,15 +357,49 @@ class ToolOrchestrator:
             ValueError: ``limit`` is below 1.
         """
         check_context(context)
-        entries = _listed(calls)
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise ValueError(f"limit={limit!r} cannot be; expected at least 1, or None")
+        entries = listed(calls)
+        check_limit(limit)
         turn = Turn(
             functools.partial(self._run_one, context),
             functools.partial(self._answers.broken_off, context),
             limit,
         )
         return await turn.results(entries)
+
+    def conversation(
+        self,
+        *,
+        tools: Iterable[str] | None = None,
+        policy: ConversationPolicy = _RULES,
+        **context: Any,
+    ) -> Conversation:
+        """
+        One run of an agent, with tools, context and limits of its own, for an
+        ``async with``. Nothing of it is kept when that ends.
+
+        Args:
+            tools: Names of the tools that it may call and is told of, or patterns of
+                names: ``"github_*"``. Default: all of them.
+            policy: How often it may do what leads nowhere, and how much it may do.
+            **context: What the tools find in their ``ToolContext``, in every call.
+
+        Raises:
+            TypeError: ``policy`` is no ``ConversationPolicy``, or ``tools`` is one name.
+        """
+        check_context(context)
+        checked: object = policy
+        if not isinstance(checked, ConversationPolicy):
+            raise TypeError(f"policy={policy!r:.200}: expected a ConversationPolicy")
+        return Conversation(
+            self._fleet,
+            self._execution,
+            self._answers,
+            self._offered,
+            _raise,
+            policy,
+            tools,
+            context,
+        )
 
     # Figures and circuits
 
@@ -589,9 +626,20 @@ class ToolOrchestrator:
             TypeError: A signature does not lend itself to a schema; names the tool.
             ValueError: There is no such format.
         """
+        return self._offered(format, hide_open=hide_open)
+
+    def _offered(
+        self,
+        format: Format,
+        *,
+        hide_open: bool,
+        allows: Callable[[str], bool] | None = None,
+    ) -> list[dict[str, Any]]:
         definitions = self.registry.definitions(format)
         offered = []
         for tool, definition in zip(self.registry, definitions, strict=True):
+            if allows is not None and not allows(tool.name):
+                continue
             if not self._fleet.refuses(tool):
                 offered.append(definition)
             elif not hide_open:
@@ -716,17 +764,6 @@ def _raise(error: BaseException, tool_name: str) -> NoReturn:
         raise OrchestratorError(message, tool_name=tool_name) from error
     finally:
         del error
-
-
-def _listed(calls: Any) -> list[Any]:
-    if calls is None:
-        return []
-    if isinstance(calls, (str, bytes, Mapping, ToolCall)):
-        raise TypeError(
-            "dispatch_all takes a list of tool calls, such as message['tool_calls'], "
-            f"not a {type(calls).__name__}"
-        )
-    return list(calls)
 
 
 def _settings(

@@ -111,6 +111,7 @@ class Registry:
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,
+        polling: bool = False,
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
         alternatives: Sequence[str] = (),
@@ -130,6 +131,7 @@ class Registry:
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,
+        polling: bool = False,
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
         alternatives: Sequence[str] = (),
@@ -150,6 +152,7 @@ class Registry:
             judge: What an outcome says of the tool.
             is_failure: The judge in short: of returned values, true for a failure.
             idempotent: See ``Tool``.
+            polling: See ``Tool``.
             validate: See ``Tool``.
             policy: Further settings, of the tool or of its circuit.
             alternatives: See ``Tool``.
@@ -178,6 +181,7 @@ class Registry:
                     policy=settings,
                     circuit=circuit,
                     idempotent=idempotent,
+                    polling=polling,
                     validate=validate,
                     alternatives=alternatives,
                     _locals=_schema.defining_namespace(fn, depth),
@@ -304,15 +308,19 @@ class Registry:
         value = await ThreadedCall(slots).wait(functools.partial(tool.fn, **arguments))
         return await value if inspect.isawaitable(value) else value
 
-    def unknown(self, name: object) -> UnknownToolError:
+    def unknown(
+        self, name: object, allows: Callable[[str], bool] | None = None
+    ) -> UnknownToolError:
         """
-        The error for a name that no tool has, with the closest that there are.
+        The error for a name that no tool has, with the closest that there are, of those
+        that may be told of.
 
         A name of more than 128 characters is not compared with anything.
         """
         from ._text import quote_name
 
-        close = closest(name, self._tools)
+        names = self._tools if allows is None else [*filter(allows, self._tools)]
+        close = closest(name, names)
         return UnknownToolError(tool_name=quote_name(name), did_you_mean=close)
 
     def watch(self, watcher: Watcher) -> None:

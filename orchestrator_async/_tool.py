@@ -48,6 +48,8 @@ class Tool:
             key: the tool has a circuit for each key (one a host, one a tenant), at most
             ``max_keys`` of them; ``None`` for the circuit of calls without one.
         idempotent: Whether running it twice does what running it once does.
+        polling: Whether it may be asked the same again and again, for it says how far
+            something else has come: a conversation does not hold that against it.
         validate: Whether the arguments are validated against the type hints.
         alternatives: At most three names of tools that a refusal points to.
 
@@ -63,6 +65,7 @@ class Tool:
     policy: ToolPolicy = field(default=INHERITED, repr=False)
     circuit: str | KeyFunction | None = None
     idempotent: bool = False
+    polling: bool = False
     validate: bool = True
     alternatives: tuple[str, ...] = ()
     _locals: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
@@ -82,6 +85,7 @@ class Tool:
             policy: ToolPolicy | BreakerPolicy = INHERITED,
             circuit: str | KeyFunction | None = None,
             idempotent: bool = False,
+            polling: bool = False,
             validate: bool = True,
             alternatives: Iterable[str] = (),
             _locals: Mapping[str, Any] | None = None,
@@ -105,7 +109,7 @@ class Tool:
         check_callable(self.fn, self.name)
 
     def _check_types(self) -> None:
-        for field_name in ("idempotent", "validate"):
+        for field_name in ("idempotent", "polling", "validate"):
             if not isinstance(value := getattr(self, field_name), bool):
                 raise self._wrong_type(field_name, "true or false", value)
         description: object = self.description

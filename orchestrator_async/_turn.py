@@ -4,13 +4,13 @@ A turn of a model: many calls side by side, none of which can harm another.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ._calls import ToolResult
+from ._calls import ToolCall, ToolResult
 from ._settle import fatal_in
 from ._traceback import raise_as_it_was
 
@@ -152,3 +152,28 @@ class _Place:
             places.release()
 
     __del__ = release
+
+
+def listed(calls: Any) -> list[Any]:
+    """
+    The calls of a turn.
+
+    Raises:
+        TypeError: It is one call, or a message.
+    """
+    if calls is None:
+        return []
+    if isinstance(calls, (str, bytes, Mapping, ToolCall)):
+        raise TypeError(
+            "dispatch_all takes a list of tool calls, such as message['tool_calls'], "
+            f"not a {type(calls).__name__}"
+        )
+    return list(calls)
+
+
+def check_limit(limit: object) -> None:
+    """
+    Raise ``ValueError`` for a limit that can be none.
+    """
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"limit={limit!r} cannot be; expected at least 1, or None")

@@ -1,0 +1,275 @@
+"""
+One run of an agent: its tools, its context, and an end to going round in circles.
+
+What is counted and when it ends stands in ``_conversation``; here each call is asked about
+before it is made and told of when it has ended, on whatever path.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, NoReturn, Self
+
+from anyio.lowlevel import checkpoint
+
+from ._answers import Answers
+from ._calls import Request, ToolCall, ToolResult, call_id_of, check_context, read_call
+from ._conversation import (
+    Action,
+    Call,
+    ConversationPolicy,
+    ConversationRules,
+    Decision,
+    Ending,
+    call_key,
+    result_key,
+)
+from ._errors import (
+    CallRefusedError,
+    CircuitOpenError,
+    DrainingError,
+    InvalidArgumentsError,
+    LimitExceededError,
+    UnknownToolError,
+)
+from ._execution import Execution
+from ._fleet import Fleet
+from ._foreign import is_a
+from ._tool import Format
+from ._turn import Turn, check_limit, listed
+
+_REFUSALS: Final = (CircuitOpenError, LimitExceededError, CallRefusedError, DrainingError)
+_OVER: Final = "This conversation is over, so no more tools are run in it."
+
+
+class Conversation:
+    """
+    One run of an agent, which has tools, a context and limits of its own.
+
+    It is what ``ToolOrchestrator.conversation`` returns, and is used in an ``async with``.
+    Calls that a tool makes on its own account are not calls of the run.
+
+    Attributes:
+        stop_reason: Why the run is to end: the field of the ``ConversationPolicy`` whose
+            limit it has gone far beyond, as text. ``None`` as long as it may go on. Every
+            result from then on has ``stop=True``.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        execution: Execution,
+        answers: Answers,
+        offered: Callable[..., list[dict[str, Any]]],
+        raises: Callable[[BaseException, str], NoReturn],
+        policy: ConversationPolicy,
+        tools: Iterable[str] | None,
+        context: Mapping[str, Any],
+    ) -> None:
+        self._fleet = fleet
+        self._execution = execution
+        self._answers = answers
+        self._offered = offered
+        self._raises = raises
+        self._context = dict(context)
+        self._rules: ConversationRules | None = ConversationRules(
+            policy, fleet.time(), tools
+        )
+        self._reason: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._reason = self.stop_reason
+        self._rules = None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """
+        Why the run is to end, or ``None``.
+        """
+        if self._rules is None or self._rules.stop_reason is None:
+            return self._reason
+        return self._rules.stop_reason.value
+
+    async def dispatch(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> str:
+        """
+        Run a tool of this conversation and return what the model reads.
+
+        As ``ToolOrchestrator.dispatch``; so are the others below.
+        """
+        request = self._request(name, args, call_id, context)
+        return (await self._run(request)).content
+
+    async def run(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> ToolResult:
+        """
+        Run a tool of this conversation and return everything that came of it.
+        """
+        return await self._run(self._request(name, args, call_id, context))
+
+    async def call(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> Any:
+        """
+        Run a tool of this conversation and return its own value.
+
+        Raises:
+            CallRefusedError: The rules of the conversation refuse the call.
+            Exception: What ``ToolOrchestrator.call`` raises.
+        """
+        result = await self._run(self._request(name, args, call_id, context))
+        try:
+            if result.error is not None:
+                self._raises(result.error, result.name)
+            return result.value
+        finally:
+            del result
+
+    async def dispatch_all(
+        self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any
+    ) -> list[ToolResult]:
+        """
+        Run a turn's tool calls side by side. They count as one turn: what they do wrong
+        together is done once.
+        """
+        check_context(context)
+        entries = listed(calls)
+        check_limit(limit)
+        turn = None if self._rules is None else self._rules.new_turn()
+        both = {**self._context, **context}
+        runner = Turn(
+            functools.partial(self._run_one, both, turn),
+            functools.partial(self._answers.broken_off, both),
+            limit,
+        )
+        return await runner.results(entries)
+
+    def offered_tools(
+        self, format: Format = "openai", *, hide_open: bool = False
+    ) -> list[dict[str, Any]]:
+        """
+        The tools of this conversation as a model's API wants to be told of them.
+        """
+        return self._offered(format, hide_open=hide_open, allows=self._allows)
+
+    # Beneath
+
+    def _allows(self, name: str) -> bool:
+        return self._rules is not None and self._rules.allows(name)
+
+    def _request(
+        self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
+    ) -> Request:
+        check_context(context)
+        return Request(name, args, call_id, {**self._context, **context})
+
+    async def _run_one(
+        self, context: Mapping[str, Any], turn: int | None, entry: Any
+    ) -> ToolResult:
+        try:
+            call: ToolCall = read_call(entry)
+        except InvalidArgumentsError as error:
+            request = Request("", entry, call_id_of(entry), context)
+            result = self._answers.malformed(error, request)
+            await checkpoint()
+            return result
+        return await self._run(Request(call.name, call.args, call.id, context), turn)
+
+    async def _run(self, request: Request, turn: int | None = None) -> ToolResult:
+        rules = self._rules
+        if rules is None:
+            result = self._answers.stopped(_OVER, "over", request, stop=True)
+            await checkpoint()
+            return result
+        decision = self._asked(rules, request, turn)
+        if decision.call is None:
+            assert decision.reason is not None
+            stop = rules.stop_reason is not None
+            reason = decision.reason.value
+            result = self._answers.stopped(decision.advice, reason, request, stop=stop)
+            await checkpoint()
+            return result
+        try:
+            if decision.action is Action.UNKNOWN:
+                unknown = self._fleet.registry.unknown(request.name, self._allows)
+                result = self._answers.unknown(unknown, request)
+                await checkpoint()
+            else:
+                request.allows = self._allows
+                result = await self._execution.run(request)
+        except BaseException:
+            rules.give_back(decision.call)
+            raise
+        return self._told(rules, decision.call, result)
+
+    def _asked(
+        self, rules: ConversationRules, request: Request, turn: int | None
+    ) -> Decision:
+        tool = self._fleet.registry.get(request.name)
+        return rules.before(
+            request.name if is_a(request.name, str) else "",
+            call_key(request.args),
+            self._fleet.time(),
+            polling=tool is not None and tool.polling,
+            known=tool is not None,
+            turn=turn,
+        )
+
+    def _told(self, rules: ConversationRules, call: Call, result: ToolResult) -> ToolResult:
+        error = result.error
+        ending = _ending(result)
+        warning = rules.after(
+            call,
+            ending,
+            self._fleet.time(),
+            digest=result_key(result.content) if ending is Ending.SUCCESS else "",
+            retry_after=result.retry_after,
+            whole_tool=not (
+                is_a(error, CallRefusedError)
+                or (is_a(error, CircuitOpenError) and error.key is not None)
+            ),
+        )
+        stop = rules.stop_reason is not None
+        if warning is None and not stop:
+            return result
+        content = result.content if warning is None else warned(result.content, warning)
+        return replace(result, content=content, stop=stop)
+
+
+def _ending(result: ToolResult) -> Ending:
+    if result.ok:
+        return Ending.SUCCESS
+    if result.attempts == 0:
+        if is_a(result.error, UnknownToolError):
+            return Ending.UNKNOWN
+        if is_a(result.error, InvalidArgumentsError):
+            return Ending.INVALID
+        if is_a(result.error, _REFUSALS):
+            return Ending.REFUSAL
+    return Ending.FAILURE
+
+
+def warned(content: str, warning: str) -> str:
+    """
+    What the model reads, with a warning: in a JSON object as one more member, else as a
+    last line.
+    """
+    if content.startswith("{") and content.rstrip().endswith("}"):
+        inside = content.rstrip()[:-1].rstrip()
+        comma = "" if inside == "{" else ", "
+        return f'{inside}{comma}"warning": {json.dumps(warning, ensure_ascii=False)}}}'
+    return f"{content}\n\n[Warning: {warning}]"
