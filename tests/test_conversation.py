@@ -1,0 +1,329 @@
+"""
+A run of an agent through an orchestrator: what it may call, what it is told, how it ends.
+
+The rules themselves are in ``test_conversation_rules``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator_async import (
+    CallRefusedError,
+    CallRejected,
+    Conversation,
+    ConversationPolicy,
+    Event,
+    Registry,
+    ToolCall,
+    ToolContext,
+    ToolOrchestrator,
+    ToolPolicy,
+    UnknownToolError,
+)
+
+from .support import HandClock, assert_adds_up, when_blocked
+
+
+class Office:
+    """
+    Tools of several kinds, and what they were asked.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.registry = Registry()
+        self.clock = HandClock()
+        self.asked: list[dict[str, Any]] = []
+        self.events: list[Event] = []
+        self.answers = iter(range(10**6))
+        for tool in (self.mail_read, self.mail_send, self.shell):
+            self.registry.tool(tool)
+        self.registry.tool(polling=True)(self.status)
+        self.orch = ToolOrchestrator(
+            self.registry,
+            failure_threshold=10**6,
+            clock=self.clock,
+            observers=[self.events.append],
+            **options,
+        )
+
+    async def mail_read(self, number: int, context: ToolContext) -> str:
+        self.asked.append(dict(context.data))
+        return f"mail {number}"
+
+    async def mail_send(self, text: str) -> dict[str, int]:
+        self.asked.append({"text": text})
+        return {"sent": next(self.answers)}
+
+    async def shell(self, command: str) -> str:
+        self.asked.append({"command": command})
+        raise OSError("no such command")
+
+    async def status(self) -> str:
+        self.asked.append({})
+        return "pending"
+
+    def conversation(self, **options: Any) -> Conversation:
+        return self.orch.conversation(**options)
+
+
+def read(content: str) -> dict[str, Any]:
+    said = json.loads(content)
+    assert isinstance(said, dict)
+    return said
+
+
+async def test_a_conversation_runs_tools_as_its_orchestrator_does() -> None:
+    office = Office()
+    async with office.conversation(user="ada") as chat:
+        assert await chat.dispatch("mail_read", {"number": 1}) == "mail 1"
+        result = await chat.run("mail_send", '{"text": "hello"}', call_id="c1")
+        assert (result.ok, result.call_id, result.value) == (True, "c1", {"sent": 0})
+        assert await chat.call("mail_read", {"number": 2}) == "mail 2"
+        with pytest.raises(OSError, match="no such command"):
+            await chat.call("shell", {"command": "x"})
+        calls = [ToolCall("mail_read", {"number": n}, id=str(n)) for n in (3, 4)]
+        results = await chat.dispatch_all([*calls, {"odd": 1}])
+        assert [each.call_id for each in results] == ["3", "4", None]
+        assert [each.ok for each in results] == [True, True, False]
+        assert chat.stop_reason is None
+        assert not any(each.stop for each in results)
+    assert_adds_up(office.orch)
+
+
+async def test_its_context_is_in_every_call_and_a_call_may_add_to_it() -> None:
+    office = Office()
+    async with office.conversation(user="ada", tenant=1) as chat:
+        await chat.dispatch("mail_read", {"number": 1})
+        await chat.dispatch("mail_read", {"number": 2}, tenant=2, more=3)
+        await chat.dispatch_all([ToolCall("mail_read", {"number": 3})], user="bob")
+    assert office.asked == [
+        {"user": "ada", "tenant": 1},
+        {"user": "ada", "tenant": 2, "more": 3},
+        {"user": "bob", "tenant": 1},
+    ]
+
+
+async def test_only_its_own_tools_are_offered_run_and_told_of() -> None:
+    office = Office()
+    async with office.conversation(tools=["mail_*"]) as chat:
+        for format in ("anthropic", "mcp"):
+            names = [each["name"] for each in chat.offered_tools(format)]
+            assert names == ["mail_read", "mail_send"]
+        for name in ("shell", "shel", "mail_rea"):
+            said = read(await chat.dispatch(name, {"command": "x"}))
+            assert said["unknown_tool"] is True
+            assert "shell" not in said["did_you_mean"]
+        with pytest.raises(UnknownToolError):
+            await chat.call("shell", {"command": "x"})
+    assert office.asked == []
+    assert office.orch.stats("shell").calls == 0
+    async with office.conversation(tools=[]) as chat:
+        assert chat.offered_tools() == []
+
+
+async def test_no_alternatives_are_named_that_it_may_not_call() -> None:
+    office = Office()
+    office.registry.remove("mail_read")
+    office.registry.tool(alternatives=["shell", "mail_send"])(office.mail_read)
+    office.orch.circuit("mail_read").isolate()
+    arguments = {"number": 1}
+    said = read(await office.orch.dispatch("mail_read", arguments))
+    assert said["alternatives"] == ["shell", "mail_send"]
+    async with office.conversation(tools=["mail_*"]) as chat:
+        said = read(await chat.dispatch("mail_read", arguments))
+        assert said["alternatives"] == ["mail_send"]
+        assert "shell" not in said["error"]
+    assert "shell" in await office.orch.dispatch("mail_read", arguments)
+
+
+async def test_no_other_tool_falls_back_on_what_it_may_not_call() -> None:
+    office = Office()
+    office.registry.remove("shell")
+    office.registry.tool(policy=ToolPolicy(fallback="sandbox"))(office.shell)
+
+    @office.registry.tool
+    async def sandbox(command: str) -> str:
+        return "pending"
+
+    arguments = {"command": "x"}
+    assert await office.orch.dispatch("shell", arguments) == "pending"
+    async with office.conversation(tools=["shell"]) as chat:
+        assert "no such command" in await chat.dispatch("shell", arguments)
+    async with office.conversation(tools=["s*"]) as chat:
+        assert await chat.dispatch("shell", arguments) == "pending"
+
+
+async def test_it_warns_then_refuses_then_stops() -> None:
+    office = Office()
+    policy = ConversationPolicy(same_failures=2, patience=1)
+    async with office.conversation(policy=policy) as chat:
+        results = [await chat.run("shell", {"command": "x"}) for _ in range(5)]
+        said = [read(each.content) for each in results]
+        assert "warning" not in said[0]
+        assert "2 times in a row" in said[1]["warning"]
+        assert said[2]["refused"] is True
+        assert said[2]["reason"] == "same_failures"
+        assert [each.stop for each in results] == [False, False, False, True, True]
+        assert said[4]["stop"] is True
+        assert chat.stop_reason == "same_failures"
+        refused = await chat.run("mail_read", {"number": 1})
+        assert refused.stop
+        assert type(refused.error) is CallRefusedError
+        with pytest.raises(CallRefusedError):
+            await chat.call("mail_read", {"number": 1})
+    assert chat.stop_reason == "same_failures"
+    assert len(office.asked) == 2
+    rejected = [each for each in office.events if isinstance(each, CallRejected)]
+    assert {each.reason for each in rejected} == {"conversation"}
+
+
+async def test_a_warning_leaves_json_json_and_text_text() -> None:
+    office = Office()
+
+    @office.registry.tool
+    async def give(kind: str) -> Any:
+        return {"list": [1, 2], "empty": {}, "object": {"a": 1}, "text": "plain"}[kind]
+
+    policy = ConversationPolicy(same_results=2)
+    async with office.conversation(policy=policy) as chat:
+        for kind in ("list", "empty", "object", "text"):
+            await chat.run("give", {"kind": kind})
+            result = await chat.run("give", {"kind": kind})
+            if kind in ("empty", "object"):
+                said = read(result.content)
+                assert "2 times" in said.pop("warning")
+                assert said == result.value
+            else:
+                assert "2 times" in result.content
+                assert result.content.startswith(("[1,2]\n", "plain\n"))
+
+
+async def test_a_tool_that_waits_for_something_may_be_asked_again_and_again() -> None:
+    office = Office()
+    async with office.conversation() as chat:
+        said = [await chat.dispatch("status") for _ in range(50)]
+    assert set(said) == {"pending"}
+
+
+async def test_of_the_last_calls_that_are_left_no_more_run_side_by_side() -> None:
+    office = Office()
+    async with office.conversation(policy=ConversationPolicy(calls=3)) as chat:
+        calls = [ToolCall("mail_read", {"number": n}) for n in range(16)]
+        results = await chat.dispatch_all(calls, limit=None)
+    assert sum(each.attempts for each in results) == 3 == len(office.asked)
+
+
+async def test_a_call_that_is_cancelled_leaves_its_place_to_another() -> None:
+    office = Office()
+    gate = anyio.Event()
+
+    @office.registry.tool
+    async def wait() -> str:
+        await gate.wait()
+        return "done"
+
+    async with office.conversation(policy=ConversationPolicy(calls=1)) as chat:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(chat.run, "wait")
+            await when_blocked()
+            assert (await chat.run("status")).attempts == 0
+            tasks.cancel_scope.cancel()
+        assert (await chat.run("status")).attempts == 1
+
+
+async def test_time_is_over_by_the_clock_of_the_orchestrator() -> None:
+    office = Office()
+    policy = ConversationPolicy(seconds=100, patience=0)
+    async with office.conversation(policy=policy) as chat:
+        assert (await chat.run("status")).ok
+        office.clock.turn(101)
+        assert (await chat.run("status")).stop
+        assert chat.stop_reason == "seconds"
+
+
+async def test_a_refusal_by_a_circuit_or_a_guard_counts_as_one() -> None:
+    office = Office()
+    office.registry.tool(
+        name="guarded", policy=ToolPolicy(guard=lambda call, context: "ask first")
+    )(office.status)
+    office.orch.circuit("status").isolate()
+    for name in ("status", "guarded"):
+        async with office.conversation() as chat:
+            for _ in range(20):
+                result = await chat.run(name)
+            assert result.stop
+            assert chat.stop_reason == "refusals"
+
+
+async def test_nothing_runs_and_nothing_is_kept_when_it_has_ended() -> None:
+    office = Office()
+    async with office.conversation(user="ada") as chat:
+        await chat.dispatch("status")
+    result = await chat.run("status")
+    assert (result.stop, result.attempts) == (True, 0)
+    assert read(result.content)["reason"] == "over"
+    assert (await chat.dispatch_all([ToolCall("status")]))[0].stop
+    assert chat.offered_tools() == []
+    assert len(office.asked) == 1
+    assert chat._rules is None
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"policy": 3}, "expected a ConversationPolicy"),
+        ({"tools": "mail"}, "tools"),
+        ({"timeout": 3}, "timeout"),
+    ],
+)
+async def test_what_cannot_be_is_refused_at_once(
+    options: dict[str, Any], error: str
+) -> None:
+    office = Office()
+    with pytest.raises((TypeError, ValueError), match=error):
+        office.conversation(**options)
+    async with office.conversation() as chat:
+        with pytest.raises(TypeError, match="list of tool calls"):
+            await chat.dispatch_all("status")
+        with pytest.raises(ValueError, match="limit"):
+            await chat.dispatch_all([], limit=0)
+
+
+# What has happened to others
+
+
+async def test_a_tool_that_does_not_exist_is_not_asked_for_754_times() -> None:
+    office = Office()
+    async with office.conversation() as chat:
+        for number in range(754):
+            result = await chat.run("search_web", {"query": "x"})
+            if result.stop:
+                break
+    assert number < 20
+    assert chat.stop_reason == "unknown"
+
+
+async def test_the_same_poll_is_not_made_1535_times() -> None:
+    office = Office()
+    async with office.conversation() as chat:
+        for number in range(1535):
+            if (await chat.run("mail_read", {"number": 1})).stop:
+                break
+    assert number < 20
+    assert len(office.asked) == 3
+
+
+async def test_a_run_does_not_go_on_after_its_tool_was_refused() -> None:
+    office = Office()
+    office.orch.circuit("shell").isolate()
+    async with office.conversation() as chat:
+        for number in range(1000):
+            if (await chat.run("shell", {"command": str(number)})).stop:
+                break
+    assert number < 20
+    assert office.asked == []
