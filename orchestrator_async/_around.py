@@ -120,7 +120,6 @@ class Surroundings:
                 settings.retry,
                 self._budget,
                 self._fleet.time,
-                lambda: self._fleet.registry.get(tool.name) is tool,
                 self._observers,
             )
         if not gates and not settings.is_surrounded:

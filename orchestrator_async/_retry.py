@@ -112,7 +112,6 @@ class Retrying:
         policy: How it is tried again.
         budget: What all calls have together, or ``None`` where nothing bounds that.
         time: Seconds on the orchestrator's clock.
-        is_current: Whether the tool has not been replaced or removed since.
         observers: Those who are told.
     """
 
@@ -123,7 +122,6 @@ class Retrying:
         policy: RetryPolicy,
         budget: Budget | None,
         time: Callable[[], float],
-        is_current: Callable[[], bool],
         observers: Observers,
     ) -> None:
         import stamina  # by the first tool that has retries
@@ -134,7 +132,6 @@ class Retrying:
         self._policy = policy
         self._budget = budget
         self._time = time
-        self._is_current = is_current
         self._observers = observers
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
@@ -176,7 +173,7 @@ class Retrying:
                 return last
             _end(attempt, _AgainError(result.name, wait))
             following = await self._next(attempts)
-            if following is None or not self._is_current():
+            if following is None:
                 return last
             if anyio.current_time() >= course.deadline:
                 return last  # the loop was held up for so long

@@ -878,12 +878,12 @@ async def cancelled_at(at: int, kind: str, case: str) -> int:
                 await anyio.sleep(1)
         raise ConnectionError
 
-    more: dict[str, Any] = {
+    cases: dict[str, dict[str, Any]] = {
         "with limits": {"limits": LimitPolicy(max_concurrent=1, calls=2)},
         "total": {"total_timeout": 5},
         "timeouts": {"timeout": 4},
-    }.get(case, {})
-    policy = ToolPolicy(retry=plain(attempts=3), **more)
+    }
+    policy = ToolPolicy(retry=plain(attempts=3), **cases.get(case, {}))
     world.tool(tool, idempotent=True, policy=policy)
 
     async def body() -> None:
@@ -1088,7 +1088,11 @@ async def test_in_staminas_test_mode_the_budget_counts_as_well() -> None:
 
 async def test_staminas_hooks_are_told_and_learn_no_secret() -> None:
     told: list[Any] = []
-    stamina.instrumentation.set_on_retry_hooks([told.append])
+
+    def hook(details: Any) -> None:
+        told.append(details)
+
+    stamina.instrumentation.set_on_retry_hooks([hook])
     secret = raising(ConnectionError("password=hunter2"))
     stage = Stage(secret, FINE, retry=at_once())
     assert await stage.orch.dispatch("tool") == "fine"

@@ -256,7 +256,7 @@ async def test_who_had_time_enough_has_failed_and_who_had_not_says_nothing(
     policy: dict[str, Any], first: float, verdict: Verdict
 ) -> None:
     limits = LimitPolicy(max_concurrent=1, max_wait=100)
-    group = {"orchestrator": {"groups": {"g": limits}}, "group": "g"}
+    group: dict[str, Any] = {"orchestrator": {"groups": {"g": limits}}, "group": "g"}
     stage = Stage(lasting(100), retry=plain(attempts=1), **group, **policy)
 
     @stage.registry.tool(policy=ToolPolicy(group="g"))
@@ -280,7 +280,8 @@ async def test_who_had_time_enough_has_failed_and_who_had_not_says_nothing(
 
 @virtual_time
 async def test_a_hung_tool_is_found_out_by_the_whole_calls_time_alone() -> None:
-    for policy in ({}, {"timeout": 60.0}):
+    policies: tuple[dict[str, Any], ...] = ({}, {"timeout": 60})
+    for policy in policies:
         stage = Stage(lasting(1000), breaker=BreakerPolicy(), total_timeout=10, **policy)
         for _ in range(3):
             await stage.orch.run("tool")
