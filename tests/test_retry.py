@@ -447,6 +447,52 @@ async def test_a_tool_that_is_not_idempotent_runs_once_also_after_a_limits_refus
     assert (stage.runs, result.attempts) == (2, 1)
 
 
+@virtual_time
+async def test_a_limits_refusal_between_two_attempts_is_one_like_any_other() -> None:
+    """
+    Whatever ``on`` says of failures, and however the attempt before has ended.
+    """
+    limits = LimitPolicy(max_concurrent=1, max_wait=0)
+    retry = plain(on=(ConnectionError,), on_result=lambda value: value == "not yet")
+
+    async def slow() -> str:
+        await anyio.sleep(1.5)
+        return "slow"
+
+    stage = Stage(returning("not yet"), slow, FINE, retry=retry, limits=limits)
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await stage.orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.sleep(0.5)
+        tasks.start_soon(stage.orch.run, "tool")
+    assert results[0].content == "fine"
+    assert results[0].attempts == 2
+    assert [each.attempt for each in stage.contexts] == [1, 1, 3]
+    assert isinstance(stage.of(RetryScheduled)[1].error, LimitExceededError)
+
+
+@virtual_time
+async def test_an_attempt_that_was_turned_away_gives_its_turn_back() -> None:
+    limits = LimitPolicy(calls=2, seconds=100, max_wait=0)
+    stage = Stage(DOWN, FINE, retry=plain(attempts=2), limits=limits)
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await stage.orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.sleep(0.5)
+        stage.orch.circuit("tool").trip()
+    assert results[0].attempts == 1
+    stage.orch.circuit("tool").reset()
+    assert (await stage.orch.run("tool")).content == "fine"
+
+
 class Replaced:
     """
     Two tools of one name, put in each other's place.
@@ -488,6 +534,17 @@ class Replaced:
 
     def put(self, name: str) -> None:
         self.registry.add(self.tools[name], replace=True)
+
+
+@virtual_time
+async def test_a_tool_that_was_put_back_in_the_wait_is_run_again() -> None:
+    tools = Replaced()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tools.orch.run, "tool")
+        await anyio.sleep(0.5)
+        tools.put("two")
+        tools.put("one")
+    assert tools.runs == ["one"] * 4
 
 
 @virtual_time
@@ -626,6 +683,13 @@ async def test_each_attempt_votes_and_a_circuit_that_opens_ends_it() -> None:
     assert isinstance(refused.error, CircuitOpenError)
     assert refused.attempts == 0
     assert stage.orch.stats("tool").retries == 2
+
+
+@virtual_time
+async def test_a_circuit_that_opens_for_less_than_may_be_waited_ends_it_too() -> None:
+    stage = Stage(DOWN, retry=plain(attempts=9), breaker=BreakerPolicy(reset_timeout=5))
+    assert (await stage.orch.run("tool")).attempts == 3
+    assert stage.waits == [1, 2]
 
 
 @virtual_time
@@ -796,6 +860,24 @@ async def test_circuits_by_key_are_asked_anew() -> None:
     assert orch.circuit("tool", "bad").state == "open"
     assert await orch.dispatch("tool", {"host": "good"}) == "good"
     assert_adds_up(orch)
+
+
+@virtual_time
+async def test_who_drains_does_not_wait_for_a_wait_and_has_no_attempt_after_it() -> None:
+    stage = Stage(DOWN, FINE)
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await stage.orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.sleep(0.5)
+        await stage.orch.drain()
+        assert anyio.current_time() % 1 == pytest.approx(0.5)
+    (result,) = results
+    assert isinstance(result.error, ConnectionError)
+    assert (stage.runs, result.attempts, result.state) == (1, 1, "closed")
 
 
 # A fallback hears of it
