@@ -430,6 +430,35 @@ async def test_what_a_limit_has_turned_away_is_tried_again_for_any_tool(
 
 
 @virtual_time
+async def test_who_is_turned_away_each_time_is_told_of_the_last() -> None:
+    limits = LimitPolicy(calls=1, seconds=90, max_wait=0)
+    stage = Stage(FINE, retry=plain(attempts=3, wait_max=5), limits=limits)
+    await stage.orch.run("tool")
+    result = await stage.orch.run("tool")
+    assert (result.attempts, stage.waits) == (0, [])  # that would take too long
+    assert result.retry_after == pytest.approx(90)
+    limits = LimitPolicy(max_concurrent=1, max_wait=0)
+    stage = Stage(FINE, retry=plain(attempts=3), limits=limits)
+    stage.acts = [returning("fine"), anyio.Event().wait]
+    await stage.orch.run("tool")
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await stage.orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stage.orch.run, "tool")
+        await when_blocked()
+        tasks.start_soon(call)
+        await anyio.sleep(1000)
+        tasks.cancel_scope.cancel()
+    (result,) = results
+    assert isinstance(result.error, LimitExceededError)
+    assert result.error not in [each.error for each in stage.of(RetryScheduled)]
+    assert (result.attempts, len(stage.waits), stage.runs) == (0, 2, 2)
+
+
+@virtual_time
 async def test_a_tool_that_is_not_idempotent_runs_once_also_after_a_limits_refusal() -> (
     None
 ):
@@ -476,7 +505,7 @@ async def test_a_limits_refusal_between_two_attempts_is_one_like_any_other() -> 
 
 
 @virtual_time
-async def test_an_attempt_that_was_turned_away_gives_its_turn_back() -> None:
+async def test_an_attempt_that_its_circuit_turns_away_takes_no_turn_of_a_rate() -> None:
     limits = LimitPolicy(calls=2, seconds=100, max_wait=0)
     stage = Stage(DOWN, FINE, retry=plain(attempts=2), limits=limits)
     results: list[Any] = []
