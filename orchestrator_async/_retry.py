@@ -19,7 +19,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -145,43 +145,54 @@ class Retrying:
             self._budget.called(self._time())
         # What the tool makes of its arguments is not to reach the next attempt.
         args = copied(request.args) if self._entry.tool.idempotent else request.args
-        stamina = self._stamina
+        result = await self._attempt(request, render)
+        wait = self._wait(course, result)
+        if wait is None:
+            return result
+        return await self._go_on(request, render, args, result, wait)
+
+    async def _go_on(
+        self,
+        request: Request,
+        render: bool,
+        args: Any,
+        result: ToolResult,
+        wait: float | None,
+    ) -> ToolResult:
+        """
+        The attempts after the first one: most calls have none, and do not pay for them.
+        """
+        course, last, stamina = request.course, result, self._stamina
+        assert course is not None
         most = self._policy.attempts if stamina.is_active() else 1
         # A test does not wait, and has its own number of attempts, which stamina keeps
         # to itself: whether there is another one is known when it comes.
         in_test = stamina.is_testing()
         attempts = aiter(stamina.retry_context(_wait_of, attempts=most, timeout=None))
-        attempt = await anext(attempts)
-        last: ToolResult | None = None
-        while True:
-            failed = course.failed
+        attempt = await anext(attempts)  # that was the first
+        while wait is not None:
+            if in_test:
+                wait = 0.0
+            elif course.attempt >= most or not self._schedule(request, result, wait):
+                break
+            _end(attempt, _AgainError(result.name, wait))
+            following = await self._next(attempts)
+            if following is None or anyio.current_time() >= course.deadline:
+                break  # or the loop was held up for so long
+            if in_test and not self._schedule(request, result, wait):
+                break
+            attempt, failed = following, course.failed
             course.begin()
+            course.attempt += 1
+            request.args = copied(args)
             # Not within the attempt's block: that takes whatever comes out of it for the
             # attempt's outcome, a cancellation too.
             result = await self._attempt(request, render)
-            if last is not None and not result.attempts:
+            if not result.attempts:
                 course.failed = failed  # the result's attempt is the one before
             last = _both(last, result)
-            if course.attempt >= most and not in_test:
-                return last
             wait = self._wait(course, result)
-            if wait is None:
-                return last
-            if in_test:
-                wait = 0.0
-            elif not self._schedule(request, result, wait):
-                return last
-            _end(attempt, _AgainError(result.name, wait))
-            following = await self._next(attempts)
-            if following is None:
-                return last
-            if anyio.current_time() >= course.deadline:
-                return last  # the loop was held up for so long
-            if in_test and not self._schedule(request, result, wait):
-                return last
-            attempt = following
-            course.attempt += 1
-            request.args = copied(args)
+        return last
 
     async def _next(self, attempts: AsyncIterator[Attempt]) -> Attempt | None:
         """
@@ -308,12 +319,10 @@ def _wait_of(error: Exception) -> float:
     return error.wait
 
 
-def _both(before: ToolResult | None, now: ToolResult) -> ToolResult:
+def _both(before: ToolResult, now: ToolResult) -> ToolResult:
     """
     What to say of two attempts: that of the later one, if it ran the tool.
     """
-    if before is None:
-        return now
     attempts = before.attempts + now.attempts
     duration = before.duration + now.duration
     if now.attempts or not before.attempts:
