@@ -1102,22 +1102,41 @@ async def test_no_order_of_events_runs_a_tool_twice_that_must_not(
     assert_adds_up(orch)
 
 
+async def run_once_begun(orch: ToolOrchestrator, begun: threading.Event) -> Any:
+    """
+    The result of a call whose thread has begun before its time is up, however slow the
+    machine: until then the loop stands still.
+    """
+    results: list[Any] = []
+
+    async def call() -> None:
+        results.append(await orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await when_blocked()
+        begun.wait(30)
+    return results[0]
+
+
 @real_time
 @pytest.mark.parametrize("idempotent", [True, False])
 async def test_a_thread_that_still_runs_gets_no_other_beside_it(idempotent: bool) -> None:
-    registry, runs, go_on = Registry(), 0, threading.Event()
+    registry, runs = Registry(), 0
+    begun, go_on = threading.Event(), threading.Event()
     policy = ToolPolicy(retry=at_once(), breaker=NEVER)
 
-    @registry.tool(idempotent=idempotent, timeout=0.05, policy=policy)
+    @registry.tool(idempotent=idempotent, timeout=0.3, policy=policy)
     def tool() -> str:
         nonlocal runs
         runs += 1
+        begun.set()
         go_on.wait(30)
         return "late"
 
     orch = ToolOrchestrator(registry, retry_budget=None)
     try:
-        result = await orch.run("tool")
+        result = await run_once_begun(orch, begun)
     finally:
         go_on.set()
     assert isinstance(result.error, ToolTimeoutError)

@@ -36,7 +36,16 @@ from orchestrator_async._policy import BreakerSettings, ToolSettings
 from .clock import real_time, virtual_time
 from .rig import on_asyncio
 from .support import HandClock, assert_adds_up, when_blocked
-from .test_retry import DOWN, FINE, NEVER, Stage, at_once, plain, raising
+from .test_retry import (
+    DOWN,
+    FINE,
+    NEVER,
+    Stage,
+    at_once,
+    plain,
+    raising,
+    run_once_begun,
+)
 
 
 def lasting(*seconds: float, clean_up: float = 0) -> Any:
@@ -406,7 +415,7 @@ async def test_a_reload_takes_nothing_from_a_call_under_way() -> None:
 @real_time
 async def test_a_thread_that_is_cut_off_runs_on_and_holds_its_place() -> None:
     registry, go_on, begun = Registry(), threading.Event(), threading.Event()
-    policy = ToolPolicy(total_timeout=0.05, retry=at_once(), max_threads=1, breaker=NEVER)
+    policy = ToolPolicy(total_timeout=0.3, retry=at_once(), max_threads=1, breaker=NEVER)
 
     @registry.tool(idempotent=True, policy=policy)
     def tool() -> str:
@@ -416,11 +425,10 @@ async def test_a_thread_that_is_cut_off_runs_on_and_holds_its_place() -> None:
 
     orch = ToolOrchestrator(registry)
     try:
-        result = await orch.run("tool")
-        assert begun.is_set()
+        result = await run_once_begun(orch, begun)
         assert isinstance(result.error, ToolTimeoutError)
         assert result.error.still_running
-        assert result.error.timeout == 0.05
+        assert result.error.timeout == 0.3
         assert (result.attempts, result.verdict) == (1, Verdict.FAILURE)
         refused = await orch.run("tool")
         assert isinstance(refused.error, LimitExceededError)
