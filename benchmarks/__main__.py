@@ -11,7 +11,7 @@ Everything is at its defaults: the clock is ``time.monotonic``, calls are counte
 result is judged. The cases of one group are measured in turn, in batches of about a
 millisecond, a hundred times; a ratio is the median of the rounds' ratios (see
 ``measure``). What is compared is written out in ``calls``, ``parts``, ``tasks`` and
-``footprint``.
+``footprint``. ``outage`` counts calls in place of time.
 
 The goals are for asyncio on CPython 3.12. On the other loops they are shown, and only
 there to be looked at: ``--check`` and the last line go by asyncio's.
@@ -33,7 +33,7 @@ from typing import Any
 
 import anyio
 
-from . import calls, parts, tasks
+from . import calls, outage, parts, tasks
 from .footprint import footprint
 from .measure import SMOKE, Effort, Row
 
@@ -53,6 +53,7 @@ GROUPS = (
     calls.threaded,
     calls.grouped,
     parts.parts,
+    outage.outage,
     tasks.many,
 )
 
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     # A failing call and an opening circuit log; what the disk takes is not measured.
-    logging.getLogger("orchestrator_async").setLevel(logging.CRITICAL)
+    for name in ("orchestrator_async", "stamina"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     effort = SMOKE if options.smoke else Effort()
     print(f"{platform.python_implementation()} {platform.python_version()}")
     rows: list[Row] = []

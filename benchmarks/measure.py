@@ -82,7 +82,7 @@ class Row:
         loop: The loop it was measured on, or ``"any"``.
         name: What was measured.
         cost: What it costs, in ``unit``.
-        unit: ``"ns"``, ``"ms"``, ``"bytes"`` or ``"calls/s"``.
+        unit: ``"ns"``, ``"ms"``, ``"bytes"``, ``"calls"`` or ``"calls/s"``.
         ratio: Its cost in terms of ``against``; ``None`` where the cost is the figure.
         against: What it is compared with.
         goal: What the ratio, or else the cost, is to be at most.

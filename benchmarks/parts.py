@@ -10,7 +10,13 @@ from __future__ import annotations
 from itertools import cycle, islice
 from typing import Any
 
-from orchestrator_async import BreakerPolicy, Registry, ToolOrchestrator
+from orchestrator_async import (
+    BreakerPolicy,
+    Registry,
+    RetryPolicy,
+    ToolOrchestrator,
+    ToolPolicy,
+)
 
 from .calls import args, broken_tool, dispatching, orchestrated, tool
 from .measure import Batch, Effort, Row, in_turn
@@ -82,6 +88,13 @@ def failing(**options: Any) -> Batch:
     return dispatching(orchestrated(broken_tool, policy=policy), args)
 
 
+def retried() -> Batch:
+    """
+    Calls of a tool that is tried again where it fails, which it does not.
+    """
+    return dispatching(orchestrated(policy=ToolPolicy(retry=RetryPolicy())))
+
+
 async def parts(loop: str, effort: Effort) -> list[Row]:
     """
     Calls on healthy circuits with one part or another.
@@ -95,6 +108,7 @@ async def parts(loop: str, effort: Effort) -> list[Row]:
     cases["100,000 keys, room for 1,000"] = keyed(100_000, 1_000)
     cases["100,000 keys, room for all"] = keyed(100_000, 100_000)
     cases["wait_available"] = waiting()
+    cases["retries"] = retried()
     cases["a failure"] = failing(max_pause=None)
     cases["a failure, asked for a pause"] = failing()
     cases["a failure, a time window"] = failing(

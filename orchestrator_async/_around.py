@@ -16,7 +16,7 @@ What is within the brackets is an attempt. From the outside to the inside:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
@@ -46,6 +46,7 @@ from ._hooks import NoAnswerError, ask
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
 from ._retry import Budget, Retrying
+from ._tool import Tool
 
 
 class Surroundings:
@@ -119,12 +120,11 @@ class Surroundings:
                 settings.retry,
                 self._budget,
                 self._fleet.time,
-                lambda: self._fleet.registry.get(tool.name) is tool,
                 self._observers,
             )
         if not gates and not settings.is_surrounded:
             return None
-        step = Whole(step, settings.total_timeout, self._fleet.time)
+        step = Whole(step, tool, settings.total_timeout)
         if settings.fallback is not None:
             step = FallingBack(step, entry, settings.fallback, self._execution)
         if settings.guard is not None:
@@ -160,20 +160,19 @@ class Whole:
     The whole call, which has one time and one idempotency key for all of its attempts.
     """
 
-    def __init__(
-        self, step: Step, total_timeout: float | None, time: Callable[[], float]
-    ) -> None:
+    def __init__(self, step: Step, tool: Tool, total_timeout: float | None) -> None:
         self._step = step
+        self._tool = tool
         self._total_timeout = total_timeout
-        self._time = time
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
         """
         Make the call.
         """
-        request.course = course = Course()
+        request.course = course = Course(self._tool, self._total_timeout)
         if self._total_timeout is not None:
-            course.deadline = self._time() + self._total_timeout
+            # On the loop's clock, by which the timeouts of attempts and all waits go.
+            course.deadline = anyio.current_time() + self._total_timeout
         return await self._step(request, render)
 
 

@@ -172,14 +172,16 @@ class Course:
     What the parts around a call tell its attempts, and what they are told of the last one.
 
     Attributes:
+        tool: What the call was made for, and what alone it runs.
         attempt: Its number, from 1.
-        deadline: When the whole call is to be over, on the orchestrator's clock.
+        total_timeout: Seconds that the whole call may take, or ``None``.
+        deadline: When the whole call is to be over, on the loop's clock.
         idempotency_key: That of the call, the same in all of its attempts.
         arguments: The keyword arguments, if they have been made already.
         ran: Whether the tool was entered.
         was_probe: Whether its circuit's fate hung on it.
         failed: Whether it was judged a failure.
-        paused: Whether it has asked its circuit for a pause, which has it.
+        pause: Seconds for which its circuit only pauses; 0 where it does not.
     """
 
     __slots__ = (
@@ -188,29 +190,34 @@ class Course:
         "deadline",
         "failed",
         "idempotency_key",
-        "paused",
+        "pause",
         "ran",
+        "tool",
+        "total_timeout",
         "was_probe",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, tool: object, total_timeout: float | None = None) -> None:
+        self.tool = tool
         self.attempt = 1
+        self.total_timeout = total_timeout
         self.deadline = math.inf
         self.idempotency_key = os.urandom(16).hex()
-        self.arguments: Mapping[str, Any] | None = None
         self.begin()
 
     def begin(self) -> None:
         """
         An attempt begins.
         """
-        self.ran = self.was_probe = self.failed = self.paused = False
+        self.arguments: Mapping[str, Any] | None = None
+        self.ran = self.was_probe = self.failed = False
+        self.pause = 0.0
 
-    def ended(self, *, failed: bool, paused: bool) -> None:
+    def ended(self, *, failed: bool, pause: float) -> None:
         """
         It has ended, and its circuit was told.
         """
-        self.failed, self.paused = failed, paused
+        self.failed, self.pause = failed, pause
 
 
 def copied(args: Any) -> Any:

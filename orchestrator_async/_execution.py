@@ -103,11 +103,16 @@ class Execution:
 
     async def attempt(self, request: Request, render: bool) -> ToolResult:
         """
-        Run the tool once, as it is now: what is within all the parts around.
+        Run the tool once: what is within all the parts around.
+
+        Its settings are what they are now. A tool that was replaced while the call waited
+        is not run in its place: nobody has asked that one's guard, the arguments were made
+        for the other, and another attempt may have run that already.
         """
         assert request.course is not None
-        request.course.begin()
         entry = self._entry(request)
+        if not isinstance(entry, ToolResult) and entry.tool is not request.course.tool:
+            entry = self._answers.replaced(entry.tool, request)
         if isinstance(entry, ToolResult):
             await checkpoint()
             return entry
@@ -320,7 +325,7 @@ class Execution:
         course = request.course
         if course is not None:
             course.ran, course.was_probe = True, flight.is_probe
-            rest = course.deadline - now
+            rest = course.deadline - anyio.current_time()
             if flight.timeout is None or rest < flight.timeout:
                 flight.timeout = rest if rest < math.inf else None
                 flight.is_cut = flight.timeout is not None
@@ -352,7 +357,7 @@ class Execution:
                 except GeneratorExit as closing:
                     flight.closing = closing
                     raise
-            raise struck(flight.entry)
+            raise struck(flight.entry, flight.allowed)
         finally:
             if flight.reporter is not None:
                 flight.reporter.end()
@@ -407,9 +412,10 @@ class Execution:
                 said = None if end.late or flight.nested else _SAYS[end.verdict]
                 entry.give_back(flight.circuit, flight.key, now, said)
         if flight.request.course is not None:
+            breaker = flight.circuit.breaker
             flight.request.course.ended(
                 failed=end.verdict is Verdict.FAILURE,
-                paused=end.throttled and flight.circuit.breaker.paused,
+                pause=breaker.open_for(now) if breaker.paused else 0.0,
             )
         end.text = self._endings.text(entry, end, why)
         if end.verdict is Verdict.FAILURE:
@@ -511,11 +517,11 @@ class Execution:
         return throttle
 
 
-def struck(entry: Entry) -> ToolTimeoutError:
+def struck(entry: Entry, timeout: float | None = None) -> ToolTimeoutError:
     """
-    What stands for the value of a tool that was stopped by its own timeout.
+    What stands for the value of a tool that was stopped by its own timeout, or by another.
     """
-    timeout = entry.timeout or entry.settings.total_timeout
+    timeout = timeout or entry.timeout
     assert timeout is not None
     return ToolTimeoutError(tool_name=entry.name, timeout=timeout)
 

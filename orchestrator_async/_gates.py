@@ -123,7 +123,6 @@ class Gated:
         """
         course = request.course
         assert course is not None
-        course.begin()
         places: list[_Holding] = []
         tokens: list[Token] = []
         before = _held.get(())
@@ -176,7 +175,7 @@ class Gated:
         Seconds that are left of the whole call.
         """
         assert request.course is not None
-        return request.course.deadline - self._time()
+        return request.course.deadline - anyio.current_time()
 
     def _patience(self, request: Request) -> float:
         """

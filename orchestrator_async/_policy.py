@@ -151,7 +151,7 @@ class RetryPolicy:
         wait_exp_base: By what each wait is longer than the one before. Default 2.
         wait_jitter: Seconds that chance adds to a wait at the most. Default 1.
         jitter_source: What tells the chance, a number from 0 to below 1. Default:
-            ``random.random``.
+            ``random.random``; a seeded ``random.Random(7).random`` repeats itself.
         on: What is tried again: types of exceptions, or a function of the exception
             that returns true. Default: every exception that is a failure of the tool.
             What is no failure (an exception that blames the arguments, say) is tried
@@ -267,7 +267,9 @@ class ToolPolicy:
         timeout: Seconds that one execution may take, or ``None`` for no timeout.
             Default ``None``.
         hang_after: A call that its caller gives up after so many seconds counts as a
-            failure of the tool, or ``None`` for never. Default: 95 % of the timeout.
+            failure of the tool, or ``None`` for never; so does one that is cut off by the
+            ``total_timeout``. Default: 95 % of the timeout, or of the ``total_timeout``
+            where that is less.
         judge: What an outcome says of the tool; see ``any_error``, the default.
         is_failure: A judge in short: of returned values alone, true for a failure.
         ignore: Exception types that blame the arguments or the world, not the tool:
@@ -556,9 +558,7 @@ class ToolSettings(NamedTuple):
         """
         Seconds that one execution may take, or ``None`` where nothing limits it.
         """
-        if self.timeout is None or self.total_timeout is None:
-            return self.timeout or self.total_timeout
-        return min(self.timeout, self.total_timeout)
+        return _shorter(self.timeout, self.total_timeout)
 
 
 @functools.lru_cache(maxsize=256)
@@ -569,7 +569,7 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     judge, is_failure = policy.judge, policy.is_failure
     return ToolSettings(
         timeout=timeout,
-        hang_after=_hang_after(policy.hang_after, timeout or total_timeout),
+        hang_after=_hang_after(policy.hang_after, _shorter(timeout, total_timeout)),
         judge=None if judge is INHERIT else judge,
         is_failure=None if is_failure is INHERIT else is_failure,
         ignore=cast("ExceptionTypes", policy.ignore),
@@ -585,6 +585,12 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         fallback=cast("str | Fallback | None", policy.fallback),
         max_result_size=cast("int | None", policy.max_result_size),
     )
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)
 
 
 def _hang_after(set_to: float | None | Inherit, timeout: float | None) -> float:

@@ -17,21 +17,24 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from ._breaker import CircuitState
 from ._callbacks import is_its_own
-from ._calls import Course, Request, ToolResult
+from ._calls import Course, Request, ToolResult, copied
 from ._entry import Entry, Step
-from ._errors import LimitExceededError
+from ._errors import LimitExceededError, ToolTimeoutError
 from ._events import Observers, RetryScheduled
 from ._foreign import is_a
 from ._policy import BudgetPolicy, RetryPolicy
 from ._window import TimeWindow
+
+if TYPE_CHECKING:
+    from stamina import Attempt
 
 _SHARED_SECONDS: Final = 10.0
 """How long a call counts for the share of retries."""
@@ -90,7 +93,7 @@ class Budget:
         remembered goes with it.
         """
         if not math.isfinite(now):
-            return self._seen if math.isfinite(self._seen) else 0.0
+            now = self._seen if math.isfinite(self._seen) else 0.0
         if now < self._seen:
             by = now - self._seen
             self._window.shift(by)
@@ -109,7 +112,6 @@ class Retrying:
         policy: How it is tried again.
         budget: What all calls have together, or ``None`` where nothing bounds that.
         time: Seconds on the orchestrator's clock.
-        is_current: Whether the tool has not been replaced or removed since.
         observers: Those who are told.
     """
 
@@ -120,15 +122,16 @@ class Retrying:
         policy: RetryPolicy,
         budget: Budget | None,
         time: Callable[[], float],
-        is_current: Callable[[], bool],
         observers: Observers,
     ) -> None:
+        import stamina  # by the first tool that has retries
+
+        self._stamina = stamina
         self._attempt = attempt
         self._entry = entry
         self._policy = policy
         self._budget = budget
         self._time = time
-        self._is_current = is_current
         self._observers = observers
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
@@ -136,64 +139,115 @@ class Retrying:
         Make attempts until one is not to be tried again. The result is that of the last
         one that ran the tool, with the attempts and the seconds of all.
         """
-        import stamina
-
         course = request.course
         assert course is not None
         if self._budget is not None:
             self._budget.called(self._time())
-        last: ToolResult | None = None
-        attempts = stamina.retry_context(
-            on=_wait_of, attempts=self._policy.attempts, timeout=None
-        )
-        try:
-            async for attempt in attempts:
-                if last is not None and not self._is_current():
-                    return last
-                course.attempt = attempt.num
-                # Not within the attempt's block: that takes whatever comes out of it
-                # for the attempt's outcome, a cancellation too.
-                result = await self._attempt(request, render)
-                last = _both(last, result)
-                again = self._again(course, result)
-                if again is None:
-                    return last
-                self._tell(request, result, again.wait)
-                with attempt:
-                    raise again
-        except _AgainError:
-            pass  # stamina is switched off, or makes fewer attempts, as in a test
-        assert last is not None
+        # What the tool makes of its arguments is not to reach the next attempt.
+        args = copied(request.args) if self._entry.tool.idempotent else request.args
+        result = await self._attempt(request, render)
+        wait = self._wait(course, result)
+        if wait is None:
+            return result
+        return await self._go_on(request, render, args, result, wait)
+
+    async def _go_on(
+        self,
+        request: Request,
+        render: bool,
+        args: Any,
+        result: ToolResult,
+        wait: float | None,
+    ) -> ToolResult:
+        """
+        The attempts after the first one: most calls have none, and do not pay for them.
+        """
+        course, last, stamina = request.course, result, self._stamina
+        assert course is not None
+        most = self._policy.attempts if stamina.is_active() else 1
+        # A test does not wait, and has its own number of attempts, which stamina keeps
+        # to itself: whether there is another one is known when it comes.
+        in_test = stamina.is_testing()
+        attempts = aiter(stamina.retry_context(_wait_of, attempts=most, timeout=None))
+        attempt = await anext(attempts)  # that was the first
+        while wait is not None:
+            if in_test:
+                wait = 0.0
+            elif course.attempt >= most or not self._schedule(request, result, wait):
+                break
+            _end(attempt, _AgainError(result.name, wait))
+            following = await self._next(attempts)
+            if following is None or anyio.current_time() >= course.deadline:
+                break  # or the loop was held up for so long
+            if in_test and not self._schedule(request, result, wait):
+                break
+            attempt, failed = following, course.failed
+            course.begin()
+            course.attempt += 1
+            request.args = copied(args)
+            # Not within the attempt's block: that takes whatever comes out of it for the
+            # attempt's outcome, a cancellation too.
+            result = await self._attempt(request, render)
+            if not result.attempts:
+                course.failed = failed  # the result's attempt is the one before
+            last = _both(last, result)
+            wait = self._wait(course, result)
         return last
 
-    def _again(self, course: Course, result: ToolResult) -> _AgainError | None:
+    async def _next(self, attempts: AsyncIterator[Attempt]) -> Attempt | None:
         """
-        When there is to be another attempt, if there is.
+        Wait for the next attempt; ``None`` where there is none.
+        """
+        try:
+            return await anext(attempts)
+        except _AgainError:
+            return None  # a test has no more
+        except (Exception, SystemExit) as error:
+            self._entry.complain("a hook of stamina's raised, so it ends here", error)
+            return None
+
+    def _wait(self, course: Course, result: ToolResult) -> float | None:
+        """
+        Seconds until there is to be another attempt, if there is.
         """
         policy = self._policy
-        if course.attempt >= policy.attempts or not self._may_run_again(course, result):
+        if not self._may_run_again(course, result):
             return None
-        wait = self._backoff(course.attempt)
-        if result.retry_after is not None:
-            if result.retry_after > policy.wait_max:
-                return None
-            wait = max(wait, result.retry_after)
-        now = self._time()
-        own = anyio.current_effective_deadline() - anyio.current_time()
-        if not wait < min(course.deadline - now, own):
+        least = max(result.retry_after or 0.0, course.pause)
+        if least > policy.wait_max:
             return None
-        if self._budget is not None and not self._budget.take(now):
-            return None
-        return _AgainError(result.name, wait)
+        wait = max(self._backoff(course.attempt), least)
+        end = min(course.deadline, anyio.current_effective_deadline())
+        return wait if wait < end - anyio.current_time() else None
+
+    def _schedule(self, request: Request, result: ToolResult, wait: float) -> bool:
+        """
+        Take the next attempt out of the budget, and tell of it; whether there was one.
+        """
+        if self._budget is not None and not self._budget.take(self._time()):
+            return False
+        assert request.course is not None
+        self._entry.figures.retries += 1
+        if self._observers.listening:
+            self._observers.tell(
+                RetryScheduled(
+                    tool_name=result.name,
+                    call_id=request.call_id,
+                    attempt=request.course.attempt,
+                    wait=wait,
+                    error=result.error,
+                )
+            )
+        return True
 
     def _may_run_again(self, course: Course, result: ToolResult) -> bool:
         if not course.ran:
             return is_a(result.error, LimitExceededError)
         if not self._entry.tool.idempotent or course.was_probe:
             return False
-        if getattr(result.error, "still_running", False):
+        if is_a(result.error, ToolTimeoutError) and result.error.still_running:
             return False  # another thread beside that one would be of no use
-        if not course.paused and result.state not in _ADMITTING:
+        if not course.pause and result.state not in _ADMITTING:
             return False
         return self._is_chosen(course, result)
 
@@ -217,35 +271,24 @@ class Retrying:
 
     def _backoff(self, attempt: int) -> float:
         policy = self._policy
-        chance = 0.0
-        if policy.wait_jitter:
-            try:
-                drawn: object = policy.jitter_source()
-                good = type(drawn) in (int, float) and 0 <= cast("float", drawn) <= 1
-                chance = cast("float", drawn) if good else 1.0
-            except BaseException as raised:
-                if not is_its_own(raised):
-                    raise
-                self._entry.complain("its jitter_source raised", raised)
+        chance = self._chance() if policy.wait_jitter else 0.0
         try:
-            wait = policy.wait_initial * policy.wait_exp_base ** (attempt - 1)
+            wait = policy.wait_initial * float(policy.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             return policy.wait_max
         return min(policy.wait_max, wait + chance * policy.wait_jitter)
 
-    def _tell(self, request: Request, result: ToolResult, wait: float) -> None:
-        assert request.course is not None
-        self._entry.figures.retries += 1
-        if self._observers.listening:
-            self._observers.tell(
-                RetryScheduled(
-                    tool_name=result.name,
-                    call_id=request.call_id,
-                    attempt=request.course.attempt,
-                    wait=wait,
-                    error=result.error,
-                )
-            )
+    def _chance(self) -> float:
+        try:
+            drawn = float(self._policy.jitter_source())
+            if 0.0 <= drawn <= 1.0:
+                return drawn
+            raise ValueError(f"{drawn!r} is not a number from 0 to 1")
+        except BaseException as raised:
+            if not is_its_own(raised):
+                raise
+            self._entry.complain("its retry's jitter_source is of no use", raised)
+            return 0.0
 
 
 _ADMITTING: Final = (CircuitState.CLOSED, CircuitState.DISABLED)
@@ -262,19 +305,27 @@ class _AgainError(Exception):
         self.wait = wait
 
 
+def _end(attempt: Attempt, again: _AgainError) -> None:
+    """
+    Tell stamina how the attempt ended: here, as the error is kept with the frame that has
+    raised it, and this one has nothing of the call.
+    """
+    with attempt:
+        raise again
+
+
 def _wait_of(error: Exception) -> float:
     assert isinstance(error, _AgainError)
     return error.wait
 
 
-def _both(before: ToolResult | None, now: ToolResult) -> ToolResult:
+def _both(before: ToolResult, now: ToolResult) -> ToolResult:
     """
     What to say of two attempts: that of the later one, if it ran the tool.
     """
-    if before is None:
-        return now
     attempts = before.attempts + now.attempts
     duration = before.duration + now.duration
     if now.attempts or not before.attempts:
         return replace(now, attempts=attempts, duration=duration)
-    return replace(before, retry_after=now.retry_after, state=now.state)
+    state = before.state if now.state is None else now.state
+    return replace(before, retry_after=now.retry_after, state=state)

@@ -108,6 +108,16 @@ class Flight(Caller):
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
 
+    @property
+    def allowed(self) -> float | None:
+        """
+        The timeout that its own is the rest of: that of the whole call, or the tool's.
+        """
+        course = self.request.course
+        if self.is_cut and course is not None:
+            return course.total_timeout
+        return self.entry.timeout
+
     def report_by(self, reporter: Reporter) -> Reporter:
         """
         Have its progress told by this.
@@ -324,10 +334,9 @@ def _verdict_of_timeout(flight: Flight, duration: float) -> Verdict:
 
 def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     entry = flight.entry
-    own = entry.settings.total_timeout if flight.is_cut else entry.timeout
     timeout = ToolTimeoutError(
         tool_name=entry.name,
-        timeout=own or entry.settings.hang_after,
+        timeout=flight.allowed or entry.settings.hang_after,
         still_running=flight.thread is not None and flight.thread.running,
     )
     if not is_a(error, ToolTimeoutError):

@@ -21,7 +21,9 @@ from anyio.lowlevel import checkpoint
 
 from orchestrator_async import (
     BreakerPolicy,
+    LimitPolicy,
     OrchestratorError,
+    RetryPolicy,
     ToolCall,
     ToolPolicy,
 )
@@ -242,6 +244,27 @@ def turn(limit: int | None) -> Scenario:
 
 for limit in (None, 1, 2):
     SCENARIOS[f"turn of {limit}"] = turn(limit)
+
+
+def tried_again(tool: Callable[[], Awaitable[Any]], **options: Any) -> Scenario:
+    async def made(world: World) -> Body:
+        retry = RetryPolicy(wait_initial=1, wait_jitter=0)
+        world.tool(tool, idempotent=True, policy=ToolPolicy(retry=retry, **options))
+
+        async def body() -> None:
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(world.orch.dispatch, "tool")
+
+        return body
+
+    return made
+
+
+SCENARIOS["retries"] = tried_again(fail)
+SCENARIOS["retries and a timeout"] = tried_again(swallow, timeout=20)
+SCENARIOS["retries and the whole call's time"] = tried_again(clean_up, total_timeout=15)
+SCENARIOS["retries and a limit"] = tried_again(fail, limits=LimitPolicy(max_concurrent=1))
 
 
 @scenario

@@ -325,7 +325,7 @@ def imported_by(statement: str) -> set[str]:
 def test_importing_the_package_imports_nothing_that_is_slow() -> None:
     ours = imported_by("import orchestrator_async")
     assert "orchestrator_async" in ours
-    banned = {"pydantic", "pydantic_core", "griffe", "griffelib", "stamina"}
+    banned = {"pydantic", "pydantic_core", "griffe", "griffelib", "stamina", "tenacity"}
     assert not ours & banned
 
 
@@ -351,6 +351,23 @@ def test_a_tool_without_validation_imports_no_pydantic() -> None:
         "assert 'unknown' in anyio.run(orch.dispatch, 'tol', {'x': 1})\n"
     )
     assert not names & {"pydantic", "pydantic_core", "trio"}
+
+
+def test_stamina_is_imported_by_the_first_tool_with_retries() -> None:
+    program = (
+        "import anyio, sys\n"
+        "from orchestrator_async import Registry, RetryPolicy, ToolOrchestrator, ToolPolicy\n"
+        "registry = Registry()\n"
+        "policy = ToolPolicy(total_timeout=9, retry={})\n"
+        "@registry.tool(validate=False, policy=policy)\n"
+        "async def tool():\n"
+        "    return 'x'\n"
+        "orch = ToolOrchestrator(registry)\n"
+        "assert 'stamina' not in sys.modules\n"
+        "assert anyio.run(orch.dispatch, 'tool') == 'x'\n"
+    )
+    assert not imported_by(program.format("None")) & {"stamina", "tenacity"}
+    assert "stamina" in imported_by(program.format("RetryPolicy()"))
 
 
 def test_text_that_cannot_tell_of_an_error_is_not_parsed() -> None:

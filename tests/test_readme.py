@@ -228,9 +228,9 @@ def _default(owner: Any, parameter: inspect.Parameter) -> str:
     if value == math.inf:
         return "math.inf"
     if callable(value):
-        module = (
-            "" if value.__module__.startswith("orchestrator") else f"{value.__module__}."
-        )
+        # A method of a built-in object, ``random.random``, belongs to no module itself.
+        where = value.__module__ or type(getattr(value, "__self__", None)).__module__
+        module = "" if where.startswith("orchestrator") else f"{where}."
         return f"{module}{value.__name__}"
     return repr(value).replace("'", '"')
 
