@@ -34,6 +34,7 @@ from ._progress import Reporter
 from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
+from ._tool import Tool
 from ._traceback import binds_arguments, raise_as_it_was
 
 _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
@@ -101,16 +102,22 @@ class Execution:
             return flight.content
         return _text(await self._flown(flight, True))
 
-    async def attempt(self, request: Request, render: bool) -> ToolResult:
+    async def attempt(self, tool: Tool, request: Request, render: bool) -> ToolResult:
         """
-        Run the tool once, as it is now: what is within all the parts around.
+        Run the tool once, as it is now: what is within all the parts around. If another
+        has taken its place meanwhile, that one is called.
         """
-        assert request.course is not None
-        request.course.begin()
+        course = request.course
+        assert course is not None
+        course.begin()
         entry = self._entry(request)
         if isinstance(entry, ToolResult):
             await checkpoint()
             return entry
+        if entry.tool is not tool:
+            course.arguments = None
+            if entry.around is not None:
+                return await entry.around(request, render)
         return await self._run(entry, request, render)
 
     def turned_away(self, entry: Entry, request: Request) -> ToolResult | None:
@@ -120,6 +127,8 @@ class Execution:
         """
         course = request.course
         assert course is not None
+        if self._fleet.drain is not None:
+            return self._answers.draining(entry.tool, request)
         try:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
@@ -384,6 +393,8 @@ class Execution:
         try:
             value = await flight.thread.wait(functools.partial(entry.fn, **arguments))
         except NoThreadError as error:
+            if request.course is not None:
+                request.course.ran = False
             count = threading.active_count()
             raise self._answers.no_thread(entry, count, "system threads") from error
         return await value if _is_awaitable(value) else value
@@ -407,6 +418,8 @@ class Execution:
                 said = None if end.late or flight.nested else _SAYS[end.verdict]
                 entry.give_back(flight.circuit, flight.key, now, said)
         if flight.request.course is not None:
+            if end.not_run:
+                flight.request.course.ran = False
             flight.request.course.ended(
                 failed=end.verdict is Verdict.FAILURE,
                 paused=end.throttled and flight.circuit.breaker.paused,

@@ -456,6 +456,7 @@ class ToolOrchestrator:
         self._shared = shared
         self._surroundings.reload(*shared)
         self._fleet.reload_all(settings, checked)
+        self._surroundings.configure_gates()
 
     # From one process to the next
 
