@@ -4,9 +4,10 @@ it asks its circuit.
 
 It asks the circuit first whether there is any use in waiting. Then it takes a place in each
 limit, and then a token of each rate, those of the tool before those of its group and of the
-orchestrator: who waits in a narrow queue takes no room in a wide one. Tokens come last, as
-a rate is of the moments at which calls begin; so a call that waits for its turn has its
-places already.
+orchestrator: who waits in a narrow queue takes no room in a wide one. Tokens come last, and
+count from one moment on, as a rate is of the moments at which calls begin: tokens that are
+kept while their calls wait could all be used at once. So a call that waits for its turn has
+its places already.
 
 As all take them in this order, no two wait for each other. A tool that calls tools holds its
 places meanwhile, and what it calls needs no second one of the same limit: it would wait for
@@ -150,7 +151,7 @@ class Gated:
         assert course is not None
         course.begin()
         places: list[_Holding] = []
-        tokens: list[Token] = []
+        tokens: dict[Gate, Token] = {}
         before = None
         try:
             refused = self._execution.turned_away(self._entry, request)
@@ -167,7 +168,7 @@ class Gated:
             for place in places:
                 place.release(now)
             if not course.ran:
-                for token in tokens:
+                for token in tokens.values():
                     token.give_back()
             if before is not None:
                 # A coroutine that is closed by the garbage collector ends in another context.
@@ -175,7 +176,7 @@ class Gated:
                     _held.reset(before)
 
     async def _pass(
-        self, request: Request, places: list[_Holding], tokens: list[Token]
+        self, request: Request, places: list[_Holding], tokens: dict[Gate, Token]
     ) -> ToolResult | None:
         """
         Wait for a place in each limit and then for a turn in each rate, or say why there
@@ -189,15 +190,32 @@ class Gated:
             if said is not None:
                 return self._too_many(gate, limit, request)
             places.append(_Holding(limit))
-        for gate in self._gates:
-            rate = gate.rate
-            if rate is None:
-                continue
-            token = await rate.acquire(self._time, self._patience(request))
-            if not isinstance(token, Token):
-                return self._too_often(gate, rate.limit, token, request)
-            tokens.append(token)
-        return None
+        since = self._time()
+        while True:
+            for gate in self._gates:
+                rate = gate.rate
+                if rate is None or gate in tokens:
+                    continue
+                bound = self._patience(request, rate, since)
+                token = await rate.acquire(self._time, bound)
+                if not isinstance(token, Token):
+                    return self._too_often(gate, rate.limit, token, request)
+                tokens[gate] = token
+            if self._begins_now(tokens):
+                return None
+
+    def _begins_now(self, tokens: dict[Gate, Token]) -> bool:
+        """
+        Whether it has its turn in all rates at this moment. Where it had to wait for one,
+        that in another may have passed, and has to be waited for again.
+        """
+        if len(tokens) < 2:
+            return True
+        now = self._time()
+        passed = [gate for gate, token in tokens.items() if not token.renew(now)]
+        for gate in passed:
+            del tokens[gate]
+        return not passed
 
     def _rest(self, request: Request) -> float:
         """
@@ -206,12 +224,14 @@ class Gated:
         assert request.course is not None
         return request.course.deadline - self._time()
 
-    def _patience(self, request: Request) -> float:
+    def _patience(self, request: Request, rate: Rate, since: float) -> float:
         """
-        Seconds after which a turn would come too late: the whole call's, or its caller's.
+        Seconds after which a turn would come too late: for its caller, for the whole call,
+        or for the rate, of one that has waited for turns since then.
         """
         own = anyio.current_effective_deadline() - anyio.current_time()
-        return min(own, self._rest(request))  # in this order the rest may be NaN
+        # In this order the others may be NaN, as where the clock fails.
+        return min(own, self._rest(request), rate.limit.max_wait - (self._time() - since))
 
     def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
         entry = self._entry
