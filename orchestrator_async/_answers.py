@@ -160,6 +160,15 @@ class Answers:
         text = error_text(str(error), tool.name, error_type=kind)
         return self._turn_away(tool.name, error, "unusable", text, request)
 
+    def replaced(self, tool: Tool, request: Request) -> ToolResult:
+        """
+        Because another tool has taken the tool's place while the call waited.
+        """
+        message = f"{tool.name} was replaced while the call waited. It was not run; call it again."
+        error = OrchestratorError(message, tool_name=tool.name)
+        text = error_text(message, tool.name, error_type=type(error).__name__)
+        return self._turn_away(tool.name, error, "unusable", text, request)
+
     def broken_off(
         self, context: Mapping[str, Any], entry: Any, *, begun: bool = True
     ) -> ToolResult:

@@ -104,20 +104,20 @@ class Execution:
 
     async def attempt(self, tool: Tool, request: Request, render: bool) -> ToolResult:
         """
-        Run the tool once, as it is now: what is within all the parts around. If another
-        has taken its place meanwhile, that one is called.
+        Run the tool once: what is within all the parts around.
+
+        Its settings are what they are now. A tool that was replaced while the call waited
+        is not run in its place: nobody has asked that one's guard, and the arguments were
+        made for the other.
         """
-        course = request.course
-        assert course is not None
-        course.begin()
+        assert request.course is not None
+        request.course.begin()
         entry = self._entry(request)
+        if not isinstance(entry, ToolResult) and entry.tool is not tool:
+            entry = self._answers.replaced(entry.tool, request)
         if isinstance(entry, ToolResult):
             await checkpoint()
             return entry
-        if entry.tool is not tool:
-            course.arguments = None
-            if entry.around is not None:
-                return await entry.around(request, render)
         return await self._run(entry, request, render)
 
     def turned_away(self, entry: Entry, request: Request) -> ToolResult | None:

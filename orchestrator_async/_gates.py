@@ -111,11 +111,11 @@ class _Holding:
 
     def release(self, now: float) -> None:
         """
-        Give it back.
+        Give it back, once.
         """
         limit, self.limit = self.limit, None
-        if limit is not None:
-            limit.release(now)
+        assert limit is not None
+        limit.release(now)
 
 
 _held: ContextVar[tuple[_Holding, ...]] = ContextVar("orchestrator_async_places")
@@ -190,7 +190,7 @@ class Gated:
             if said is not None:
                 return self._too_many(gate, limit, request)
             places.append(_Holding(limit))
-        since = self._time()
+        since = anyio.current_time()
         while True:
             for gate in self._gates:
                 rate = gate.rate
@@ -229,9 +229,10 @@ class Gated:
         Seconds after which a turn would come too late: for its caller, for the whole call,
         or for the rate, of one that has waited for turns since then.
         """
-        own = anyio.current_effective_deadline() - anyio.current_time()
-        # In this order the others may be NaN, as where the clock fails.
-        return min(own, self._rest(request), rate.limit.max_wait - (self._time() - since))
+        now = anyio.current_time()
+        own, rest = anyio.current_effective_deadline() - now, self._rest(request)
+        # Last, as it may be NaN, where the clock fails.
+        return min(own, rate.limit.max_wait - (now - since), rest)
 
     def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
         entry = self._entry

@@ -1353,12 +1353,13 @@ async def test_a_retry_does_not_queue_once_calls_are_taken_no_more() -> None:
         tasks.start_soon(one)
         await anyio.sleep(1)
         await orch.drain()
-        [gate] = gates(orch)
-        assert gate.limit is not None
-        assert gate.limit.take()
+        limit = gates(orch)[0].limit
+        assert limit is not None
+        assert limit.take()
     assert anyio.current_time() == pytest.approx(5)
     assert isinstance(results[0].error, ConnectionError)  # the outcome of the one that ran
-    gate.limit.release()
+    assert limit is not None
+    limit.release()
     assert service.runs == 1
     assert_free(orch)
 
@@ -1722,48 +1723,57 @@ async def test_a_group_that_goes_while_its_calls_wait_loses_nothing() -> None:
 # Tools that are replaced or removed
 
 
-@virtual_time
-async def test_a_call_whose_tool_was_replaced_in_the_queue_fits_the_new_one() -> None:
-    registry = Registry()
-    policy = ToolPolicy(limits=LimitPolicy(max_concurrent=1, max_wait=1e6))
-    door = Door()
-
-    @registry.tool(name="tool", policy=policy)
-    async def before(amount: float) -> Any:
-        await door()
-        return ["before", amount]
-
-    orch = ToolOrchestrator(registry, clock=anyio.current_time)
-    said: list[Any] = []
-
-    async def one(amount: Any) -> None:
-        said.append(json.loads(await orch.dispatch("tool", {"amount": amount})))
-
-    async with anyio.create_task_group() as tasks:
-        await one_by_one(tasks, [lambda: one(1), lambda: one(2), lambda: one("x")])
-
-        @registry.tool(name="tool", policy=policy, replace=True)
-        async def after(amount: int) -> Any:
-            return ["after", type(amount).__name__]
-
-        door.open.set()
-    # The text did not fit the old one, before it could wait.
-    assert "invalid_arguments" in said[0]
-    assert said[1:] == [["before", 1.0], ["after", "int"]]
-    assert_free(orch)
-
-
-async def test_a_call_whose_tool_was_replaced_in_the_queue_passes_what_is_around_it() -> (
-    None
-):
-    orch, service = limited("tool", ONE)
+@pytest.mark.parametrize("surrounded", [True, False])
+async def test_a_call_whose_tool_was_replaced_in_the_queue_runs_neither(
+    surrounded: bool,
+) -> None:
+    """
+    Its arguments were made for the other one, and nobody has asked the guard of this one.
+    """
+    clock = HandClock()
+    limits = LimitPolicy(max_concurrent=1, calls=5, seconds=1e9)
+    orch, service = limited("tool", limits, clock=clock)
     service.behaviour = door = Door()
-    asked = []
+    asked: list[int] = []
+    results: list[Any] = []
 
     def guard(call: ToolCall, context: ToolContext) -> str | None:
         asked.append(taken(orch))
-        return "not any more" if len(asked) == 1 else None
+        return None
 
+    async def one() -> None:
+        results.append(await orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(one)
+        await when_blocked()
+        [gate] = gates(orch)
+        policy = ToolPolicy(limits=limits, guard=guard) if surrounded else ToolPolicy()
+
+        @orch.registry.tool(name="tool", policy=policy, replace=True)
+        async def after(amount: int = 1) -> str:
+            return "after"
+
+        if not surrounded:
+            assert await orch.dispatch("tool") == "after"  # it has no limits
+        door.open.set()
+    assert sorted(each.content == "fine" for each in results) == [False, False, True]
+    for each in results:
+        if each.content != "fine":
+            assert "was replaced while the call waited" in each.content
+            assert each.attempts == 0
+            assert type(each.error) is OrchestratorError
+    assert asked == []
+    assert turns_left(gate, clock()) == 4
+    assert await orch.dispatch("tool", {"amount": 2}) == "after"
+    assert asked == ([0] if surrounded else [])
+    assert_free(orch)
+
+
+async def test_a_reload_in_the_queue_is_no_replacement() -> None:
+    orch, service = limited("tool", LimitPolicy(max_concurrent=1, max_wait=1e6))
+    service.behaviour = door = Door()
     said: list[str] = []
 
     async def one() -> None:
@@ -1773,39 +1783,9 @@ async def test_a_call_whose_tool_was_replaced_in_the_queue_passes_what_is_around
         for _ in range(3):
             tasks.start_soon(one)
         await when_blocked()
-        # Its own limit is the one that the call has passed already.
-        policy = ToolPolicy(limits=NO_WAIT, guard=guard)
-        service.offer(orch.registry, policy=policy, replace=True)
+        orch.reload(timeout=1000)
         door.open.set()
-    assert len(asked) == 2
-    assert said[0] == "fine"
-    assert json.loads(said[1])["refused"]
-    assert said[2] == "fine"
-    assert service.runs == 2
-    assert service.most_running == 1
-    assert_free(orch)
-
-
-async def test_a_call_whose_tool_was_replaced_by_a_plain_one_runs_that() -> None:
-    orch, service = limited("tool", ONE)
-    service.behaviour = door = Door()
-    said: list[str] = []
-
-    async def one() -> None:
-        said.append(await orch.dispatch("tool"))
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(2):
-            tasks.start_soon(one)
-        await when_blocked()
-
-        @orch.registry.tool(name="tool", replace=True)
-        async def plain() -> str:
-            return "plain"
-
-        assert await orch.dispatch("tool") == "plain"
-        door.open.set()
-    assert said == ["fine", "plain"]
+    assert said == ["fine"] * 3
     assert_free(orch)
 
 
@@ -1906,7 +1886,8 @@ async def test_a_limit_that_lets_a_call_in_awaits_nothing() -> None:
     """
     limits = LimitPolicy(max_concurrent=1, calls=1, seconds=1)
     orch, service = limited("tool", limits, orch={"limits": limits})
-    turns, seen = 0, []
+    turns = 0
+    seen: list[int] = []
 
     async def count() -> None:
         nonlocal turns
