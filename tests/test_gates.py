@@ -265,6 +265,23 @@ async def test_who_may_not_wait_is_refused_at_once(scope: str) -> None:
     assert_free(orch)
 
 
+@SCOPES
+@pytest.mark.parametrize("limits", [NO_WAIT, LimitPolicy(calls=1, max_wait=0)])
+async def test_who_asks_and_asks_can_be_cancelled(scope: str, limits: LimitPolicy) -> None:
+    orch, service = limited(scope, limits, clock=HandClock())
+    service.behaviour = door = Door()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "tool")
+        await when_blocked()
+        with anyio.CancelScope() as scope_of_caller:
+            scope_of_caller.cancel()
+            await orch.run("tool")
+            pytest.fail("a refusal has no checkpoint")
+        assert scope_of_caller.cancelled_caught
+        door.open.set()
+    assert_free(orch)
+
+
 @virtual_time
 @SCOPES
 async def test_a_wait_in_the_queue_has_an_end(scope: str) -> None:
@@ -811,28 +828,14 @@ async def test_every_rate_holds_for_the_moments_at_which_calls_begin(
 
 
 @virtual_time
-async def test_waits_for_several_rates_are_no_longer_than_one() -> None:
-    wide = LimitPolicy(calls=1, seconds=20, max_wait=1e6)
-    narrow = LimitPolicy(calls=1, seconds=30, max_wait=35)
-    orch, service = limited("tool", narrow, orch={"limits": wide})
-    service.offer(orch.registry, "other")
-    assert await orch.dispatch("tool") == "fine"
-    for _ in range(4):
-        # They have their turns by the wide one before the tool has its own.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(orch.dispatch, "other")
-            await anyio.sleep(1)
-            began = anyio.current_time()
-            await orch.run("tool")
-            assert anyio.current_time() - began <= 60
-    assert_free(orch)
-
-
-@virtual_time
-async def test_a_turn_that_has_passed_while_another_was_waited_for_is_waited_for_anew() -> (
-    None
-):
-    mine = LimitPolicy(calls=1, seconds=10, max_wait=1000)
+@pytest.mark.parametrize("max_wait", [91, 89])
+async def test_a_turn_that_has_passed_while_another_was_waited_for_is_waited_for_anew(
+    max_wait: float,
+) -> None:
+    """
+    For as long as the first wait has left of ``max_wait``.
+    """
+    mine = LimitPolicy(calls=1, seconds=10, max_wait=max_wait)
     wide = LimitPolicy(calls=1, seconds=100, max_wait=1000)
     orch, _ = limited("tool", mine, orch={"limits": wide})
     at: list[float] = []
@@ -847,12 +850,26 @@ async def test_a_turn_that_has_passed_while_another_was_waited_for_is_waited_for
     gate = orch._surroundings._gates["tool", "tool"]
     assert gate.rate is not None
     await anyio.sleep(15)
+    results: list[Any] = []
+
+    async def one() -> None:
+        results.append(await orch.run("tool"))
+
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(orch.dispatch, "tool")
+        tasks.start_soon(one)
         await anyio.sleep(80)
         # Its turn of the narrow rate is long over; this is one of somebody else.
         assert isinstance(gate.rate.take(95), Token)
-    assert at == [0, 105]
+    if max_wait == 91:
+        assert at == [0, 105]
+    else:
+        assert at == [0]
+        assert anyio.current_time() == 100
+        assert isinstance(results[0].error, LimitExceededError)
+        assert (results[0].error.seconds, results[0].retry_after) == (10, 5)
+    # What was not used is back.
+    unused = turns_left(orch._surroundings._gates["all", ""], 100)
+    assert unused == (0 if max_wait == 91 else 1)
     assert_free(orch)
 
 
@@ -1134,6 +1151,24 @@ async def test_a_call_from_within_does_not_wait_for_its_own_place(
     assert await orch.dispatch("tool") == "deep"
     assert depth == 4
     assert orch._surroundings._gates  # it was limited
+    assert_free(orch)
+
+
+async def test_a_call_from_within_has_the_places_of_all_that_it_is_within() -> None:
+    orch, service = limited("all", NO_WAIT)
+    inner = Service()
+    inner.offer(orch.registry, "inner", policy=ToolPolicy(limits=ONE))
+
+    async def outer() -> str:
+        service.behaviour = succeed
+        return await orch.dispatch("inner")
+
+    async def back() -> str:
+        return await orch.dispatch("tool")
+
+    service.behaviour, inner.behaviour = outer, back
+    assert await orch.dispatch("tool") == "fine"
+    assert len(gates(orch)) == 2
     assert_free(orch)
 
 
