@@ -83,8 +83,10 @@ class Surroundings:
         self._budget = None if budget is None else Budget(budget)
         self._limits = limits
         self._groups = dict(groups)
-        # Kept alive by the ways of tools, old ones too until they are made anew.
+        # Kept alive by the ways of tools and by the calls on them; what tools share, also
+        # where none of them is there at the moment.
         self._gates: WeakValueDictionary[tuple[str, str], Gate] = WeakValueDictionary()
+        self._lasting: dict[tuple[str, str], Gate] = {}
 
     def reload(
         self,
@@ -101,6 +103,24 @@ class Surroundings:
             self._budget.configure(budget)
         self._limits = limits
         self._groups = dict(groups)
+
+    def configure_gates(self) -> None:
+        """
+        Have those who wait, and those who come, find the settings as they are now.
+        """
+        for at, gate in list(self._gates.items()):
+            policy = self._policy(*at)
+            gate.configure(policy, self._fleet.time())
+            if policy is None:
+                self._lasting.pop(at, None)
+
+    def _policy(self, kind: str, name: str) -> LimitPolicy | None:
+        if kind == "all":
+            return self._limits
+        if kind == "group":
+            return self._groups.get(name)
+        tool = self._fleet.registry.get(name)
+        return None if tool is None else self._fleet.settings(tool).limits
 
     def of(self, entry: Entry) -> Step | None:
         """
@@ -151,6 +171,8 @@ class Surroundings:
         gate = self._gates.get((kind, name))
         if gate is None:
             gate = self._gates[kind, name] = Gate(scope)
+            if kind != "tool":
+                self._lasting[kind, name] = gate
         gate.configure(policy, self._fleet.time())
         return gate
 

@@ -273,7 +273,7 @@ class LimitExceededError(OrchestratorError):
     ) -> None:
         of = f" of {scope}" if scope else ""
         if seconds is not None:
-            said = f"may not be called more often: {size} times in {seconds:g} s{of}"
+            said = f"may not be called that often: {size} calls{of} in {seconds:g} s"
         elif limit == "concurrency":
             said = f"is busy: {size} calls{of} may run at one time, and others wait"
         else:

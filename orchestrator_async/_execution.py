@@ -125,6 +125,8 @@ class Execution:
         """
         course = request.course
         assert course is not None
+        if self._fleet.drain is not None:
+            return self._answers.draining(entry.tool, request)
         try:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
@@ -389,6 +391,8 @@ class Execution:
         try:
             value = await flight.thread.wait(functools.partial(entry.fn, **arguments))
         except NoThreadError as error:
+            if request.course is not None:
+                request.course.ran = False
             count = threading.active_count()
             raise self._answers.no_thread(entry, count, "system threads") from error
         return await value if _is_awaitable(value) else value
@@ -413,6 +417,8 @@ class Execution:
                 entry.give_back(flight.circuit, flight.key, now, said)
         if flight.request.course is not None:
             breaker = flight.circuit.breaker
+            if end.not_run:
+                flight.request.course.ran = False
             flight.request.course.ended(
                 failed=end.verdict is Verdict.FAILURE,
                 pause=breaker.open_for(now) if breaker.paused else 0.0,

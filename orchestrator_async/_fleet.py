@@ -75,7 +75,7 @@ class Fleet:
         entry = self.entries.get(tool.name)
         if entry is None:
             circuit = self.circuit(tool.circuit_name)
-            settings = ToolSettings.of(tool.policy, self._policy)
+            settings = self.settings(tool)
             keyed = self._keyed(tool, circuit)
             slots = self._slots_of(tool, settings)
             figures = self.figures(tool.name)
@@ -87,6 +87,12 @@ class Fleet:
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
         return entry
+
+    def settings(self, tool: Tool) -> ToolSettings:
+        """
+        A tool's settings, as they are now.
+        """
+        return ToolSettings.of(tool.policy, self._policy)
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
         """

@@ -3,16 +3,24 @@ How many calls there may be, of a tool, of a group and in all: what an attempt p
 it asks its circuit.
 
 It asks the circuit first whether there is any use in waiting. Then it takes a place in each
-limit and a token of each rate, in this order: those of the tool, of its group, and of the
-orchestrator. As all take them in this order, no two can wait for each other. A tool that
-calls tools holds its places meanwhile, and what it calls needs no second one of the same
-limit: it would wait for itself.
+limit, and then a token of each rate, those of the tool before those of its group and of the
+orchestrator: who waits in a narrow queue takes no room in a wide one. Tokens come last, and
+count from one moment on, as a rate is of the moments at which calls begin: tokens that are
+kept while their calls wait could all be used at once. So a call that waits for its turn has
+its places already.
+
+As all take them in this order, no two wait for each other. A tool that calls tools holds its
+places meanwhile, and what it calls needs no second one of the same limit: it would wait for
+itself. But where it holds a place of all tools, say, and waits for one of the inner tool,
+which somebody holds who waits for one of all, only ``max_wait`` ends that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -26,6 +34,11 @@ from ._limits import Limit
 from ._policy import LimitPolicy
 from ._rate import Rate, RateLimit, Token
 
+_MANY: Final = 10**9
+"""As good as no limit, for those who still wait for one."""
+
+_OFTEN: Final = RateLimit(calls=_MANY, seconds=1.0, burst=_MANY)
+
 
 class Gate:
     """
@@ -37,40 +50,53 @@ class Gate:
         rate: How many there may be in a time, if that is limited.
     """
 
-    __slots__ = ("__weakref__", "limit", "rate", "scope")
+    __slots__ = ("__weakref__", "_places", "limit", "rate", "scope")
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
         self.limit: Limit | None = None
         self.rate: Rate | None = None
+        self._places: Limit | None = None
 
     def configure(self, policy: LimitPolicy | None, now: float) -> None:
         """
-        Go on with other settings, with the places that are taken and what was used.
+        Go on with other settings, with the places that are taken and what was used. Who
+        waits for what is not limited any more goes on at once.
         """
-        size = None if policy is None else policy.max_concurrent
-        calls = None if policy is None else policy.calls
-        if policy is None or size is None:
-            self.limit = None
+        self.limit = self._limit(policy)
+        self.rate = self._rate(policy, now)
+
+    def _limit(self, policy: LimitPolicy | None) -> Limit | None:
+        places = self._places
+        if policy is None or policy.max_concurrent is None:
+            if places is not None:
+                # Kept, so that places which are taken count when there is a limit again.
+                places.reload(_MANY, max_queue=0, max_wait=0.0)
+            return None
+        size, most, wait = policy.max_concurrent, policy.max_queue, float(policy.max_wait)
+        if places is None:
+            places = self._places = Limit(self.scope, size, max_queue=most, max_wait=wait)
         else:
-            queue = {"max_queue": policy.max_queue, "max_wait": float(policy.max_wait)}
-            if self.limit is None:
-                self.limit = Limit(self.scope, size, **queue)  # type: ignore[arg-type]
-            else:
-                self.limit.reload(size, **queue)  # type: ignore[arg-type]
-        if policy is None or calls is None:
-            self.rate = None
-        else:
-            rate = RateLimit(
-                calls=calls,
-                seconds=float(policy.seconds),
-                burst=policy.burst or calls,
-                max_wait=float(policy.max_wait),
-            )
-            if self.rate is None:
-                self.rate = Rate(rate)
-            elif self.rate.limit != rate:
-                self.rate.reload(rate, now)
+            places.reload(size, max_queue=most, max_wait=wait)
+        return places
+
+    def _rate(self, policy: LimitPolicy | None, now: float) -> Rate | None:
+        rate = self.rate
+        if policy is None or policy.calls is None:
+            if rate is not None:
+                rate.reload(_OFTEN, now)
+            return None
+        limit = RateLimit(
+            calls=policy.calls,
+            seconds=float(policy.seconds),
+            burst=policy.burst or policy.calls,
+            max_wait=float(policy.max_wait),
+        )
+        if rate is None:
+            return Rate(limit)
+        if rate.limit != limit:
+            rate.reload(limit, now)
+        return rate
 
 
 class _Holding:
@@ -85,11 +111,11 @@ class _Holding:
 
     def release(self, now: float) -> None:
         """
-        Give it back.
+        Give it back, once.
         """
         limit, self.limit = self.limit, None
-        if limit is not None:
-            limit.release(now)
+        assert limit is not None
+        limit.release(now)
 
 
 _held: ContextVar[tuple[_Holding, ...]] = ContextVar("orchestrator_async_places")
@@ -124,9 +150,8 @@ class Gated:
         course = request.course
         assert course is not None
         places: list[_Holding] = []
-        tokens: list[Token] = []
-        before = _held.get(())
-        var = None
+        tokens: dict[Gate, Token] = {}
+        before = None
         try:
             refused = self._execution.turned_away(self._entry, request)
             if refused is None:
@@ -135,20 +160,22 @@ class Gated:
                 await checkpoint()
                 return refused
             if places:
-                var = _held.set((*before, *places))
+                before = _held.set((*_held.get(()), *places))
             return await self._step(request, render)
         finally:
             now = self._time()
             for place in places:
                 place.release(now)
             if not course.ran:
-                for token in tokens:
+                for token in tokens.values():
                     token.give_back()
-            if var is not None:
-                _set_back(before)
+            if before is not None:
+                # A coroutine that is closed by the garbage collector ends in another context.
+                with suppress(ValueError):
+                    _held.reset(before)
 
     async def _pass(
-        self, request: Request, places: list[_Holding], tokens: list[Token]
+        self, request: Request, places: list[_Holding], tokens: dict[Gate, Token]
     ) -> ToolResult | None:
         """
         Wait for a place in each limit and then for a turn in each rate, or say why there
@@ -162,13 +189,32 @@ class Gated:
             if said is not None:
                 return self._too_many(gate, limit, request)
             places.append(_Holding(limit))
-        for gate in self._gates:
-            if gate.rate is not None:
-                token = await gate.rate.acquire(self._time, self._patience(request))
+        since = anyio.current_time()
+        while True:
+            for gate in self._gates:
+                rate = gate.rate
+                if rate is None or gate in tokens:
+                    continue
+                bound = self._patience(request, rate, since)
+                token = await rate.acquire(self._time, bound)
                 if not isinstance(token, Token):
-                    return self._too_often(gate, gate.rate.limit, token, request)
-                tokens.append(token)
-        return None
+                    return self._too_often(gate, rate.limit, token, request)
+                tokens[gate] = token
+            if self._begins_now(tokens):
+                return None
+
+    def _begins_now(self, tokens: dict[Gate, Token]) -> bool:
+        """
+        Whether it has its turn in all rates at this moment. Where it had to wait for one,
+        that in another may have passed, and has to be waited for again.
+        """
+        if len(tokens) < 2:
+            return True
+        now = self._time()
+        passed = [gate for gate, token in tokens.items() if not token.renew(now)]
+        for gate in passed:
+            del tokens[gate]
+        return not passed
 
     def _rest(self, request: Request) -> float:
         """
@@ -177,12 +223,14 @@ class Gated:
         assert request.course is not None
         return request.course.deadline - anyio.current_time()
 
-    def _patience(self, request: Request) -> float:
+    def _patience(self, request: Request, rate: Rate, since: float) -> float:
         """
-        Seconds after which a turn would come too late: the whole call's, or its caller's.
+        Seconds after which a turn would come too late: for its caller, for the whole call,
+        or for the rate, of one that has waited for turns since then.
         """
-        own = anyio.current_effective_deadline() - anyio.current_time()
-        return min(self._rest(request), own)
+        now = anyio.current_time()
+        own, rest = anyio.current_effective_deadline() - now, self._rest(request)
+        return min(own, rate.limit.max_wait - (now - since), rest)
 
     def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
         entry = self._entry
@@ -212,7 +260,3 @@ class Gated:
 
 def _is_held(limit: Limit) -> bool:
     return any(place.limit is limit for place in _held.get(()))
-
-
-def _set_back(before: tuple[_Holding, ...]) -> None:
-    _held.set(before)

@@ -76,7 +76,7 @@ class _Shared(NamedTuple):
 
     budget: BudgetPolicy | None
     limits: LimitPolicy | None
-    groups: dict[str, LimitPolicy]
+    groups: Mapping[str, LimitPolicy]
 
 
 class ToolOrchestrator:
@@ -487,12 +487,13 @@ class ToolOrchestrator:
         shared = _Shared(
             before.budget if retry_budget is INHERIT else retry_budget,
             before.limits if limits is INHERIT else limits,
-            before.groups if groups is None else dict(groups),
+            before.groups if groups is None else groups,
         )
         _check_limits(*shared)
-        self._shared = shared
+        self._shared = shared = shared._replace(groups=dict(shared.groups))
         self._surroundings.reload(*shared)
         self._fleet.reload_all(settings, checked)
+        self._surroundings.configure_gates()
 
     # From one process to the next
 

@@ -259,6 +259,28 @@ class Token:
         self._rate: Rate | None = rate
         self._number = rate._meter.take()
 
+    def renew(self, now: float) -> bool:
+        """
+        The call begins only now: have it count from this moment on. Those who wait are not
+        asked, as they came later.
+
+        Args:
+            now: Seconds on the clock.
+
+        Returns:
+            Whether it may begin now. If not, its turn has passed unused while others had
+            theirs, and the token is given back.
+        """
+        rate = self._rate
+        assert rate is not None
+        meter = rate._meter
+        meter.see(now)
+        self.give_back()
+        if meter.wait():
+            return False
+        self._rate, self._number = rate, meter.take()
+        return True
+
     def give_back(self) -> None:
         """
         The call was not made: leave things as if it had never been let in.

@@ -33,11 +33,13 @@ from orchestrator_async import (
     ToolOrchestrator,
     Verdict,
 )
+from orchestrator_async._rate import Rate, Token
 
 from .support import assert_adds_up
 
 RESET = 300.0
 MANY_STEPS = 3_000
+LIFETIME = 1e9
 
 _within: contextvars.ContextVar[Steps | None] = contextvars.ContextVar(
     "within", default=None
@@ -121,6 +123,7 @@ class World:
         stats = self.orch.get_fleet_stats()
         for name in self.runs:
             assert stats[name]["calls"] == self.runs[name], name
+        self._assert_gates_are_free()
         for entry in self.orch._fleet.entries.values():
             assert entry.slots is None or entry.slots.taken == 0
             assert type(entry.figures.flights) is dict  # nobody waits for their end
@@ -131,6 +134,26 @@ class World:
         for tool in self.registry:
             if tool.is_async:
                 await self._assert_comes_back(tool.name)
+
+    def _assert_gates_are_free(self) -> None:
+        """
+        No place is taken and nobody waits; and of a rate that gives nothing back in a
+        lifetime there are as many turns used as tools were run.
+        """
+        for (kind, name), gate in self.orch._surroundings._gates.items():
+            if gate.limit is not None:
+                assert (gate.limit.taken, gate.limit.waiting) == (0, 0), gate.limit
+            if gate.rate is None:
+                continue
+            assert gate.rate.waiting == 0
+            if gate.rate.limit.seconds >= LIFETIME:
+                used = sum(
+                    self.runs[each.name]
+                    for each in self.orch._fleet.entries.values()
+                    if kind == "all" or name in (each.name, each.settings.group)
+                )
+                most = gate.rate.limit.burst
+                assert turns_left(gate.rate, self.orch._clock()) == most - used, name
 
     def _assert_told(self) -> None:
         finished = [each for each in self.events if isinstance(each, CallFinished)]
@@ -161,6 +184,18 @@ class World:
         for _ in range(circuit.breaker.settings.success_threshold):
             assert await self.orch.dispatch(name) == "well", name
         assert circuit.state is CircuitState.CLOSED, name
+
+
+def turns_left(rate: Rate, now: float) -> int:
+    """
+    How many calls the rate would let in at this moment, one after another.
+    """
+    tokens: list[Token] = []
+    while isinstance(token := rate.take(now), Token):
+        tokens.append(token)
+    for token in tokens:
+        token.give_back()
+    return len(tokens)
 
 
 class Steps:

@@ -25,11 +25,12 @@ from orchestrator_async import (
     OrchestratorError,
     RetryPolicy,
     ToolCall,
+    ToolContext,
     ToolPolicy,
 )
 
 from .clock import real_time, virtual_time
-from .rig import RESET, World, on_asyncio, run, shuffled, turns
+from .rig import LIFETIME, RESET, World, on_asyncio, run, shuffled, turns
 
 Body = Callable[[], Awaitable[Any]]
 Scenario = Callable[[World], Awaitable[Body]]
@@ -443,6 +444,105 @@ async def disabled_and_reloaded(world: World) -> Body:
     return body
 
 
+# Limits of how many calls there are
+
+
+ALL_OF_IT = LimitPolicy(
+    max_concurrent=2, max_queue=1, calls=20, seconds=LIFETIME, max_wait=60
+)
+SOME = LimitPolicy(max_concurrent=2, max_queue=9, calls=1, seconds=3, max_wait=60)
+ONE = LimitPolicy(max_concurrent=1, max_queue=9, calls=20, seconds=LIFETIME, max_wait=60)
+
+
+def by_gates(tool: Callable[[], Awaitable[Any]]) -> Scenario:
+    async def made(world: World) -> Body:
+        policy = ToolPolicy(limits=ALL_OF_IT, group="g", total_timeout=30)
+        world.tool(tool, policy=policy)
+        world.tool(work, "other", policy=ToolPolicy(group="g"))
+        world.orch.reload(limits=ONE, groups={"g": SOME})
+
+        async def body() -> None:
+            async with anyio.create_task_group() as group:
+                for name in ("tool", "tool", "other", "tool", "tool"):
+                    group.start_soon(world.orch.dispatch, name)
+            assert world.most_inside <= 1
+
+        return body
+
+    return made
+
+
+for tool in (work, fail, swallow, clean_up):
+    SCENARIOS[f"limits, {tool.__name__}"] = by_gates(tool)
+
+
+@scenario
+async def limits_with_every_other_part(world: World) -> Body:
+    async def guard(call: ToolCall, context: ToolContext) -> None:
+        await checkpoint()
+
+    policy = ToolPolicy(
+        limits=LimitPolicy(max_concurrent=1, calls=20, seconds=LIFETIME, max_wait=60),
+        timeout=20,
+        total_timeout=50,
+        retry=RetryPolicy(attempts=2, wait_initial=1, wait_jitter=0),
+        guard=guard,
+        fallback=lambda call, result: "made",
+        breaker=EVERY_PART,
+    )
+    world.tool(fail, policy=policy, idempotent=True)
+    await world.open()
+
+    async def body() -> None:
+        async with anyio.create_task_group() as group:
+            for answer in (world.orch.dispatch, world.orch.run, world.orch.dispatch):
+                group.start_soon(answer, "tool")
+
+    return body
+
+
+@scenario
+async def nested_within_limits(world: World) -> Body:
+    async def outer() -> str:
+        await world.orch.dispatch_all([ToolCall("inner"), ToolCall("inner")])
+        return await world.orch.dispatch("inner")
+
+    world.tool(outer, "outer", policy=ToolPolicy(group="g"))
+    world.tool(work, "inner", policy=ToolPolicy(group="g", limits=ALL_OF_IT))
+    world.orch.reload(groups={"g": ONE})
+
+    async def body() -> None:
+        async with anyio.create_task_group() as group:
+            for name in ("outer", "inner"):
+                group.start_soon(world.orch.dispatch, name)
+
+    return body
+
+
+@scenario
+async def limits_that_change(world: World) -> Body:
+    world.tool(work, policy=ToolPolicy(group="g"))
+    world.orch.reload(limits=ONE, groups={"g": SOME})
+
+    async def body() -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(world.orch.dispatch, "tool")
+                await turns(2)
+                world.orch.reload(limits=SOME, groups={})
+                await turns(1)
+                world.orch.reload(limits=None, groups={"g": SOME})
+                group.start_soon(world.orch.drain)
+                await turns(1)
+        finally:
+            world.orch.reload(limits=None, groups={"g": SOME})
+            if world.orch._fleet.drain is not None:
+                world.orch.resume()
+
+    return body
+
+
 # What must hold
 
 
@@ -472,12 +572,14 @@ async def test_nothing_is_lost_wherever_a_caller_is_cancelled(name: str) -> None
 
 # Those that dispatch, which is done on a short path where nobody watches. Anyio keeps the
 # tasks of a scope in a set: where one takes the place of another that is cancelled beside
-# it, and swallows that, how many do so differs from run to run.
+# it, and swallows that, how many do so differs from run to run. So does to whom a place goes
+# of one that is cancelled; and a tool with limits takes no short path.
 UNWATCHED = [
     name
     for name in SCENARIOS
     if not name.startswith(("call ", "run ", "turn ", "wait for swallow"))
     and name != "nested_turn"
+    and "limits" not in name
 ]
 
 
