@@ -47,6 +47,8 @@ class Entry:
 
     __slots__ = (
         "_clean",
+        "_closed_among",
+        "_refusal_alternatives",
         "_refusal_generation",
         "_refusal_seconds",
         "_refusal_text",
@@ -79,6 +81,7 @@ class Entry:
         figures: Figures,
         slots: Slots | None,
         clean: Callable[[str], str],
+        closed_among: Callable[[tuple[str, ...]], tuple[str, ...]],
     ) -> None:
         self.tool = tool
         self.name = tool.name
@@ -107,6 +110,16 @@ class Entry:
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None
         self._refusal_text = ""
+        self._refusal_alternatives: tuple[str, ...] = ()
+        self._closed_among = closed_among
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """
+        The tools to point to, of those that it names: their circuits are closed now.
+        """
+        named = self.tool.alternatives
+        return self._closed_among(named) if named else named
 
     @property
     def lease(self) -> float:
@@ -133,7 +146,7 @@ class Entry:
             reason=reason,
             paused=paused,
             key=circuit.key,
-            alternatives=self.tool.alternatives,
+            alternatives=self.alternatives,
         )
 
     def refusal_text(
@@ -146,10 +159,15 @@ class Entry:
         if circuit is not None and circuit is not self.circuit:
             return self._render(state, wait, circuit)
         seconds = None if wait is None else math.ceil(wait)
+        alternatives = self.tool.alternatives
+        if alternatives:  # their circuits change while this one stays as it is
+            alternatives = self._closed_among(alternatives)
         if (
             seconds != self._refusal_seconds
             or self.breaker.generation != self._refusal_generation
+            or alternatives != self._refusal_alternatives
         ):
+            self._refusal_alternatives = alternatives
             self._refusal_text = self._render(state, wait, self.circuit)
             self._refusal_seconds = seconds
             self._refusal_generation = self.breaker.generation
@@ -160,7 +178,7 @@ class Entry:
             "circuit_breaker": True,
             "state": state.value,
             "retry_after": None if wait is None else math.ceil(wait),
-            "alternatives": list(self.tool.alternatives),
+            "alternatives": list(self.alternatives),
         }
         error = self.refusal_error(Refusal(state, wait), circuit)
         return error_text(str(error), self.name, **more)

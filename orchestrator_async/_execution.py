@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult, result
+from ._calls import Request, ToolContext, ToolResult, copied, result, whole_copy
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
@@ -34,6 +34,7 @@ from ._progress import Reporter
 from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
+from ._tool import Tool
 from ._traceback import binds_arguments, raise_as_it_was
 
 _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
@@ -101,16 +102,22 @@ class Execution:
             return flight.content
         return _text(await self._flown(flight, True))
 
-    async def attempt(self, request: Request, render: bool) -> ToolResult:
+    async def attempt(self, tool: Tool, request: Request, render: bool) -> ToolResult:
         """
-        Run the tool once, as it is now: what is within all the parts around.
+        Run the tool once, as it is now: what is within all the parts around. If another
+        has taken its place meanwhile, that one is called.
         """
-        assert request.course is not None
-        request.course.begin()
+        course = request.course
+        assert course is not None
+        course.begin()
         entry = self._entry(request)
         if isinstance(entry, ToolResult):
             await checkpoint()
             return entry
+        if entry.tool is not tool:
+            course.arguments = None
+            if entry.around is not None:
+                return await entry.around(request, render)
         return await self._run(entry, request, render)
 
     def turned_away(self, entry: Entry, request: Request) -> ToolResult | None:
@@ -124,7 +131,7 @@ class Execution:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
             if course.arguments is None:
-                course.arguments = entry.binder.bind(request.args)
+                course.arguments = self.arguments(entry, request)
             circuit: Circuit | None = entry.circuit
             if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
                 key = entry.key_of(course.arguments, request)
@@ -279,10 +286,27 @@ class Execution:
         The keyword arguments, unless a part around the call has had to make them already.
         """
         course = request.course
-        if course is None or course.arguments is None:
+        if course is None:
             return entry.binder.bind(request.args)
+        if course.arguments is None:
+            return self.arguments(entry, request)
         arguments, course.arguments = course.arguments, None
         return arguments
+
+    def arguments(self, entry: Entry, request: Request) -> Mapping[str, Any]:
+        """
+        The keyword arguments anew: those that a guard has agreed to, if there is one. What
+        is done to them changes nothing for others who get them.
+
+        Raises:
+            InvalidArgumentsError: They do not fit.
+        """
+        agreed = request.agreed
+        if agreed is not None and agreed.tool is entry.tool:
+            again = whole_copy(agreed.arguments)
+            if again is not None:
+                return again
+        return entry.binder.bind(copied(request.args) if request.kept else request.args)
 
     def _claimed(
         self,
@@ -376,8 +400,9 @@ class Execution:
                     else request.course.idempotency_key
                 ),
                 data=request.context,
-                _report=flight.report_by(Reporter(flight, self._observers, self._clean)),
             )
+            flight.reporter = Reporter(flight, self._observers, self._clean)
+            context.reported_by(flight.reporter)
             arguments = {**arguments, entry.binder.context_parameter: context}
         if flight.thread is None:
             return await entry.fn(**arguments)

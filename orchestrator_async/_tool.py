@@ -49,7 +49,8 @@ class Tool:
             ``max_keys`` of them; ``None`` for the circuit of calls without one.
         idempotent: Whether running it twice does what running it once does.
         validate: Whether the arguments are validated against the type hints.
-        alternatives: At most three names of tools that a refusal points to.
+        alternatives: At most three names of tools that a refusal points to, those whose
+            circuits are closed then.
 
     Raises:
         TypeError: ``fn`` cannot be run, or a field has the wrong type.
