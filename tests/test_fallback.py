@@ -155,7 +155,9 @@ async def test_it_is_not_asked_where_the_tool_has_answered(is_tool: bool) -> Non
 
 async def test_an_error_that_was_returned_is_a_failure_too() -> None:
     house = House()
-    house.tool(behaviour=answers({"error": "down"}), fallback=lambda call, result: "instead")
+    house.tool(
+        behaviour=answers({"error": "down"}), fallback=lambda call, result: "instead"
+    )
 
     result = await house.orch.run("tool")
 
@@ -177,7 +179,9 @@ async def test_it_answers_where_the_tool_has_run_out_of_time() -> None:
 
 
 @virtual_time
-async def test_what_is_left_of_the_calls_time_too_short_to_judge_by_is_out_of_time() -> None:
+async def test_what_is_left_of_the_calls_time_too_short_to_judge_by_is_out_of_time() -> (
+    None
+):
     async def hang() -> None:
         await anyio.sleep(1000)
 
@@ -420,7 +424,9 @@ async def test_another_tool_gets_the_same_arguments(validate: bool) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize("args", [{"thing": [1], "number": "3"}, '{"thing":[1],"number":3}'])
+@pytest.mark.parametrize(
+    "args", [{"thing": [1], "number": "3"}, '{"thing":[1],"number":3}']
+)
 async def test_a_function_gets_the_call_and_what_came_of_it(
     args: Any, is_async: bool
 ) -> None:
@@ -708,7 +714,9 @@ async def test_a_function_that_calls_its_own_tool_ends() -> None:
 
     async def again(call: ToolCall, result: ToolResult) -> Any:
         (other,) = await house.orch.dispatch_all([ToolCall("tool")])
-        return f"{house.services['tool'].runs} and {json.loads(other.content)['error_type']}"
+        return (
+            f"{house.services['tool'].runs} and {json.loads(other.content)['error_type']}"
+        )
 
     house.tool(fallback=again)
 
@@ -769,7 +777,11 @@ async def test_calls_of_a_turn_fall_back_each_for_itself() -> None:
     )
 
     told = [(each.call_id, each.content, each.source) for each in results]
-    assert told == [("1", "instead", "other"), ("2", "well", "well"), ("3", "instead", "other")]
+    assert told == [
+        ("1", "instead", "other"),
+        ("2", "well", "well"),
+        ("3", "instead", "other"),
+    ]
 
 
 async def test_it_answers_within_a_probe_that_calls_its_own_circuit() -> None:
@@ -1119,7 +1131,9 @@ async def test_a_tool_may_have_none_where_all_have_one() -> None:
     assert house.orch._fleet.entries["bare"].around is None
 
 
-async def test_a_limit_that_refuses_is_what_the_caller_is_told_where_nothing_helps() -> None:
+async def test_a_limit_that_refuses_is_what_the_caller_is_told_where_nothing_helps() -> (
+    None
+):
     house = House()
     house.tool("other")
     limits = LimitPolicy(calls=1, seconds=1000, burst=1, max_wait=0)

@@ -685,7 +685,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "returns true": lambda: True,
     "returns false": lambda: False,
     "returns bytes": lambda: b"no",
-    "returns a list": lambda: [],
+    "returns a list": list,
     "returns a class": lambda: str,
     "cannot be asked for the time of day": lambda: 1 / 0,
 }
@@ -978,7 +978,9 @@ async def test_a_refusal_says_nothing_of_the_tool_that_made_the_call(
 async def test_the_tool_may_run_in_a_thread_or_have_circuits_by_key() -> None:
     registry, guard = Registry(), Guard()
 
-    @registry.tool(circuit=lambda args, context: args["host"], policy=ToolPolicy(guard=guard))
+    @registry.tool(
+        circuit=lambda args, context: args["host"], policy=ToolPolicy(guard=guard)
+    )
     async def fetch(host: str) -> str:
         return host
 
