@@ -170,7 +170,12 @@ async def test_it_answers_where_the_tool_has_run_out_of_time() -> None:
     async def hang() -> None:
         await anyio.sleep(1000)
 
-    for options in ({"timeout": 5}, {"total_timeout": 5}, {"hang_after": 9, "timeout": 5}):
+    each: list[dict[str, Any]] = [
+        {"timeout": 5},
+        {"total_timeout": 5},
+        {"hang_after": 9, "timeout": 5},
+    ]
+    for options in each:
         house = House()
         house.tool("other", answers("instead"))
         house.tool(behaviour=hang, fallback="other", **options)

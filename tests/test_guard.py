@@ -77,7 +77,7 @@ class Desk:
         clock: Callable[[], float] = anyio.current_time,
         **options: Any,
     ) -> None:
-        self.guard = Guard() if guard is None else guard
+        self.guard = guard if isinstance(guard, Guard) else Guard()
         self.registry = Registry()
         self.events: list[Event] = []
         self.got: list[Any] = []
@@ -85,7 +85,9 @@ class Desk:
         self.service = Service()
 
         @self.registry.tool(
-            name="tool", validate=validate, policy=ToolPolicy(guard=self.guard, **options)
+            name="tool",
+            validate=validate,
+            policy=ToolPolicy(guard=guard or self.guard, **options),
         )
         async def tool(context: ToolContext, order: Any = None, number: int = 0) -> Any:
             self.got.append(order)
@@ -486,7 +488,7 @@ async def test_arguments_that_are_too_deep_to_be_copied_are_refused() -> None:
 
 
 async def test_a_mapping_that_cannot_be_read_is_refused() -> None:
-    class Unreadable(UserDict):  # type: ignore[type-arg]
+    class Unreadable(UserDict[str, Any]):
         def __iter__(self) -> Iterator[Any]:
             raise ValueError("no")
 
@@ -495,6 +497,22 @@ async def test_a_mapping_that_cannot_be_read_is_refused() -> None:
     said = json.loads(await desk.orch.dispatch("tool", Unreadable(order=1)))
 
     assert said["invalid_arguments"][0]["argument"] == "(all)"
+    assert desk.service.runs == len(desk.guard.calls) == 0
+
+
+async def test_arguments_that_raise_when_they_are_read_are_refused() -> None:
+    class Odd(str):
+        __slots__ = ()
+
+        def __len__(self) -> int:
+            raise ValueError("password=hunter2")
+
+    desk = Desk()
+
+    said = await desk.orch.dispatch("tool", Odd("{}"))
+
+    assert json.loads(said)["error_type"] == "OrchestratorError"
+    assert "hunter2" not in said
     assert desk.service.runs == len(desk.guard.calls) == 0
 
 
@@ -567,7 +585,10 @@ async def test_a_tool_that_takes_its_place_meanwhile_is_asked_about_anew(
 
 
 async def test_a_tool_that_is_gone_when_it_has_agreed_is_unknown() -> None:
-    desk = Desk(Guard(lambda: desk.registry.remove("tool") and None))
+    def remove() -> None:
+        desk.registry.remove("tool")
+
+    desk = Desk(Guard(remove))
 
     assert json.loads(await desk.orch.dispatch("tool"))["unknown_tool"] is True
     assert desk.service.runs == 0
@@ -702,7 +723,7 @@ async def test_one_that_fails_refuses_and_is_logged_once(
 
     if is_async and fault == "raises StopIteration":
         return  # Python makes another error of it
-    desk = Desk(Guard(later if is_async else FAULTS[fault]))
+    desk = Desk(Guard(later if is_async else FAULTS[fault]), control_flow=(Approval,))
 
     with caplog.at_level(logging.ERROR, "orchestrator_async"):
         for answer in ("run", "dispatch", "call", "dispatch_all"):
@@ -720,7 +741,7 @@ async def test_one_that_fails_refuses_and_is_logged_once(
 
 async def test_what_cannot_even_be_looked_at_refuses() -> None:
     class Lying:
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise ValueError("not now")
 

@@ -573,7 +573,7 @@ async def test_a_context_is_a_record_like_before() -> None:
         with pytest.raises(dataclasses.FrozenInstanceError):
             context.attempt = 2  # type: ignore[misc]
         with pytest.raises((AttributeError, TypeError)):  # Python's error for no field
-            context._report = None
+            context._report = None  # type: ignore[attr-defined]
 
 
 async def test_a_context_is_copied_and_pickled_like_before() -> None:
