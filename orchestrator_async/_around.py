@@ -398,7 +398,7 @@ class Guarded:
         except RecursionError:
             deep = {"argument": "(all)", "expected": "values that are nested less deep"}
             raise InvalidArgumentsError(tool_name=entry.name, errors=[deep]) from None
-        agreed = Agreed(entry.tool, entry.binder.bind(copied(request.args)))
+        agreed = Agreed(entry.tool, entry.binder.bind(request.args))
         shown = whole_copy(agreed.arguments)
         if shown is None:  # there is something in them that cannot be copied
             shown = entry.binder.bind(copied(request.args))

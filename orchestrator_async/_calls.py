@@ -91,19 +91,22 @@ class ToolContext(_Reporting):
         if report is not None:
             report(done, total, message)
 
-    def reported_by(self, report: Callable[[Any, Any, Any], None] | None) -> ToolContext:
-        """
-        This context, its progress told by this: for what makes contexts.
-        """
-        object.__setattr__(self, "_report", report)
-        return self
-
     def __copy__(self) -> ToolContext:
-        return replace(self).reported_by(getattr(self, "_report", None))
+        return reporting(replace(self), getattr(self, "_report", None))
 
     def __deepcopy__(self, memo: Any) -> ToolContext:
         again = replace(self, data=copy.deepcopy(self.data, memo))
-        return again.reported_by(getattr(self, "_report", None))
+        return reporting(again, getattr(self, "_report", None))
+
+
+def reporting(
+    context: ToolContext, report: Callable[[Any, Any, Any], None] | None
+) -> ToolContext:
+    """
+    The context, with what tells of its call's progress.
+    """
+    object.__setattr__(context, "_report", report)
+    return context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

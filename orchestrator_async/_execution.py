@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult, copied, result, whole_copy
+from ._calls import Request, ToolContext, ToolResult, copied, reporting, result, whole_copy
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
@@ -402,7 +402,7 @@ class Execution:
                 data=request.context,
             )
             flight.reporter = Reporter(flight, self._observers, self._clean)
-            context.reported_by(flight.reporter)
+            reporting(context, flight.reporter)
             arguments = {**arguments, entry.binder.context_parameter: context}
         if flight.thread is None:
             return await entry.fn(**arguments)

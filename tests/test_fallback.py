@@ -35,6 +35,7 @@ from orchestrator_async import (
     ToolTimeoutError,
     Verdict,
 )
+from orchestrator_async._around import _falling
 
 from .clock import real_time, virtual_time
 from .rig import on_asyncio, run
@@ -484,6 +485,16 @@ async def test_the_result_says_where_it_came_from() -> None:
     assert result.message()["tool_call_id"] == "c1"
 
 
+async def test_an_answer_names_no_time_to_come_back() -> None:
+    house = House(clock=HandClock())
+    house.tool(fallback=lambda call, result: result.retry_after)
+    house.orch.circuit("tool").trip()
+
+    result = await house.orch.run("tool")
+
+    assert (result.value, result.retry_after, result.attempts) == (300, None, 0)
+
+
 async def test_another_tool_goes_its_own_way() -> None:
     house = House()
     house.tool("other", succeed, guard=lambda call, context: "not this either")
@@ -769,6 +780,7 @@ async def test_a_second_call_falls_back_like_the_first() -> None:
     house.tool(fallback="other")
 
     assert [await house.orch.dispatch("tool") for _ in range(3)] == ["instead"] * 3
+    assert _falling.get(()) == ()  # a task that lives for long remembers none of them
 
 
 async def test_calls_of_a_turn_fall_back_each_for_itself() -> None:
