@@ -556,16 +556,15 @@ def test_a_copy_is_equal_and_shares_nothing_that_can_be_changed(args: Any) -> No
 async def test_a_tool_that_takes_its_place_meanwhile_is_asked_about_anew(
     guarded: bool,
 ) -> None:
-    asked: list[str] = []
+    asked: list[Any] = []
     ran: list[Any] = []
-    desk = Desk()
 
     def second(call: ToolCall, context: ToolContext) -> str:
         asked.append(call.args["order"])
         return "not this one"
 
     async def first(call: ToolCall, context: ToolContext) -> None:
-        async def tool(order: str) -> str:
+        async def tool(order: int) -> str:
             ran.append(order)
             return "new"
 
@@ -578,9 +577,9 @@ async def test_a_tool_that_takes_its_place_meanwhile_is_asked_about_anew(
 
     if guarded:
         assert json.loads(said)["error"] == "not this one"
-        assert (asked, ran) == (["3"], [])
+        assert (asked, ran) == ([3], [])
     else:
-        assert (said, ran) == ("new", ["3"])
+        assert (said, ran) == ("new", [3])  # what the old one's guard saw was text
     assert desk.got == []
 
 
