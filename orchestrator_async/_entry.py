@@ -48,6 +48,7 @@ class Entry:
     __slots__ = (
         "_clean",
         "_closed_among",
+        "_named",
         "_refusal_alternatives",
         "_refusal_generation",
         "_refusal_seconds",
@@ -111,6 +112,7 @@ class Entry:
         self._refusal_seconds: int | None = None
         self._refusal_text = ""
         self._refusal_alternatives: tuple[str, ...] = ()
+        self._named = tool.alternatives
         self._closed_among = closed_among
 
     @property
@@ -118,8 +120,7 @@ class Entry:
         """
         The tools to point to, of those that it names: their circuits are closed now.
         """
-        named = self.tool.alternatives
-        return self._closed_among(named) if named else named
+        return self._closed_among(self._named) if self._named else ()
 
     @property
     def lease(self) -> float:
@@ -159,15 +160,13 @@ class Entry:
         if circuit is not None and circuit is not self.circuit:
             return self._render(state, wait, circuit)
         seconds = None if wait is None else math.ceil(wait)
-        alternatives = self.tool.alternatives
-        if alternatives:  # their circuits change while this one stays as it is
-            alternatives = self._closed_among(alternatives)
         if (
             seconds != self._refusal_seconds
             or self.breaker.generation != self._refusal_generation
-            or alternatives != self._refusal_alternatives
+            # Their circuits change while this one stays as it is.
+            or (self._named and self.alternatives != self._refusal_alternatives)
         ):
-            self._refusal_alternatives = alternatives
+            self._refusal_alternatives = self.alternatives
             self._refusal_text = self._render(state, wait, self.circuit)
             self._refusal_seconds = seconds
             self._refusal_generation = self.breaker.generation

@@ -1073,6 +1073,8 @@ async def test_one_with_circuits_by_key_is_named_unless_it_is_taken_out() -> Non
     house.orch.circuit("tool").isolate()
 
     assert await alternatives_of(house) == ("a",)
+    house.orch.circuit("a").trip()  # that of calls without a key
+    assert await alternatives_of(house) == ("a",)
     house.orch.circuit("a").isolate()
     assert await alternatives_of(house) == ()
 

@@ -8,8 +8,9 @@ import asyncio
 import json
 import logging
 import threading
+import types
 from collections import UserDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -877,6 +878,30 @@ async def test_the_callers_cancellation_is_not_lost(
     assert_adds_up(desk.orch)
 
 
+@asyncio_only
+async def test_a_cancellation_out_of_thin_air_is_not_taken_for_the_callers() -> None:
+    async def swallow_and_break_off() -> None:
+        await swallow()
+        raise asyncio.CancelledError
+
+    desk = Desk(Guard(swallow_and_break_off))
+
+    async def call() -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await desk.orch.dispatch("tool")
+        ends.append(scope.cancelled_caught)
+
+    scopes: list[anyio.CancelScope] = []
+    ends: list[bool] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await when_blocked()
+        scopes[0].cancel()
+
+    assert ends == [True]  # the scope has known it for its own
+
+
 @virtual_time
 @pytest.mark.parametrize("wait", WAITS, ids=lambda each: each.__name__)
 async def test_the_callers_deadline_is_not_lost(wait: Callable[[], Awaitable[Any]]) -> None:
@@ -952,6 +977,28 @@ async def test_a_coroutine_that_is_closed_while_it_waits_ends_there() -> None:
 
     assert desk.rejected() == []
     assert_adds_up(desk.orch)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_coroutine_that_is_closed_when_the_loop_is_gone_ends_there(backend: str) -> None:
+    @types.coroutine
+    def wait() -> Generator[None, None, None]:
+        yield
+
+    async def guard(call: ToolCall, context: ToolContext) -> None:
+        await wait()
+
+    desk = Desk(guard, clock=lambda: 0.0)
+    coro: Any = desk.orch.dispatch("tool")
+
+    async def main() -> None:
+        coro.send(None)
+
+    anyio.run(main, backend=backend)
+    coro.close()
+
+    assert desk.service.runs == 0
+    assert desk.rejected() == []
 
 
 async def test_calls_that_wait_do_not_wait_for_each_other() -> None:

@@ -63,7 +63,10 @@ async def read(library: Library, answer: str) -> str:
     elif answer == "run":
         result = await library.orch.run("tool")
     else:
-        return await library.orch.dispatch("tool")
+        # The first call of a tool takes the long path, and the second may take the short one.
+        first = await library.orch.dispatch("tool")
+        assert await library.orch.dispatch("tool") == first
+        return first
     assert result.value is library.value
     return result.content
 
@@ -118,6 +121,11 @@ async def test_text_that_is_json_stays_json() -> None:
     assert_json(await read(Library(text), "dispatch"), len(text))
 
 
+async def test_json_that_does_not_look_like_it_stays_json() -> None:
+    number = 10**1000
+    assert_json(await read(Library(number), "dispatch"), len(str(number)))
+
+
 async def test_a_value_that_is_one_long_text_within_json_is_json() -> None:
     # A list of text is JSON, whatever that text looks like.
     assert_json(await read(Library([LONG]), "dispatch"), len(json.dumps([LONG])))
@@ -140,12 +148,13 @@ async def test_what_comes_late_is_cut_too(answer: str) -> None:
 
     def trip_and_answer() -> str:
         library.orch.circuit("tool").trip()
+        library.orch.circuit("tool").reset()  # so that a second call runs
         return LONG
 
     library.make = trip_and_answer  # type: ignore[method-assign]
 
     assert_text(await read(library, answer))
-    assert library.orch.stats("tool").late == 1
+    assert library.orch.stats("tool").late >= 1
 
 
 @virtual_time
