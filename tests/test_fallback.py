@@ -154,6 +154,16 @@ async def test_it_is_not_asked_where_the_tool_has_answered(is_tool: bool) -> Non
     assert asked == []
 
 
+async def test_no_call_finds_a_shorter_way_past_it() -> None:
+    registry = Registry()
+    policy = ToolPolicy(fallback=lambda call, result: "instead")
+    registry.tool(name="tool", policy=policy)(fail)
+    orch = ToolOrchestrator(registry)  # nobody listens, and the tool wants no context
+
+    # The circuit opens on the way.
+    assert [await orch.dispatch("tool") for _ in range(6)] == ["instead"] * 6
+
+
 async def test_an_error_that_was_returned_is_a_failure_too() -> None:
     house = House()
     house.tool(

@@ -171,6 +171,21 @@ async def test_text_refuses_the_call(answer: str, is_async: bool) -> None:
     assert_adds_up(desk.orch)
 
 
+async def test_no_call_finds_a_shorter_way_past_it() -> None:
+    registry, service, guard = Registry(), Service(), Guard(says("no"))
+    service.offer(registry, policy=ToolPolicy(guard=guard))
+    orch = ToolOrchestrator(registry)  # nobody listens, and the tool wants no context
+
+    for _ in range(3):
+        assert await refused(orch, "dispatch") == "no"
+    assert (service.runs, len(guard.calls)) == (0, 3)
+    orch.circuit("tool").isolate()
+    assert await refused(orch, "dispatch") == "no"
+    orch.reload()
+    orch.circuit("tool").unisolate()
+    assert [await refused(orch, "dispatch") for _ in range(2)] == ["no", "no"]
+
+
 async def test_observers_are_told_of_a_refusal() -> None:
     desk = Desk(Guard(says("no")))
 
