@@ -941,6 +941,29 @@ async def test_a_caller_cancelled_before_it_is_asked_gets_no_answer() -> None:
     assert desk.service.runs == 0
 
 
+@asyncio_only
+@pytest.mark.parametrize(
+    "behave", [None, says("no"), lambda: 1 / 0], ids=["agrees", "no", "fails"]
+)
+async def test_a_request_that_was_not_delivered_yet_goes_before_its_word(
+    behave: Any,
+) -> None:
+    desk = Desk(Guard(behave))
+
+    async def call() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await desk.orch.dispatch("tool")
+
+    task = asyncio.ensure_future(call())
+    await asyncio.wait([task])
+
+    assert task.cancelled()
+    assert desk.service.runs == 0
+    assert desk.rejected() == []
+
+
 async def test_one_that_ends_cancelled_by_itself_has_failed() -> None:
     async def behave() -> None:
         raise anyio.get_cancelled_exc_class()("thin air") if on_asyncio() else OSError
