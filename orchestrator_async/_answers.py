@@ -103,7 +103,10 @@ class Answers:
         By its guard.
         """
         entry.figures.rejected += 1
-        error = CallRefusedError(self._clean(said), tool_name=entry.name)
+        said = self._clean(said)
+        if not said.strip():
+            said = f"{entry.name} was not run: the call was refused. Do not repeat it."
+        error = CallRefusedError(said, tool_name=entry.name)
         text = error_text(str(error), entry.name, refused=True)
         return self._turn_away(entry.name, error, "guard", text, request, entry.circuit)
 

@@ -1,7 +1,7 @@
 """
 A tool's way around its circuit, put together once, from the parts that it needs alone.
 
-    guard -> fallback -> retry -> [ queue and rate -> circuit, timeout, tool, verdict ]
+    guard -> fallback -> whole -> retry -> [ queue, rate -> circuit, timeout, tool ]
 
 What is within the brackets is an attempt. From the outside to the inside:
 
@@ -17,16 +17,26 @@ What is within the brackets is an attempt. From the outside to the inside:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
-from ._calls import Course, Request, ToolCall, ToolContext, ToolResult, copied
+from ._calls import (
+    Agreed,
+    Course,
+    Request,
+    ToolCall,
+    ToolContext,
+    ToolResult,
+    copied,
+    whole_copy,
+)
 from ._cut import cut
 from ._endings import is_made
 from ._entry import Entry, Step
@@ -45,6 +55,7 @@ from ._gates import Gate, Gated
 from ._hooks import NoAnswerError, ask
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
+from ._registry import Registry
 from ._retry import Budget, Retrying
 from ._tool import Tool
 
@@ -146,7 +157,8 @@ class Surroundings:
             return None
         step = Whole(step, tool, settings.total_timeout)
         if settings.fallback is not None:
-            step = FallingBack(step, entry, settings.fallback, self._execution)
+            registry = self._fleet.registry
+            step = FallingBack(step, entry, settings.fallback, self._execution, registry)
         if settings.guard is not None:
             step = Guarded(step, entry, settings.guard, self._answers)
         return step
@@ -192,10 +204,35 @@ class Whole:
         Make the call.
         """
         request.course = course = Course(self._tool, self._total_timeout)
+        if request.agreed is not None:
+            course.idempotency_key = request.agreed.idempotency_key
         if self._total_timeout is not None:
             # On the loop's clock, by which the timeouts of attempts and all waits go.
             course.deadline = anyio.current_time() + self._total_timeout
         return await self._step(request, render)
+
+
+class _Falling:
+    """
+    A call that something else answers at the moment, in place of its tool.
+    """
+
+    __slots__ = ("execution", "name")
+
+    def __init__(self, execution: Execution, name: str) -> None:
+        self.execution: Execution | None = execution
+        self.name = name
+
+    def end(self) -> None:
+        """
+        It has been answered, also for a task that was begun meanwhile and still runs.
+        """
+        self.execution = None
+
+
+_falling: ContextVar[tuple[_Falling, ...]] = ContextVar("orchestrator_async_falling")
+"""The calls for which this code runs as a fallback. What has failed does not fall back
+again in what answers for it: two tools that call each other would never end."""
 
 
 class FallingBack:
@@ -209,46 +246,77 @@ class FallingBack:
         entry: Entry,
         fallback: str | Fallback,
         execution: Execution,
+        registry: Registry,
     ) -> None:
         self._step = step
         self._entry = entry
         self._fallback = fallback
         self._execution = execution
+        self._registry = registry
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
         """
         The tool's result, or what answers in its place if that has an answer.
         """
+        with suppress(RecursionError):  # nested too deep to be copied
+            request.keep_arguments()
         result = await self._step(request, render)
-        if not _calls_for_another(request, result):
+        if not _calls_for_another(self._entry, request, result):
             return result
-        if isinstance(self._fallback, str):
-            other = await self._other(self._fallback, request, render)
-        else:
-            other = await self._made(self._fallback, request, result, render)
+        if self._is_falling(self._entry.name):
+            return result
+        other = await self._answer(request, result, render)
         if other is None or not other.ok:
             return result
-        return replace(other, name=result.name, call_id=result.call_id)
+        text = self._cut(other.content, other.value)
+        return replace(other, name=result.name, call_id=result.call_id, content=text)
+
+    async def _answer(
+        self, request: Request, result: ToolResult, render: bool
+    ) -> ToolResult | None:
+        falling = _Falling(self._execution, self._entry.name)
+        token = _falling.set((*_falling.get(()), falling))
+        try:
+            if isinstance(self._fallback, str):
+                return await self._other(self._fallback, request, render)
+            return await self._made(self._fallback, request, result, render)
+        finally:
+            falling.end()
+            # A coroutine that is closed by the garbage collector ends in another context.
+            with suppress(ValueError):
+                _falling.reset(token)
+
+    def _is_falling(self, name: str) -> bool:
+        return any(
+            each.name == name and each.execution is self._execution
+            for each in _falling.get(())
+        )
 
     async def _other(self, name: str, request: Request, render: bool) -> ToolResult | None:
-        tried = (*request.tried, self._entry.name)
-        if name in tried:
+        if self._is_falling(name):
+            return None  # the orchestrator's policy names it for all tools, itself too
+        if name not in self._registry:
+            error = self._registry.unknown(name)
+            self._entry.complain("its fallback is no tool that there is", error)
             return None
-        args, context = request.args, request.context
-        another = Request(name, args, request.call_id, context, tried)
+        another = Request(name, request.args, request.call_id, request.context)
         return await self._execution.run(another, render=render)
 
     async def _made(
         self, make: Fallback, request: Request, result: ToolResult, render: bool
     ) -> ToolResult | None:
         entry = self._entry
-        call = ToolCall(entry.name, request.args, request.call_id)
+        try:
+            arguments = dict(self._execution.arguments(entry, request))
+        except Exception:
+            return None  # the circuit refused the call before they were looked at
+        call = ToolCall(entry.name, arguments, request.call_id)
         try:
             value = await ask(entry, "its fallback raised", make, call, result)
         except NoAnswerError:
             return None
         try:
-            text = self._text(value) if render else ""
+            text = to_text(value, tool_name=entry.name) if render else ""
         except InvalidResultError as error:
             entry.complain("its fallback returned what cannot be made JSON", error)
             return None
@@ -262,25 +330,35 @@ class FallingBack:
             retry_after=None,
         )
 
-    def _text(self, value: object) -> str:
-        entry = self._entry
-        text = to_text(value, tool_name=entry.name)
-        most = entry.settings.max_result_size
+    def _cut(self, text: str, value: object) -> str:
+        most = self._entry.settings.max_result_size
         return text if most is None else cut(text, most, is_json=is_made(value))
 
 
-def _calls_for_another(request: Request, result: ToolResult) -> bool:
-    if result.ok or request.course is None:
+def _calls_for_another(entry: Entry, request: Request, result: ToolResult) -> bool:
+    """
+    Whether the tool has given no answer, and that is not because the call was wrong, or
+    for what its policy calls no failure.
+    """
+    course, error = request.course, result.error
+    assert course is not None
+    if result.ok:
         return False
-    return request.course.failed or is_a(result.error, _NO_ANSWER)
+    if course.failed or error is None:  # it gave the refusal of a call of its own for one
+        return True
+    if is_a(error, ToolTimeoutError):
+        return error.tool_name == entry.name  # the whole call's; another's was judged
+    if not is_a(error, (CircuitOpenError, LimitExceededError)):
+        return False
+    return not (course.ran and is_a(error, entry.settings.ignore))
 
 
 class Guarded:
     """
     Asks whether the call may be made, before all else.
 
-    What is asked about is what will be run: the arguments are the call's own from here
-    on, and nobody can change them while the guard waits for somebody's word.
+    What is asked about is what will be run: the arguments are made once, and nobody can
+    change them while the guard waits for somebody's word. The guard has a copy.
     """
 
     def __init__(self, step: Step, entry: Entry, guard: Guard, answers: Answers) -> None:
@@ -302,24 +380,25 @@ class Guarded:
     async def _refused(self, request: Request) -> ToolResult | None:
         entry = self._entry
         try:
-            request.keep_arguments()
-            shown = entry.binder.bind(copied(request.args))
+            agreed, shown = self._both(request)
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
             return self._answers.unusable(entry.tool, error, request)
-        call = ToolCall(entry.name, MappingProxyType(shown), request.call_id)
+        call = ToolCall(entry.name, shown, request.call_id)
         context = ToolContext(
             tool_name=entry.name,
             call_id=request.call_id,
             deadline=anyio.current_effective_deadline(),
-            data=request.context,
+            idempotency_key=agreed.idempotency_key,
+            data=dict(request.context),
         )
         try:
             said: object = await ask(entry, _UNASKED, self._guard, call, context)
         except NoAnswerError:
             return self._answers.guarded(entry, _NOT_KNOWN.format(entry.name), request)
         if said is None:
+            request.agreed = agreed
             return None
         if is_a(said, str):
             why = str.__str__(said)
@@ -329,11 +408,26 @@ class Guarded:
             why = _NOT_KNOWN.format(entry.name)
         return self._answers.guarded(entry, why, request)
 
+    def _both(self, request: Request) -> tuple[Agreed, dict[str, Any]]:
+        """
+        The arguments that the tool will get, and those that the guard is shown.
+        """
+        entry = self._entry
+        try:
+            request.keep_arguments()
+        except RecursionError:
+            deep = {"argument": "(all)", "expected": "values that are nested less deep"}
+            raise InvalidArgumentsError(tool_name=entry.name, errors=[deep]) from None
+        agreed = Agreed(entry.tool, entry.binder.bind(request.args))
+        shown = whole_copy(agreed.arguments)
+        if shown is None:  # there is something in them that cannot be copied
+            shown = entry.binder.bind(copied(request.args))
+        return agreed, dict(shown)
+
 
 FALLBACK: Final = "fallback"
 """The source of a result that a fallback function has made."""
 
-_NO_ANSWER: Final = (CircuitOpenError, LimitExceededError, ToolTimeoutError)
 _UNASKED: Final = "its guard gave no answer, so the call is refused"
 _NOT_KNOWN: Final = (
     "{} was not run: whether it may be could not be found out, which is not your mistake. "

@@ -10,6 +10,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from . import _loop
+from ._groups import take_back_requests
 
 _TURNS: Final = 3
 
@@ -45,6 +46,13 @@ class Caller:
         if task is None or task.cancelling() <= self.requests:
             return False
         return _loop.all_requests(task) > self.requests
+
+    def take_back_requests(self, error: BaseException) -> None:
+        """
+        Do not count what a task group of the foreign code has asked of the task for itself.
+        """
+        unaccounted = _loop.all_requests(self.task) - self.requests
+        take_back_requests(self.task, error, unaccounted)
 
     def caller_is_cancelled(self) -> bool:
         """

@@ -9,13 +9,19 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._breaker import CircuitState
 from ._errors import InvalidArgumentsError
 from ._frozen import quick
 from ._outcome import Verdict
+
+if TYPE_CHECKING:
+    from ._tool import Tool
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +40,17 @@ class ToolCall:
     id: str | None = None
 
 
-def told_to_nobody(done: Any, total: Any, message: Any) -> None:
+class _Reporting:
     """
-    What a context has that belongs to no call.
+    Has what tells of a call's progress beside its fields: not to be compared, nor written
+    down with them.
     """
+
+    __slots__ = ("_report",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToolContext:
+class ToolContext(_Reporting):
     """
     What a tool is told beside its arguments, in a parameter annotated with this class.
 
@@ -62,9 +71,6 @@ class ToolContext:
     deadline: float = float("inf")
     idempotency_key: str = ""
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _report: Callable[[Any, Any, Any], None] = field(
-        default=told_to_nobody, repr=False, compare=False
-    )
 
     def report_progress(
         self, done: float, total: float | None = None, message: str | None = None
@@ -73,14 +79,34 @@ class ToolContext:
         Tell the orchestrator's observers how far the tool has come.
 
         It raises for nothing, also not in a worker thread or after the call has ended,
-        and it does not make the tool's timeout any longer.
+        and it does not make the tool's timeout any longer. What cannot be told (a number
+        that is not finite, a message that is no text) is left out, and logged once a tool.
 
         Args:
             done: How much is done, in any unit: the more, the further.
             total: How much there is to do, in the same unit; ``None`` if nobody knows.
-            message: What is being done, for people.
+            message: What is being done, for people. It is cleaned like all foreign text.
         """
-        self._report(done, total, message)
+        report = getattr(self, "_report", None)
+        if report is not None:
+            report(done, total, message)
+
+    def __copy__(self) -> ToolContext:
+        return reporting(replace(self), getattr(self, "_report", None))
+
+    def __deepcopy__(self, memo: Any) -> ToolContext:
+        again = replace(self, data=copy.deepcopy(self.data, memo))
+        return reporting(again, getattr(self, "_report", None))
+
+
+def reporting(
+    context: ToolContext, report: Callable[[Any, Any, Any], None] | None
+) -> ToolContext:
+    """
+    The context, with what tells of its call's progress.
+    """
+    object.__setattr__(context, "_report", report)
+    return context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,7 +126,8 @@ class ToolResult:
             under the probe which made it.
         late: Whether that came after the circuit had moved on.
         state: The circuit's state afterwards; ``None`` where there is no circuit.
-        source: Name of what answered: the tool.
+        source: Name of what answered: the tool, the tool that is its fallback, or
+            ``"fallback"`` for a function that is.
         duration: Seconds that the tool ran.
         attempts: Executions; 0 where the tool was not run.
         retry_after: Seconds after which a refused call may be tried again.
@@ -180,7 +207,7 @@ class Course:
         arguments: The keyword arguments, if they have been made already.
         ran: Whether the tool was entered.
         was_probe: Whether its circuit's fate hung on it.
-        failed: Whether it was judged a failure.
+        failed: Whether the last attempt that ran the tool was judged a failure.
         pause: Seconds for which its circuit only pauses; 0 where it does not.
     """
 
@@ -203,6 +230,7 @@ class Course:
         self.total_timeout = total_timeout
         self.deadline = math.inf
         self.idempotency_key = os.urandom(16).hex()
+        self.failed = False
         self.begin()
 
     def begin(self) -> None:
@@ -210,7 +238,8 @@ class Course:
         An attempt begins.
         """
         self.arguments: Mapping[str, Any] | None = None
-        self.ran = self.was_probe = self.failed = False
+        # Not the failure: where this one is turned away, the one before is the answer.
+        self.ran = self.was_probe = False
         self.pause = 0.0
 
     def ended(self, *, failed: bool, pause: float) -> None:
@@ -222,14 +251,60 @@ class Course:
 
 def copied(args: Any) -> Any:
     """
-    Arguments as they are now, whatever becomes of those that were given.
+    Arguments as they are now, whatever becomes of those that were given. What cannot be
+    copied (an open file, say) is in it as it is; nobody sends such from afar.
+
+    Raises:
+        RecursionError: They are nested too deep.
     """
-    if not isinstance(args, Mapping | bytearray):
+    if type(args) is not dict and isinstance(args, Mapping):
+        # Another mapping may be a view of something, and its copy another view.
+        try:
+            args = dict(args)
+        except Exception:
+            return args  # whoever binds it will say so
+    if not isinstance(args, dict | bytearray):
         return args
+    made = whole_copy(args)
+    return _copied_in_parts(args) if made is None else made
+
+
+def whole_copy(value: T) -> T | None:
+    """
+    A copy that has nothing in common with the value, or ``None`` if there can be none.
+    """
     try:
-        return copy.deepcopy(args)
+        return copy.deepcopy(value)
     except Exception:
-        return args  # of a kind that cannot be copied: nobody sends such from afar
+        return None
+
+
+def _copied_in_parts(value: Any) -> Any:
+    kind = type(value)
+    if kind in (dict, MappingProxyType):
+        return {key: _copied_in_parts(each) for key, each in value.items()}
+    if kind in (list, tuple):
+        return kind(_copied_in_parts(each) for each in value)
+    made = whole_copy(value)
+    return value if made is None else made
+
+
+class Agreed:
+    """
+    What a guard has agreed to: this tool with these arguments.
+
+    Attributes:
+        tool: The tool, as it was asked about.
+        arguments: The keyword arguments. Nobody else has them.
+        idempotency_key: The key of the call, as the guard was told it.
+    """
+
+    __slots__ = ("arguments", "idempotency_key", "tool")
+
+    def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
+        self.tool = tool
+        self.arguments = arguments
+        self.idempotency_key = os.urandom(16).hex()
 
 
 class Request:
@@ -238,11 +313,21 @@ class Request:
 
     Attributes:
         course: Where it stands, for a tool with parts around its calls.
-        tried: Names of the tools that it was asked of before, as a fallback.
+        agreed: What a guard has agreed to, if there is one that has.
         allows: Which tools the caller may be told of; ``None`` for all.
+        kept: Whether the arguments are its own, and to stay as they are.
     """
 
-    __slots__ = ("_kept", "allows", "args", "call_id", "context", "course", "name", "tried")
+    __slots__ = (
+        "agreed",
+        "allows",
+        "args",
+        "call_id",
+        "context",
+        "course",
+        "kept",
+        "name",
+    )
 
     def __init__(
         self,
@@ -250,24 +335,23 @@ class Request:
         args: Any,
         call_id: str | None,
         context: Mapping[str, Any],
-        tried: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.args = args
         self.call_id = call_id
         self.context = context
-        self.tried = tried
         self.allows: Callable[[str], bool] | None = None
-        self._kept = False
+        self.kept = False
         self.course: Course | None = None
+        self.agreed: Agreed | None = None
 
     def keep_arguments(self) -> None:
         """
         Have arguments of its own, which nobody else can change.
         """
-        if not self._kept:
+        if not self.kept:
             self.args = copied(self.args)
-            self._kept = True
+            self.kept = True
 
 
 _RESERVED: Final = frozenset({"timeout", "limit", "policy", "circuit"})

@@ -47,6 +47,9 @@ class Entry:
 
     __slots__ = (
         "_clean",
+        "_closed_among",
+        "_named",
+        "_refusal_alternatives",
         "_refusal_generation",
         "_refusal_seconds",
         "_refusal_text",
@@ -79,6 +82,7 @@ class Entry:
         figures: Figures,
         slots: Slots | None,
         clean: Callable[[str], str],
+        closed_among: Callable[[tuple[str, ...]], tuple[str, ...]],
     ) -> None:
         self.tool = tool
         self.name = tool.name
@@ -107,6 +111,16 @@ class Entry:
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None
         self._refusal_text = ""
+        self._refusal_alternatives: tuple[str, ...] = ()
+        self._named = tool.alternatives
+        self._closed_among = closed_among
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """
+        The tools to point to, of those that it names: their circuits are closed now.
+        """
+        return self._closed_among(self._named) if self._named else ()
 
     @property
     def lease(self) -> float:
@@ -133,7 +147,7 @@ class Entry:
             reason=reason,
             paused=paused,
             key=circuit.key,
-            alternatives=self.tool.alternatives,
+            alternatives=self.alternatives,
         )
 
     def refusal_text(
@@ -149,7 +163,10 @@ class Entry:
         if (
             seconds != self._refusal_seconds
             or self.breaker.generation != self._refusal_generation
+            # Their circuits change while this one stays as it is.
+            or (self._named and self.alternatives != self._refusal_alternatives)
         ):
+            self._refusal_alternatives = self.alternatives
             self._refusal_text = self._render(state, wait, self.circuit)
             self._refusal_seconds = seconds
             self._refusal_generation = self.breaker.generation
@@ -160,7 +177,7 @@ class Entry:
             "circuit_breaker": True,
             "state": state.value,
             "retry_after": None if wait is None else math.ceil(wait),
-            "alternatives": list(self.tool.alternatives),
+            "alternatives": list(self.alternatives),
         }
         error = self.refusal_error(Refusal(state, wait), circuit)
         return error_text(str(error), self.name, **more)

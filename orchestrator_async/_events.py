@@ -67,7 +67,7 @@ class CallRejected:
         call_id: The caller's id of the call, or ``None``.
         arguments: As the caller gave them.
         context: The keyword arguments of ``dispatch``.
-        reason: ``"circuit"``, ``"limit"``, ``"invalid_arguments"``,
+        reason: ``"circuit"``, ``"limit"``, ``"guard"``, ``"invalid_arguments"``,
             ``"unknown_tool"``, ``"draining"`` or ``"unusable"``.
         retry_after: Seconds after which it may be tried again, or ``None``.
         state: The circuit's state, or ``None`` where there is no circuit.

@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult, result
+from ._calls import Request, ToolContext, ToolResult, copied, reporting, result, whole_copy
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
@@ -131,7 +131,7 @@ class Execution:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
             if course.arguments is None:
-                course.arguments = entry.binder.bind(request.args)
+                course.arguments = self.arguments(entry, request)
             circuit: Circuit | None = entry.circuit
             if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
                 key = entry.key_of(course.arguments, request)
@@ -286,10 +286,27 @@ class Execution:
         The keyword arguments, unless a part around the call has had to make them already.
         """
         course = request.course
-        if course is None or course.arguments is None:
+        if course is None:
             return entry.binder.bind(request.args)
+        if course.arguments is None:
+            return self.arguments(entry, request)
         arguments, course.arguments = course.arguments, None
         return arguments
+
+    def arguments(self, entry: Entry, request: Request) -> Mapping[str, Any]:
+        """
+        The keyword arguments anew: those that a guard has agreed to, if there is one. What
+        is done to them changes nothing for others who get them.
+
+        Raises:
+            InvalidArgumentsError: They do not fit.
+        """
+        agreed = request.agreed
+        if agreed is not None and agreed.tool is entry.tool:
+            again = whole_copy(agreed.arguments)
+            if again is not None:
+                return again
+        return entry.binder.bind(copied(request.args) if request.kept else request.args)
 
     def _claimed(
         self,
@@ -383,8 +400,9 @@ class Execution:
                     else request.course.idempotency_key
                 ),
                 data=request.context,
-                _report=flight.report_by(Reporter(flight, self._observers, self._clean)),
             )
+            flight.reporter = Reporter(flight, self._observers, self._clean)
+            reporting(context, flight.reporter)
             arguments = {**arguments, entry.binder.context_parameter: context}
         if flight.thread is None:
             return await entry.fn(**arguments)

@@ -79,7 +79,16 @@ class Fleet:
             keyed = self._keyed(tool, circuit)
             slots = self._slots_of(tool, settings)
             figures = self.figures(tool.name)
-            entry = Entry(tool, settings, circuit, keyed, figures, slots, self._clean)
+            entry = Entry(
+                tool,
+                settings,
+                circuit,
+                keyed,
+                figures,
+                slots,
+                self._clean,
+                self.closed_among,
+            )
             before = self._kept.get(tool.name)
             if before is not None and before.tool is tool:
                 entry.complained = before.complained
@@ -209,6 +218,24 @@ class Fleet:
         if tool.circuit_key is not None:
             return circuit.breaker.refusal_by_hand() is not None
         return circuit.breaker.refusal(self.time_for(circuit)) is not None
+
+    def closed_among(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """
+        Those of the names whose tools are there and have a circuit that lets all calls run:
+        one that is not being tried again, say. With circuits by key: by hand.
+        """
+        return tuple(name for name in names if self._is_closed(name))
+
+    def _is_closed(self, name: str) -> bool:
+        tool = self.registry.get(name)
+        if tool is None:
+            return False
+        circuit = self.circuits.get(tool.circuit_name)
+        if circuit is None:
+            return True
+        if tool.circuit_key is not None:
+            return circuit.breaker.refusal_by_hand() is None
+        return circuit.state in (CircuitState.CLOSED, CircuitState.DISABLED)
 
     def _no_circuit(self, name: str) -> UnknownToolError:
         tool = self.registry.get(name)

@@ -11,13 +11,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-
 from . import _loop
 from ._caller import Caller
 from ._entry import Entry
 from ._foreign import is_a
-from ._settle import fatal_in, is_control_flow
+from ._settle import as_it_came, fatal_in, is_control_flow, part
 from ._traceback import raise_as_it_was
 
 
@@ -37,7 +35,7 @@ async def ask(entry: Entry, what: str, hook: Callable[..., Any], *args: Any) -> 
     """
     caller = Caller()
     caller.remember_task()
-    error = None
+    error = up = None
     try:
         answer = hook(*args)
         if inspect.isawaitable(answer):
@@ -45,8 +43,10 @@ async def ask(entry: Entry, what: str, hook: Callable[..., Any], *args: Any) -> 
     except BaseException as raised:
         error = raised
     try:
-        if error is not None and _goes_up(entry, caller, error):
-            raise_as_it_was(error)
+        if error is not None:
+            up = _going_up(entry, caller, error)
+        if up is not None:
+            raise_as_it_was(up)
         if caller.caller_is_cancelled():
             await caller.reassert()
         if error is None:
@@ -54,7 +54,8 @@ async def ask(entry: Entry, what: str, hook: Callable[..., Any], *args: Any) -> 
         entry.complain(what, error)
         raise NoAnswerError from error
     finally:
-        del error
+        # An exception refers to this frame, which must not keep it in turn.
+        del error, up
 
 
 class NoAnswerError(Exception):
@@ -63,10 +64,22 @@ class NoAnswerError(Exception):
     """
 
 
-def _goes_up(entry: Entry, caller: Caller, error: BaseException) -> bool:
-    if is_a(error, GeneratorExit) or is_control_flow(error, entry.settings.control_flow):
-        return True
-    cancelled = is_a(error, anyio.get_cancelled_exc_class())
-    if cancelled or _loop.is_cancellation_of_asyncio(error):
-        return cancelled and caller.caller_is_cancelled()
-    return fatal_in(error) is not None
+def _going_up(entry: Entry, caller: Caller, error: BaseException) -> BaseException | None:
+    """
+    What is raised on of it, if anything is: not what the function is to blame for.
+    """
+    if is_a(error, GeneratorExit):
+        return error  # the coroutine is being closed; there may be no loop left to ask
+    if caller.task_was_cancelled():
+        caller.take_back_requests(error)
+    try:
+        if not _loop.is_cancellation_of_asyncio(error) and fatal_in(error) is not None:
+            return error
+        own, cancellation = part(error)
+        if caller.caller_is_cancelled():
+            return as_it_came(caller, cancellation)
+        if own is not None and is_control_flow(own, entry.settings.control_flow):
+            return error
+    except Exception:
+        pass  # a group that cannot be looked into
+    return None

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from ._callbacks import is_its_own
 from ._errors import (
+    CallRefusedError,
     CircuitOpenError,
     InvalidArgumentsError,
     InvalidResultError,
@@ -63,7 +64,7 @@ class Outcome:
 Judge = Callable[[Outcome], Verdict | bool | None]
 """A verdict, or true for a failure and false for a success, or ``None``: no opinion."""
 
-_REFUSALS: Final = (CircuitOpenError, LimitExceededError)
+_REFUSALS: Final = (CallRefusedError, CircuitOpenError, LimitExceededError)
 
 
 def any_error(outcome: Outcome) -> Verdict:
@@ -225,9 +226,9 @@ def _is_refusal(value: Any) -> bool:
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("tool_name"), str):
         return False
-    return value.get("circuit_breaker") is True or (
-        isinstance(value.get("limit"), str) and "retry_after" in value
-    )
+    if value.get("circuit_breaker") is True or value.get("refused") is True:
+        return True
+    return isinstance(value.get("limit"), str) and "retry_after" in value
 
 
 def opinion(judge: Judge, outcome: Outcome) -> Verdict | None:

@@ -27,6 +27,7 @@ from ._checks import (
     is_async,
 )
 from ._cut import LEAST
+from ._names import MAX_NAME
 
 if TYPE_CHECKING:
     from ._calls import ToolCall, ToolContext, ToolResult
@@ -344,9 +345,10 @@ class ToolPolicy:
             raise bad(self, "group", "the name of a group, or None")
         for name, text in (("guard", ""), ("fallback", "the name of a tool, ")):
             value = getattr(self, name)
-            if value in (INHERIT, None) or callable(value) or (text and type(value) is str):
+            if value is INHERIT or value is None or callable(value):
                 continue
-            raise bad(self, name, f"{text}a function, or None")
+            if not text or type(value) is not str or not 0 < len(value) <= MAX_NAME:
+                raise bad(self, name, f"{text}a function, or None")
         check_count(self, "max_result_size", optional=True)
         if type(self.max_result_size) is int and self.max_result_size < LEAST:
             raise bad(self, "max_result_size", f"at least {LEAST}, or None")

@@ -77,22 +77,10 @@ class Reporter:
             message=None if message is None else self._clean(_text(message)),
         )
 
-    def __deepcopy__(self, memo: Any) -> Reporter:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _nobody, ()
-
-
-def _nobody() -> Callable[[Any, Any, Any], None]:
-    from ._calls import told_to_nobody
-
-    return told_to_nobody
-
 
 def _number(value: object) -> float:
-    if is_a(value, (int, float)) and not is_a(value, bool):
-        number = float(value)
+    if not is_a(value, (bool, str, bytes, bytearray)):
+        number = float(value)  # type: ignore[arg-type]
         if math.isfinite(number):
             return number
     raise ValueError("progress is told in finite numbers")

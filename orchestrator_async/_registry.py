@@ -162,7 +162,7 @@ class Registry:
             DuplicateToolError: The name is taken.
             TypeError: This cannot be run as a tool.
             ValueError: A setting cannot be, is given twice, or is not that of the
-                others on the same circuit.
+                others on the same circuit; or the names of fallbacks lead back to it.
         """
         given = ToolPolicy(timeout=timeout, judge=judge, is_failure=is_failure)
         settings = join(given, as_tool_policy(policy))
@@ -204,7 +204,8 @@ class Registry:
         Raises:
             DuplicateToolError: The name is taken by a tool, or by a circuit that other
                 tools share.
-            ValueError: Its settings of a shared circuit are not those of the others.
+            ValueError: Its settings of a shared circuit are not those of the others, or
+                the names of fallbacks lead back to it; names them all.
         """
         if not isinstance(tool, Tool):
             raise TypeError(
@@ -216,6 +217,7 @@ class Registry:
                 tool_name=tool.name,
             )
         self._check_circuits(tool)
+        self._check_fallbacks(tool)
         before = self._tools.get(tool.name)
         self._tools[tool.name] = tool
         if before is not None:
@@ -367,6 +369,20 @@ class Registry:
         for other in self.sharing(tool.circuit_name):
             if other.name != tool.name:
                 _check_agreement(tool, other)
+
+    def _check_fallbacks(self, tool: Tool) -> None:
+        """
+        What answers in a tool's place, and in that one's, must not come back to the tool.
+        """
+        way, other = [tool.name], tool
+        while isinstance(other.policy.fallback, str):
+            way.append(other.policy.fallback)
+            if way[-1] == tool.name:
+                raise ValueError(f"fallbacks go round in a circle: {' -> '.join(way)}")
+            following = self.get(way[-1])
+            if following is None:
+                return
+            other = following
 
     def _forget(self, tool: Tool, *, removed: bool) -> None:
         self._binders.pop(tool.name, None)

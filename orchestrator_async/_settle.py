@@ -28,7 +28,6 @@ from ._errors import (
     ToolTimeoutError,
 )
 from ._foreign import context_of, is_a, members_of
-from ._groups import take_back_requests
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
@@ -117,20 +116,6 @@ class Flight(Caller):
         if self.is_cut and course is not None:
             return course.total_timeout
         return self.entry.timeout
-
-    def report_by(self, reporter: Reporter) -> Reporter:
-        """
-        Have its progress told by this.
-        """
-        self.reporter = reporter
-        return reporter
-
-    def take_back_requests(self, error: BaseException) -> None:
-        """
-        Do not count what a task group of the tool has asked of the task for itself.
-        """
-        unaccounted = _loop.all_requests(self.task) - self.requests
-        take_back_requests(self.task, error, unaccounted)
 
     def closed_by(self) -> GeneratorExit | None:
         """
@@ -258,10 +243,10 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
     entry = flight.entry
     if flight.task_was_cancelled():
         flight.take_back_requests(error)
-    own, cancellation = _part(error)
+    own, cancellation = part(error)
     if flight.caller_is_cancelled():
         fatal = own is not None and _is_fatal(own)
-        up = error if fatal else _as_it_came(flight, cancellation)
+        up = error if fatal else as_it_came(flight, cancellation)
         return _end_cancelled(flight, error, up, duration)
     struck = flight.timeout_struck()
     if own is not None and _is_fatal(own):
@@ -384,9 +369,9 @@ def _opinion(
         return None
 
 
-def _part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+def part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
     """
-    What is the tool's own of an exception, and a cancellation that is in it.
+    What is the foreign code's own of an exception, and a cancellation that is in it.
     """
     cancelled = anyio.get_cancelled_exc_class()
     if is_a(error, cancelled):
@@ -399,7 +384,7 @@ def _part(error: BaseException) -> tuple[BaseException | None, BaseException | N
     return own, None if cancellations is None else _leaf(cancellations)
 
 
-def _as_it_came(flight: Flight, cancellation: BaseException | None) -> BaseException | None:
+def as_it_came(caller: Caller, cancellation: BaseException | None) -> BaseException | None:
     """
     The cancellation, but not one that the tool has raised in the place of another: by
     the context alone anyio can tell whose it is, and where the caller is handling an
@@ -410,7 +395,7 @@ def _as_it_came(flight: Flight, cancellation: BaseException | None) -> BaseExcep
     """
     if cancellation is None or is_a(context_of(cancellation), type(cancellation)):
         return None
-    if flight.task is None or flight.task_was_cancelled():
+    if caller.task is None or caller.task_was_cancelled():
         return cancellation
     return cancellation if _loop.is_of_a_scope(cancellation) else None
 

@@ -51,7 +51,8 @@ class Tool:
         polling: Whether it may be asked the same again and again, for it says how far
             something else has come: a conversation does not hold that against it.
         validate: Whether the arguments are validated against the type hints.
-        alternatives: At most three names of tools that a refusal points to.
+        alternatives: At most three names of tools that a refusal points to, those whose
+            circuits are closed then.
 
     Raises:
         TypeError: ``fn`` cannot be run, or a field has the wrong type.

@@ -35,7 +35,7 @@ from orchestrator_async._conversation import (
     call_key,
     result_key,
 )
-from orchestrator_async._policy import INHERIT
+from orchestrator_async._checks import INHERIT
 
 OFF: dict[str, Any] = {
     each.name: None

@@ -779,6 +779,8 @@ async def test_a_refusal_says_how_long_to_wait_and_what_to_do_instead() -> None:
     async def get_weather(city: str) -> str:
         raise RuntimeError("no")
 
+    for name in ("get_climate", "search"):
+        registry.tool(name=name)(no_constant)
     orch = ToolOrchestrator(registry, reset_timeout=42, clock=anyio.current_time)
     for _ in range(3):
         await orch.dispatch("get_weather", {"city": "Oslo"})

@@ -162,6 +162,71 @@ async def control_by_hand_during_a_probe(world: World) -> Body:
     return body
 
 
+# Guards and fallbacks
+
+
+async def agree(*asked: Any) -> None:
+    await turns(2)
+
+
+async def swallow_and_agree(*asked: Any) -> None:
+    await swallow()
+
+
+async def answer_instead(*asked: Any) -> str:
+    return await swallow()
+
+
+for guard in (agree, swallow_and_agree):
+    for answer in ("dispatch", "call", "run"):
+        guarded = one_call(work, answer, policy=ToolPolicy(guard=guard))
+        SCENARIOS[f"{answer} with a guard: {guard.__name__}"] = guarded
+
+
+@scenario
+async def guard_that_refuses(world: World) -> Body:
+    async def refuse(*asked: Any) -> str | None:
+        await turns(2)
+        return None if world.well else "no"
+
+    world.tool(work, policy=ToolPolicy(guard=refuse))
+
+    async def body() -> None:
+        await world.orch.dispatch_all([ToolCall("tool"), ToolCall("tool")])
+        await world.orch.dispatch("tool")
+
+    return body
+
+
+@scenario
+async def fallbacks(world: World) -> Body:
+    world.tool(fail, "last", policy=ToolPolicy(fallback=answer_instead))
+    world.tool(fail, "other", policy=ToolPolicy(fallback="last", guard=agree))
+    world.tool(clean_up, policy=ToolPolicy(fallback="other", timeout=5))
+
+    async def body() -> None:
+        with suppress(ConnectionError):
+            await world.orch.dispatch("tool")
+            await world.orch.dispatch_all([ToolCall("other"), ToolCall("tool")])
+
+    return body
+
+
+@scenario
+async def probe_with_a_guard_and_a_fallback(world: World) -> Body:
+    world.tool(work, "other")
+    world.tool(fail, policy=ToolPolicy(guard=agree, fallback="other"))
+    await world.open()
+
+    async def body() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(world.orch.dispatch, "tool")
+        assert world.most_inside <= 3
+
+    return body
+
+
 # Tools that share a circuit, and tools that call tools
 
 

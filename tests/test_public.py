@@ -20,6 +20,7 @@ import pytest
 import orchestrator_async
 from orchestrator_async import (
     BreakerPolicy,
+    CallRefusedError,
     CircuitOpenError,
     CircuitState,
     DrainingError,
@@ -206,6 +207,11 @@ ERRORS: list[tuple[OrchestratorError, type[BaseException], dict[str, Any]]] = [
         {"reason": "6 of the last 10 calls failed", "paused": True},
     ),
     (DuplicateToolError("taken", tool_name="t"), ValueError, {"tool_name": "t"}),
+    (
+        CallRefusedError("not today", tool_name="t"),
+        OrchestratorError,
+        {"tool_name": "t", "reason": "not today"},
+    ),
     (
         LimitExceededError(tool_name="t", limit="threads", size=4, retry_after=2.5),
         OrchestratorError,
