@@ -65,8 +65,10 @@ class Answers:
         return result(
             name=entry.name,
             call_id=request.call_id,
-            content=entry.refusal_text(refusal.state, refusal.retry_after, circuit),
-            error=entry.refusal_error(refusal, circuit),
+            content=entry.refusal_text(
+                refusal.state, refusal.retry_after, circuit, request.allows
+            ),
+            error=entry.refusal_error(refusal, circuit, request.allows),
             state=refusal.state,
             source=entry.name,
             retry_after=refusal.retry_after,

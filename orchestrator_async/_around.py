@@ -295,11 +295,14 @@ class FallingBack:
     async def _other(self, name: str, request: Request, render: bool) -> ToolResult | None:
         if self._is_falling(name):
             return None  # the orchestrator's policy names it for all tools, itself too
+        if request.allows is not None and not request.allows(name):
+            return None  # a conversation runs its own tools alone
         if name not in self._registry:
             error = self._registry.unknown(name)
             self._entry.complain("its fallback is no tool that there is", error)
             return None
         another = Request(name, request.args, request.call_id, request.context)
+        another.allows = request.allows
         return await self._execution.run(another, render=render)
 
     async def _made(

@@ -129,9 +129,15 @@ class Entry:
         """
         return self.settings.lease(self.breaker.settings)
 
-    def refusal_error(self, refusal: Refusal, circuit: Circuit) -> CircuitOpenError:
+    def refusal_error(
+        self,
+        refusal: Refusal,
+        circuit: Circuit,
+        allows: Callable[[str], bool] | None = None,
+    ) -> CircuitOpenError:
         """
-        The refusal by a circuit as the error that ``call`` raises.
+        The refusal by a circuit as the error that ``call`` raises, with those alternatives
+        that the caller may be told of.
         """
         breaker = circuit.breaker
         failures, reason, paused = breaker.failures, breaker.reason, breaker.paused
@@ -147,16 +153,22 @@ class Entry:
             reason=reason,
             paused=paused,
             key=circuit.key,
-            alternatives=self.alternatives,
+            alternatives=tuple(filter(allows or bool, self.alternatives)),
         )
 
     def refusal_text(
-        self, state: CircuitState, wait: float | None, circuit: Circuit | None = None
+        self,
+        state: CircuitState,
+        wait: float | None,
+        circuit: Circuit | None = None,
+        allows: Callable[[str], bool] | None = None,
     ) -> str:
         """
         A refusal as the model reads it. Rendered once a second, however many ask the
-        tool's own circuit.
+        tool's own circuit and may be told of all tools.
         """
+        if allows is not None:
+            return self._render(state, wait, circuit or self.circuit, allows)
         if circuit is not None and circuit is not self.circuit:
             return self._render(state, wait, circuit)
         seconds = None if wait is None else math.ceil(wait)
@@ -172,14 +184,20 @@ class Entry:
             self._refusal_generation = self.breaker.generation
         return self._refusal_text
 
-    def _render(self, state: CircuitState, wait: float | None, circuit: Circuit) -> str:
+    def _render(
+        self,
+        state: CircuitState,
+        wait: float | None,
+        circuit: Circuit,
+        allows: Callable[[str], bool] | None = None,
+    ) -> str:
+        error = self.refusal_error(Refusal(state, wait), circuit, allows)
         more: dict[str, Any] = {
             "circuit_breaker": True,
             "state": state.value,
             "retry_after": None if wait is None else math.ceil(wait),
-            "alternatives": list(self.alternatives),
+            "alternatives": list(error.alternatives),
         }
-        error = self.refusal_error(Refusal(state, wait), circuit)
         return error_text(str(error), self.name, **more)
 
     def take(self, key: str | None, now: float) -> Circuit:

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator_async._checks import INHERIT
 from orchestrator_async._conversation import (
     MOST_KEPT,
     MOST_TEXT,
@@ -35,7 +36,6 @@ from orchestrator_async._conversation import (
     call_key,
     result_key,
 )
-from orchestrator_async._checks import INHERIT
 
 OFF: dict[str, Any] = {
     each.name: None
