@@ -9,6 +9,7 @@ import gc
 import itertools
 import math
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -649,6 +650,12 @@ async def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout="):
         await orch.drain(timeout=timeout)
     assert await orch.dispatch("tool") == "fine"  # it does not drain
+
+
+async def test_the_longest_timeout_that_there_is_is_one() -> None:
+    orch, _ = bench(HandClock())
+    await orch.wait_available("tool", timeout=sys.float_info.max)
+    await orch.drain(timeout=sys.float_info.max)
 
 
 @virtual_time
