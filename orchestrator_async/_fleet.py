@@ -80,7 +80,7 @@ class Fleet:
             figures = self.figures(tool.name)
             entry = Entry(tool, settings, circuit, keyed, figures, slots, self._clean)
             before = self._kept.get(tool.name)
-            if before is not None and before.tool is tool:
+            if before is not None and before.tool is tool and before.settings == settings:
                 entry.complained = before.complained
             self.entries[tool.name] = entry
             self._kept.pop(tool.name, None)
@@ -400,6 +400,7 @@ class Fleet:
             self._overrides.pop(circuit.name, None)
         else:
             self._overrides[circuit.name] = policy
+        self._complained.discard(circuit.name)
         self.circuit(circuit.name)
 
     def reload_all(
@@ -413,5 +414,6 @@ class Fleet:
             self._circuit_policies = dict(circuits)
         self._kept |= self.entries
         self.entries.clear()
+        self._complained.clear()
         for name in self.circuits:
             self.circuit(name)

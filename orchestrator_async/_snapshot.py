@@ -91,7 +91,11 @@ def _read(data: object, where: str) -> tuple[tuple[str, str | None], Saved]:
                 f"{where}: {field}={_shown(count)}; expected a whole number from 0 on"
             )
     fields = {field: data[field] for field in (*_FLAGS, *_COUNTS)}
-    return (name, key), Saved(rest=_seconds(data, "rest", where), **fields)
+    saved = Saved(rest=_seconds(data, "rest", where), **fields)
+    for field in ("rest", "paused", "reopenings"):
+        if not saved.is_open and getattr(saved, field):
+            raise ValueError(f"{where}: {field}={_shown(data[field])}, and it is not open")
+    return (name, key), saved
 
 
 def _seconds(data: Mapping[Any, Any], field: str, where: str) -> float:

@@ -114,12 +114,13 @@ class Figures:
 
     def end(self, number: int) -> None:
         """
-        That execution has ended.
+        That execution has ended, which may have been said already: where ``dispatch`` was
+        interrupted after it had said so.
         """
         if number == self.alone:
             self.alone = 0
         else:
-            del self.flights[number]
+            self.flights.pop(number, None)
 
     @property
     def in_flight(self) -> int:

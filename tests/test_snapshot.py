@@ -363,7 +363,7 @@ async def test_calls_that_run_have_no_say_in_a_restored_circuit() -> None:
     assert_adds_up(orch)
 
 
-async def test_a_probe_that_runs_has_no_say_in_a_restored_circuit() -> None:
+async def test_a_probe_that_runs_is_alone_and_has_its_say_whatever_is_restored() -> None:
     orch, service, clock = await opened()
     snapshot = orch.snapshot()
     clock.turn(RESET)
@@ -379,9 +379,12 @@ async def test_a_probe_that_runs_has_no_say_in_a_restored_circuit() -> None:
         await when_blocked()
         assert orch.circuit("tool").state == "half_open"
         orch.restore(snapshot)
+        orch.restore(orch.snapshot())
+        clock.turn(RESET / 2)
+        assert (await orch.run("tool")).attempts == 0
         go_on.set()
-    assert orch.circuit("tool").state == "open"
-    assert orch.stats("tool").late == 1
+    assert orch.circuit("tool").state == "closed"
+    assert orch.stats("tool").late == 0
 
 
 def test_a_new_process_goes_on() -> None:
@@ -583,14 +586,28 @@ def test_an_error_names_the_place() -> None:
 
 def test_the_ends_of_what_can_be_in_a_snapshot() -> None:
     snapshot = copy.deepcopy(GOOD)
-    snapshot["circuits"][0] |= {"failures": 10**9, "reopenings": 0, "rest": 0}
-    orch, _ = bench(HandClock())
-    orch.restore(snapshot)
-    assert orch.circuit("tool").failures == 10**9
-    for count in (9**9, 10**8 + 1, 1 << 20, 200):
+    snapshot["circuits"][0] |= {"reopenings": 0, "rest": 0}
+    for count in (10**9, 9**9, 10**8 + 1, 1 << 20, 200):
         snapshot["circuits"][0]["failures"] = count
+        orch, _ = bench(HandClock())
         orch.restore(snapshot)
         assert orch.circuit("tool").failures == count
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rest", 3), ("paused", True), ("reopenings", 1)]
+)
+def test_what_is_closed_has_nothing_that_only_an_open_circuit_has(
+    field: str, value: Any
+) -> None:
+    snapshot = copy.deepcopy(GOOD)
+    closed = {"is_open": False, "rest": 0, "paused": False, "reopenings": 0}
+    snapshot["circuits"][0] |= closed
+    orch, _ = bench(HandClock())
+    orch.restore(snapshot)
+    snapshot["circuits"][0][field] = value
+    with pytest.raises(ValueError, match=rf"circuits\[0\]: {field}=.*not open"):
+        orch.restore(snapshot)
 
 
 async def test_a_wait_is_what_was_left_where_the_wall_clock_went_back() -> None:
