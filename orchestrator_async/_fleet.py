@@ -227,6 +227,10 @@ class Fleet:
             self._drop_keys(tool.name)
         if self.registry.sharing(tool.circuit_name):
             self.circuit(tool.circuit_name)
+            # Those who wait for the tool may stand anywhere in the rows of its circuits.
+            for each in (circuit, *self.keyed.get(tool.name, ())):
+                if each.waiters is not None:
+                    each.waiters.wake_all()
         else:
             del self.circuits[tool.circuit_name]
             self._overrides.pop(tool.circuit_name, None)

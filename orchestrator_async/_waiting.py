@@ -70,6 +70,13 @@ class Waiters:
             waiter.wake()
             break
 
+    def wake_all(self) -> None:
+        """
+        Have all of them look: some may have to wait for another circuit now.
+        """
+        for waiter in tuple(self._row):
+            waiter.wake()
+
     def join(self, waiter: Waiter) -> None:
         """
         Stand at the end of the row.

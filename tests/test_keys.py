@@ -409,6 +409,24 @@ async def test_one_who_waits_for_a_key_goes_when_its_time_has_come() -> None:
     assert anyio.current_time() - begun == pytest.approx(300)
 
 
+@virtual_time
+async def test_a_tool_with_other_keys_now_is_waited_for_by_these() -> None:
+    web = Web()
+    web.orch = ToolOrchestrator(web.registry, failure_threshold=2, clock=anyio.current_time)
+    await web.break_host("a")
+    begun = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        for page in "xyz":
+            tasks.start_soon(web.orch.wait_available, "fetch", {"url": f"a/{page}"})
+        await anyio.sleep(100)
+
+        def page_of(arguments: Mapping[str, Any], context: ToolContext) -> str:
+            return str(arguments["url"]).rpartition("/")[2]
+
+        web.registry.tool(name="fetch", circuit=page_of, replace=True)(web.fetch)
+    assert anyio.current_time() - begun == 100
+
+
 async def test_offered_tools_hide_a_tool_with_keys_only_if_it_is_isolated() -> None:
     web = Web()
     await web.break_host("a")

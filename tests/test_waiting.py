@@ -545,6 +545,39 @@ async def test_a_tool_that_has_another_circuit_now_is_waited_for_there() -> None
 
 
 @virtual_time
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "isolated"])
+@pytest.mark.parametrize("moves", [True, False], ids=["moved", "removed"])
+async def test_wherever_one_stands_one_does_not_wait_where_the_tool_is_no_more(
+    is_open: bool, moves: bool
+) -> None:
+    registry, service = Registry(), Service()
+    service.offer(registry, "stays", circuit="both")
+    service.offer(registry, "leaves", circuit="both")
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    circuit = orch.circuit("both")
+    if is_open:
+        circuit.trip()
+    else:
+        circuit.isolate()
+    crowd = Crowd(orch)
+    async with anyio.create_task_group() as tasks:
+        for number, name in enumerate(["leaves", "stays", "leaves", "leaves"]):
+            tasks.start_soon(crowd.one, number, name)
+            await anyio.sleep(1)
+        if moves:
+            service.offer(registry, "leaves", circuit="other", replace=True)
+        else:
+            registry.remove("leaves")
+        await when_blocked()
+        assert anyio.current_time() == 4
+        assert set(crowd.went if moves else crowd.raised) == {0, 2, 3}
+        assert all(type(error) is UnknownToolError for error in crowd.raised.values())
+        circuit.unisolate()
+    assert crowd.went[1] == pytest.approx(RESET if is_open else 4)
+    assert nobody_waits(orch)
+
+
+@virtual_time
 async def test_a_tool_that_is_removed_and_added_again_is_waited_for_in_the_old_order() -> (
     None
 ):
