@@ -154,7 +154,8 @@ class Waiter:
         Raises:
             UnknownToolError: There is no such circuit any more.
         """
-        while (circuit := self._find()) is not None:
+        circuit = self._find()
+        while circuit is not None:
             if circuit.breaker.closed_permit is not None and circuit.waiters is None:
                 return
             row = circuit.waiters
@@ -162,31 +163,35 @@ class Waiter:
                 row = circuit.waiters = Waiters()
             row.join(self)
             try:
-                if await self._stand(circuit, row):
-                    return
+                other = await self._stand(circuit, row)
             finally:
                 row.leave(self)
                 if not len(row) and circuit.waiters is row:
                     circuit.waiters = None
+            circuit = other
 
-    async def _stand(self, circuit: Circuit, row: Waiters) -> bool:
+    async def _stand(self, circuit: Circuit, row: Waiters) -> Circuit | None:
         """
-        Wait in the row; whether it may go, and not because the circuit is another.
+        Wait in the row until it may go, or has to wait for another circuit, which is
+        returned. Where it may not go at once, it awaits something: a circuit that is
+        another whenever one asks must not keep the loop from all else.
         """
-        while self._find() is circuit:
-            self._woken = _loop.Bell()
+        found: Circuit | None = circuit
+        while found is circuit:
             if not row.is_first(self):
                 await self._woken.wait()
             else:
                 pause = self._pause(circuit, row)
                 if pause <= 0:
                     row.went()
-                    return True
+                    return None
                 with anyio.move_on_after(pause) as scope:
                     await self._woken.wait()
                 if not scope.cancelled_caught:
                     self._slept = math.nan
-        return False
+            self._woken = _loop.Bell()  # before it looks: nothing is missed meanwhile
+            found = self._find()
+        return found
 
     def _pause(self, circuit: Circuit, row: Waiters) -> float:
         """

@@ -28,6 +28,7 @@ from orchestrator_async import (
     ToolOrchestrator,
     UnknownToolError,
 )
+from orchestrator_async._waiting import Waiter
 
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run
@@ -609,6 +610,28 @@ async def test_tools_that_share_a_circuit_stand_in_one_row() -> None:
         orch.registry.remove("one")  # the other one keeps the circuit
     assert list(crowd.went) == [0, 1]
     assert crowd.went[1] == pytest.approx(RESET + 1)
+
+
+async def test_a_circuit_that_is_another_whenever_one_asks_leaves_the_loop_to_others() -> (
+    None
+):
+    orch, service = bench(HandClock())
+    service.offer(orch.registry, "other")
+    circuits = [orch.circuit("tool"), orch.circuit("other")]
+    for circuit in circuits:
+        circuit.isolate()
+    # It is another for so often only, or a loop that is held up would be so for ever.
+    answers = iter(circuits * 1000)
+    waiter = Waiter(lambda: next(answers), lambda circuit: 0.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiter.wait)
+        await when_blocked()
+        waiter.wake()
+        await when_blocked()
+        assert circuits[0].waiters is None
+        assert circuits[1].waiters is not None
+        tasks.cancel_scope.cancel()
+    assert nobody_waits(orch)
 
 
 @virtual_time
