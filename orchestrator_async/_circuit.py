@@ -27,7 +27,7 @@ from ._errors import OrchestratorError
 from ._policy import BreakerPolicy, BreakerSettings
 
 if TYPE_CHECKING:
-    from ._waiting import Waiters
+    from ._waiting import Pace, Waiters
 
 
 class Keeper(Protocol):
@@ -84,6 +84,7 @@ class Circuit:
         "key",
         "last_error",
         "name",
+        "pace",
         "waiters",
     )
 
@@ -99,6 +100,7 @@ class Circuit:
         self.last_error: str | None = None
         self.breaker: Breaker = Breaker(settings)
         self.waiters: Waiters | None = None
+        self.pace: Pace | None = None  # none where nobody was let go lately
         self.holders: int = 0  # calls that have it in use, where it may be evicted
         self._keeper: Keeper | None = keeper
         self._lock: anyio.Lock | None = None
@@ -259,8 +261,8 @@ class Circuit:
             permit, transition = self.breaker.admit(now, lease, average)
         finally:
             self._release()
-        if self.waiters is not None and permit is self.breaker.probe:
-            self.waiters.refused()
+        if permit is self.breaker.probe:
+            self.pace = None  # whoever is let go after this one is the first again
         try:
             self._announce(transition)
         except BaseException:
@@ -367,6 +369,7 @@ class Circuit:
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:
             return
+        self.pace = None
         self.wake()
         if transition.old is not transition.new and self._keeper is not None:
             self._keeper.changed(self, transition)

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 from weakref import WeakValueDictionary
 
 from ._breaker import CircuitState, Saved, Transition
@@ -24,6 +25,20 @@ from ._registry import Registry
 from ._stats import Figures
 from ._threads import Slots
 from ._tool import Tool
+
+
+class Intended(Request):
+    """
+    A call that somebody means to make, with its key. A key is asked for once a tool: the
+    function that gives it need not say the same twice, and one waits for one circuit.
+    """
+
+    __slots__ = ("key", "tool")
+
+    def __init__(self, name: str, args: Any, context: Mapping[str, Any]) -> None:
+        super().__init__(name, args, None, context)
+        self.tool: Tool | None = None  # that whose key it has
+        self.key: str | None = None
 
 
 class Fleet:
@@ -173,7 +188,7 @@ class Fleet:
         assert keyed is not None
         return keyed.ensure(short_key(key), self.time())
 
-    def circuit_for_call(self, request: Request) -> Circuit | None:
+    def circuit_for_call(self, request: Intended) -> Circuit | None:
         """
         The circuit that a call would ask now, or ``None`` where its key has none yet.
 
@@ -188,7 +203,10 @@ class Fleet:
         entry = self.entry(tool)
         if entry.keyed is None or entry.breaker.refusal_by_hand() is not None:
             return entry.circuit
-        key = entry.key_of(entry.binder.bind(request.args), request)
+        if request.tool is not tool:
+            request.key = entry.key_of(entry.binder.bind(request.args), request)
+            request.tool = tool
+        key = request.key
         return entry.circuit if key is None else entry.keyed.peek(key, self.time())
 
     def refuses(self, tool: Tool) -> bool:
@@ -227,6 +245,10 @@ class Fleet:
             self._drop_keys(tool.name)
         if self.registry.sharing(tool.circuit_name):
             self.circuit(tool.circuit_name)
+            # Those who wait for the tool may stand anywhere in the rows of its circuits.
+            for each in (circuit, *self.keyed.get(tool.name, ())):
+                if each.waiters is not None:
+                    each.waiters.wake_all()
         else:
             del self.circuits[tool.circuit_name]
             self._overrides.pop(tool.circuit_name, None)

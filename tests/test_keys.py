@@ -409,6 +409,50 @@ async def test_one_who_waits_for_a_key_goes_when_its_time_has_come() -> None:
     assert anyio.current_time() - begun == pytest.approx(300)
 
 
+@virtual_time
+@pytest.mark.parametrize("due", [False, True])
+async def test_a_key_is_asked_for_once_a_wait(due: bool) -> None:
+    registry = Registry()
+    keys = iter(["a", "b"] * 100)  # a key function that raises gives none
+
+    @registry.tool(circuit=lambda arguments, context: next(keys))
+    async def replica() -> str:
+        return "fine"
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    orch.circuit("replica", "a").trip()
+    await anyio.sleep(100)
+    orch.circuit("replica", "b").trip()
+    await anyio.sleep(500 if due else 100)
+
+    if due:
+        await orch.wait_available("replica")
+        assert anyio.current_time() == 600
+    else:
+        with pytest.raises(TimeoutError, match="its circuit is open"):
+            await orch.wait_available("replica", timeout=50)
+        assert anyio.current_time() == 250
+    assert next(keys) == "b"
+
+
+@virtual_time
+async def test_a_tool_with_other_keys_now_is_waited_for_by_these() -> None:
+    web = Web()
+    web.orch = ToolOrchestrator(web.registry, failure_threshold=2, clock=anyio.current_time)
+    await web.break_host("a")
+    begun = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        for page in "xyz":
+            tasks.start_soon(web.orch.wait_available, "fetch", {"url": f"a/{page}"})
+        await anyio.sleep(100)
+
+        def page_of(arguments: Mapping[str, Any], context: ToolContext) -> str:
+            return str(arguments["url"]).rpartition("/")[2]
+
+        web.registry.tool(name="fetch", circuit=page_of, replace=True)(web.fetch)
+    assert anyio.current_time() - begun == 100
+
+
 async def test_offered_tools_hide_a_tool_with_keys_only_if_it_is_isolated() -> None:
     web = Web()
     await web.break_host("a")
