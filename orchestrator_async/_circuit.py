@@ -132,7 +132,12 @@ class Circuit:
         Isolations add up: each one is lifted by its own ``release``, or at the end of
         its ``with`` block; ``unisolate`` lifts all. After the last the circuit is what
         it was before. The idea of a handle that is counted is cockatiel's.
+
+        Raises:
+            OrchestratorError: No call asks this circuit any more; so do all the others
+                that move it by hand.
         """
+        self._check_in_use()
         self._announce(self.breaker.isolate())
         return Isolation(self, self._series, as_open=False)
 
@@ -145,6 +150,7 @@ class Circuit:
         caller probes. Where the circuit is isolated as well, that is what shows. The
         name is resilience4j's.
         """
+        self._check_in_use()
         self._announce(self.breaker.isolate(as_open=True))
         return Isolation(self, self._series, as_open=True)
 
@@ -152,6 +158,7 @@ class Circuit:
         """
         Lift every isolation, whoever holds it.
         """
+        self._check_in_use()
         self._series = object()
         self._announce(self.breaker.release_all())
 
@@ -164,6 +171,7 @@ class Circuit:
         and the figures count the calls that it would have refused. The idea is the state
         METRICS_ONLY of resilience4j.
         """
+        self._check_in_use()
         self._announce(self.breaker.disable())
 
     def trip(self) -> None:
@@ -171,14 +179,13 @@ class Circuit:
         Open the circuit as failures would: after the time that it stays open, one caller
         probes. Does not lift an isolation.
         """
-        keeper = self._keeper
-        now = math.nan if keeper is None else keeper.time_for(self)
-        self._announce(self.breaker.trip(now))
+        self._announce(self.breaker.trip(self._check_in_use().time_for(self)))
 
     def reset(self) -> None:
         """
         Close the circuit and forget its failures. Does not lift an isolation.
         """
+        self._check_in_use()
         self._announce(self.breaker.reset())
 
     def reload(self, policy: BreakerPolicy | None) -> None:
@@ -191,16 +198,17 @@ class Circuit:
 
         Raises:
             TypeError: It is no ``BreakerPolicy``.
+            OrchestratorError: No call asks this circuit any more.
         """
         told: object = policy
         if not isinstance(told, BreakerPolicy | None):
             raise TypeError(f"policy={policy!r:.200}: expected a BreakerPolicy, or None")
-        if self._keeper is not None:
-            self._keeper.reload(self, policy)
+        self._check_in_use().reload(self, policy)
 
     def release(self, series: object, *, as_open: bool) -> None:
         """
-        Lift one isolation, unless ``unisolate`` has lifted it with all others.
+        Lift one isolation, unless ``unisolate`` has lifted it with all others. Of a
+        circuit that is in use no more too: a ``with`` block may end after its tool.
         """
         if series is self._series:
             self._announce(self.breaker.release(as_open=as_open))
@@ -219,7 +227,8 @@ class Circuit:
 
     def retire(self) -> None:
         """
-        Say no more: the last tool is gone, and the name may be another circuit's.
+        Say no more: no call asks it from here on. Its last tool is gone, or its key was
+        given up for another, and what has its name may be another circuit.
         """
         self._keeper = None
         self.wake()
@@ -317,6 +326,19 @@ class Circuit:
             self.breaker.rebase(now)
 
     # Beneath
+
+    def _check_in_use(self) -> Keeper:
+        """
+        Its keeper: what has none is asked by no call, and to move it would do nothing.
+        """
+        if self._keeper is None:
+            key = "" if self.key is None else ", key"
+            raise OrchestratorError(
+                f"This circuit of {self.name} is asked by no call any more: its last tool "
+                "was removed, or its key was given up for another. Ask "
+                f"orch.circuit(name{key}) anew."
+            )
+        return self._keeper
 
     def _rule(self, permit: Permit, now: float, decide: Callable[[], Ruling]) -> bool:
         try:

@@ -21,7 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orchestrator_async import CircuitState, Registry, ToolOrchestrator, ToolPolicy
+from orchestrator_async import (
+    CircuitState,
+    OrchestratorError,
+    Registry,
+    ToolOrchestrator,
+    ToolPolicy,
+)
 from orchestrator_async._breaker import Breaker, Permit, Transition
 from orchestrator_async._circuit import Circuit
 from orchestrator_async._keyed import GOOD_OTHERS, OTHERS, KeyedCircuits, _Place
@@ -535,8 +541,10 @@ def test_a_circuit_that_has_gone_says_no_more() -> None:
     bench.changed = lambda circuit, transition: told.append(circuit.key)  # type: ignore[method-assign]
     old = bench.call("a")
     bench.call("b")
-    old.isolate()
+    with pytest.raises(OrchestratorError, match="given up"):
+        old.isolate()
     assert told == []
+    assert old.state is CircuitState.CLOSED
 
 
 # Other settings

@@ -24,6 +24,7 @@ from orchestrator_async import (
     CircuitState,
     Event,
     InvalidArgumentsError,
+    OrchestratorError,
     Registry,
     Tool,
     ToolContext,
@@ -369,9 +370,9 @@ async def test_keys_go_with_their_tool() -> None:
     web.registry.add(tool)
     web.down.clear()
     assert await web.get("a") == "page of a"
-    before = len(web.events)
-    handle.reset()  # it is nobody's now
-    assert len(web.events) == before
+    with pytest.raises(OrchestratorError, match="was removed"):
+        handle.reset()  # it is nobody's now
+    assert handle.state is CircuitState.OPEN
 
 
 async def test_keys_stay_when_a_tool_is_replaced_by_another_with_keys() -> None:
@@ -513,6 +514,18 @@ async def test_one_who_looks_at_a_circuit_that_is_restored_makes_no_second_one()
         assert await other.get(f"host-{number}") == f"page of host-{number}"
     other.orch.circuit("fetch").reload(BreakerPolicy(max_keys=1))
     assert await other.get("dead") == "page of dead"
+
+
+async def test_the_handle_of_a_key_that_was_given_up_says_so() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=1))
+    handle = web.orch.circuit("fetch", "a")
+    await web.get("b")
+    with pytest.raises(OrchestratorError, match=r"orch\.circuit\(name, key\) anew") as gone:
+        handle.isolate()
+    assert "'a'" not in str(gone.value)  # it may be a secret
+    assert handle.state is CircuitState.CLOSED
+    web.orch.circuit("fetch", "a").isolate()
+    assert json.loads(await web.get("a"))["state"] == "isolated"
 
 
 @virtual_time
