@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -28,6 +28,12 @@ from ._policy import BreakerPolicy, BreakerSettings
 
 if TYPE_CHECKING:
     from ._waiting import Waiters
+
+# Keys of the circuits that are shared by keys which have no place. A user's key that
+# reads the same has none, so there are never two circuits of one key.
+OTHERS: Final = "(others)"
+GOOD_OTHERS: Final = "(others, good so far)"
+SHARED: Final = (OTHERS, GOOD_OTHERS)
 
 
 class Keeper(Protocol):
@@ -302,8 +308,13 @@ class Circuit:
         """
         Give the permit back with a failure that asks for a pause; whether that came too
         late to count.
+
+        Where good keys share it, that is no verdict on it: one of them was asked, which
+        is good no longer and leaves, and the others go on.
         """
         self.last_error = error
+        if self.key == GOOD_OTHERS:
+            return self.ignored(permit, now)
         breaker = self.breaker
         return self._rule(permit, now, lambda: breaker.throttled(permit, now, seconds))
 

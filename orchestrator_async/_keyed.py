@@ -23,16 +23,12 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from ._breaker import Breaker, CircuitState
-from ._circuit import Circuit
+from ._circuit import GOOD_OTHERS, OTHERS, SHARED, Circuit
 from ._policy import BreakerSettings
 
-# Keys of the circuits that are shared. A user's key that reads the same has no place of
-# its own, so there are never two circuits of one key.
-OTHERS: Final = "(others)"
-GOOD_OTHERS: Final = "(others, good so far)"
-
-# Circuits that one call looks at, at the most: those whose turn it is to go, and if these
-# are none, some of those that stay, for a hand may have closed them.
+# Circuits that one call looks at, at the most: those whose turn it is to go, as many that
+# were moved by hand, and if none may go, some of those that stay, for what keeps them may
+# be gone untold: the loop of those who wait for them.
 _LOOKS: Final = 8
 _LOOKS_AROUND: Final = 4
 
@@ -201,7 +197,7 @@ class KeyedCircuits:
         place = self._places.get(key)
         if place is not None:
             return place.circuit
-        if key not in (OTHERS, GOOD_OTHERS) and self._could_have_room(now):
+        if key not in SHARED and self._could_have_room(now):
             return None
         return self._shared.get(self._name_for(key))
 
@@ -216,7 +212,7 @@ class KeyedCircuits:
         circuit = self.get(key)
         if circuit is not None:
             return circuit
-        if key in (OTHERS, GOOD_OTHERS):
+        if key in SHARED:
             return self._share(key)
         if not self._has_room(now):
             raise LookupError(
@@ -254,7 +250,7 @@ class KeyedCircuits:
     # Keys without a place
 
     def _newcomer(self, key: str, now: float) -> Circuit:
-        if key not in (OTHERS, GOOD_OTHERS) and self._has_room(now):
+        if key not in SHARED and self._has_room(now):
             return self._settle(key).circuit
         return self._share(self._name_for(key))
 

@@ -29,8 +29,8 @@ from orchestrator_async import (
     ToolPolicy,
 )
 from orchestrator_async._breaker import Breaker, Permit, Transition
-from orchestrator_async._circuit import Circuit
-from orchestrator_async._keyed import GOOD_OTHERS, OTHERS, KeyedCircuits, _Place
+from orchestrator_async._circuit import GOOD_OTHERS, OTHERS, Circuit
+from orchestrator_async._keyed import KeyedCircuits, _Place
 from orchestrator_async._policy import BreakerPolicy, BreakerSettings
 
 RESET = 10.0

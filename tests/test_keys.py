@@ -516,6 +516,67 @@ async def test_one_who_looks_at_a_circuit_that_is_restored_makes_no_second_one()
     assert await other.get("dead") == "page of dead"
 
 
+class BusyError(Exception):
+    status_code = 429
+    retry_after = 60
+
+
+def asks_for_a_pause(web: Web, *hosts: str) -> None:
+    async def fetch(url: str) -> str:
+        page = web.read(url)
+        if web.asked[-1] in hosts:
+            raise BusyError("too many requests")
+        return page
+
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web.registry.tool(name="fetch", circuit=web.host, policy=policy, replace=True)(fetch)
+
+
+async def all_places_taken(*good: str) -> Web:
+    """
+    Keys that have succeeded, and whose places others have, which are open.
+    """
+    web = Web(policy=BreakerPolicy(max_keys=2, failure_threshold=1))
+    for host in good:
+        await web.get(host)
+    for host in ("made-up", "made-up-too"):
+        await web.break_host(host)
+    web.asked.clear()
+    return web
+
+
+async def test_a_pause_that_one_good_key_is_asked_for_is_not_for_the_others() -> None:
+    web = await all_places_taken("good", "busy")
+    asks_for_a_pause(web, "busy")
+    result = await web.orch.run("fetch", {"url": "busy/x"})
+    assert (result.retry_after, web.orch.stats("fetch").throttled) == (60, 1)
+    assert await web.get("good") == "page of good"
+    assert web.orch.circuit("fetch", "(others, good so far)").failures == 0
+
+    # It is among the others now, all of which it pauses if it is called too soon.
+    assert json.loads(await web.get("busy"))["retry_after"] == 60
+    assert json.loads(await web.get("busy"))["circuit_breaker"] is True
+    assert json.loads(await web.get("new"))["circuit_breaker"] is True
+    assert web.asked.count("busy") == 2
+    assert await web.get("good") == "page of good"
+    assert web.holders() == 0
+    assert_adds_up(web.orch)
+
+
+async def test_a_good_key_that_probes_and_is_asked_for_a_pause_decides_nothing() -> None:
+    web = await all_places_taken("good", "busy")
+    asks_for_a_pause(web, "busy")
+    shared = web.orch.circuit("fetch", "(others, good so far)")
+    shared.trip()
+    for host in ("made-up", "made-up-too"):
+        web.orch.circuit("fetch", host).isolate()  # they stay
+    web.clock.turn(300)
+    await web.get("busy")
+    assert shared.state is CircuitState.HALF_OPEN
+    assert await web.get("good") == "page of good"
+    assert shared.state is CircuitState.CLOSED
+
+
 async def test_the_handle_of_a_key_that_was_given_up_says_so() -> None:
     web = Web(policy=BreakerPolicy(max_keys=1))
     handle = web.orch.circuit("fetch", "a")
