@@ -201,10 +201,16 @@ class KeyedCircuits:
             return None
         return self._shared.get(self._name_for(key))
 
-    def ensure(self, key: str, now: float) -> Circuit:
+    def ensure(self, key: str, now: float, *, beyond: bool = False) -> Circuit:
         """
         The key's own circuit, made now if it has none, for manual control. It is not in
         use by this: unless something is done with it, it goes when its turn comes.
+
+        Args:
+            key: As for ``take``.
+            now: Seconds on the circuits' clock.
+            beyond: Whether it has a place even where all are taken: one more than there
+                are, until somebody may go.
 
         Raises:
             LookupError: There is no room for it.
@@ -214,7 +220,7 @@ class KeyedCircuits:
             return circuit
         if key in SHARED:
             return self._share(key)
-        if not self._has_room(now):
+        if not self._has_room(now) and not beyond:
             raise LookupError(
                 f"There is no room for a circuit of the key {key!r}: those of "
                 f"{len(self)} other keys are in use, open, isolated or disabled, and "

@@ -351,6 +351,101 @@ async def test_circuits_that_keys_share_are_not_in_a_snapshot() -> None:
     assert [each["key"] for each in web.orch.snapshot()["circuits"]] == ["a"]
 
 
+@pytest.mark.parametrize("first", ["restore", "register", "flood"])
+async def test_a_key_that_a_snapshot_has_open_is_never_among_those_who_share(
+    first: str,
+) -> None:
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web = Web(policy=policy)
+    await web.break_host("dead")
+    web.orch.circuit("fetch", "held").isolate()
+    saved = web.orch.snapshot()
+
+    async def flood() -> None:
+        for number in range(4):
+            host = f"made-up-{number}"
+            other.down.add(host)
+            await other.get(host)
+
+    other = Web(policy=policy)
+    if first == "restore":
+        other.registry.remove("fetch")
+        other.orch.restore(saved)
+        other.registry.tool(name="fetch", circuit=other.host, policy=policy)(other.fetch)
+        await flood()
+    elif first == "register":
+        other.orch.restore(saved)
+        await flood()
+    else:
+        await flood()
+        other.orch.restore(saved)
+    other.orch.circuit("fetch", "(others)").reset()  # it lets calls in
+    other.asked.clear()
+    assert json.loads(await other.get("dead"))["retry_after"] == 300
+    assert json.loads(await other.get("held"))["state"] == "isolated"
+    with pytest.raises(TimeoutError, match="open"):
+        await other.orch.wait_available("fetch", {"url": "dead/x"}, timeout=0)
+    assert other.asked == []
+    assert [each["key"] for each in other.orch.snapshot()["circuits"]][-2:] == [
+        "dead",
+        "held",
+    ]
+    other.clock.turn(300)
+    assert await other.get("dead") == "page of dead"
+
+
+async def test_what_a_snapshot_has_open_gives_back_the_place_that_it_has_beside_them() -> (
+    None
+):
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web, other = Web(policy=policy), Web(policy=policy)
+    for host in ("a", "b"):
+        await web.break_host(host)
+        await other.break_host(f"other-{host}")
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 4
+    assert await other.get("c") == "page of c"  # among those who share
+    assert other.orch.stats("fetch").keys == 4
+    other.clock.turn(300)
+    assert await other.get("c") == "page of c"
+    assert other.orch.stats("fetch").keys == 2
+
+
+@pytest.mark.parametrize("how", ["due", "failing"])
+async def test_what_a_snapshot_has_of_others_waits_until_there_is_room(how: str) -> None:
+    policy = BreakerPolicy(max_keys=1, failure_threshold=2)
+    web, other = Web(policy=policy), Web(policy=policy)
+    web.down.add("a")
+    await web.get("a")
+    if how == "due":
+        await web.get("a")
+        web.clock.turn(300)
+    await other.break_host("dead")
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 1
+    other.orch.circuit("fetch", "dead").reset()
+    circuit = other.orch.circuit("fetch", "a")
+    assert circuit.failures == (2 if how == "due" else 1)
+    assert circuit.state == ("open" if how == "due" else "closed")
+
+
+async def test_one_who_asks_for_the_other_keys_of_a_snapshot_makes_no_second_ones() -> None:
+    policy = BreakerPolicy(failure_threshold=1)
+    web, other = Web(policy=policy), Web(policy=policy)
+    for host in "abc":
+        await web.break_host(host)
+
+    def look(event: Event) -> None:
+        for host in "abc":
+            assert other.orch.circuit("fetch", host).state is CircuitState.OPEN
+
+    other.orch.add_observer(look)
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 3
+    changed = [each.key for each in other.events if isinstance(each, CircuitChanged)]
+    assert sorted(map(str, changed)) == ["a", "b", "c"]
+
+
 async def test_new_settings_are_those_of_every_key() -> None:
     web = Web()
     await web.break_host("a")
