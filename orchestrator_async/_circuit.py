@@ -90,6 +90,7 @@ class Circuit:
         "key",
         "last_error",
         "name",
+        "shelved",
         "waiters",
     )
 
@@ -106,6 +107,8 @@ class Circuit:
         self.breaker: Breaker = Breaker(settings)
         self.waiters: Waiters | None = None
         self.holders: int = 0  # calls that have it in use, where it may be evicted
+        # Whoever keeps it on a shelf, and is told of what happens to it without a call.
+        self.shelved: Callable[[Circuit], None] | None = None
         self._keeper: Keeper | None = keeper
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
@@ -236,8 +239,22 @@ class Circuit:
         Say no more: no call asks it from here on. Its last tool is gone, or its key was
         given up for another, and what has its name may be another circuit.
         """
-        self._keeper = None
+        self._keeper = self.shelved = None
         self.wake()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """
+        Whether somebody waits for it. Who did in a loop that was dropped does no more.
+        """
+        return self.waiters is not None and self.waiters.is_alive
+
+    def stir(self) -> None:
+        """
+        Something has happened to it that no call has brought about.
+        """
+        if self.shelved is not None:
+            self.shelved(self)
 
     def configure(self, settings: BreakerSettings) -> None:
         """
@@ -400,6 +417,7 @@ class Circuit:
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:
             return
+        self.stir()
         self.wake()
         if transition.old is not transition.new and self._keeper is not None:
             self._keeper.changed(self, transition)

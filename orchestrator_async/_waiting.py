@@ -24,7 +24,7 @@ from anyio.lowlevel import current_token
 
 from . import _loop
 from ._breaker import CircuitState
-from ._circuit import Circuit
+from ._circuit import SHARED, Circuit
 
 _RECHECK: Final = 5.0
 """Seconds after which the circuit is looked at again, should nobody have told of a change:
@@ -61,6 +61,13 @@ class Waiters:
         dropped stand in their row for ever, and nobody is to stand behind them.
         """
         return _loop.runs_here(self._token)
+
+    @property
+    def is_alive(self) -> bool:
+        """
+        Whether the loop in which they wait still runs, here or in another thread.
+        """
+        return self.is_of_this_loop or _loop.is_alive(self._token)
 
     def wake(self) -> None:
         """
@@ -161,6 +168,7 @@ class Waiter:
                 row.leave(self)
                 if not len(row) and circuit.waiters is row:
                     circuit.waiters = None
+                    circuit.stir()
 
     async def _stand(self, circuit: Circuit, row: Waiters) -> bool:
         """
@@ -194,6 +202,8 @@ class Waiter:
         if rest is None:
             return _RECHECK
         pause = self._patience(rest)
+        if circuit.key in SHARED:
+            pause = min(pause, _RECHECK)  # there may be room for its key before that
         self._rest, self._slept = rest, pause
         return pause
 

@@ -5,6 +5,7 @@ one has to go is in ``test_keyed``.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import logging
@@ -611,6 +612,24 @@ async def test_one_who_looks_at_a_circuit_that_is_restored_makes_no_second_one()
     assert await other.get("dead") == "page of dead"
 
 
+async def test_made_up_keys_wash_no_rate_of_failures_away() -> None:
+    policy = BreakerPolicy(
+        max_keys=2, failure_threshold=100, failure_rate=0.5, minimum_calls=4
+    )
+    web = Web(policy=policy)
+    for number in range(2):
+        web.down.add("half")
+        await web.get("half")
+        web.down.clear()
+        await web.get("half")
+        await web.get(f"made-up-{number}")
+        await web.get(f"made-up-too-{number}")
+    web.down.add("half")
+    await web.get("half")
+    assert json.loads(await web.get("half"))["state"] == "open"
+    assert web.asked.count("half") == 5
+
+
 class BusyError(Exception):
     status_code = 429
     retry_after = 60
@@ -682,6 +701,53 @@ async def test_the_handle_of_a_key_that_was_given_up_says_so() -> None:
     assert handle.state is CircuitState.CLOSED
     web.orch.circuit("fetch", "a").isolate()
     assert json.loads(await web.get("a"))["state"] == "isolated"
+
+
+@virtual_time
+async def test_one_key_that_is_waited_for_keeps_none_of_the_others_their_places() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=3, reset_timeout=10))
+    web.orch = ToolOrchestrator(web.registry, clock=anyio.current_time)
+    web.down.update(["b", "c"])
+    for host in ("b", "c"):
+        await web.get(host)
+    web.orch.circuit("fetch", "a").trip()
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(web.orch.wait_available, "fetch", {"url": "a/x"})
+        await anyio.sleep(1)
+        web.orch.circuit("fetch", "a").reset()
+        await anyio.sleep(0.01)
+        await web.get("a")
+        for host in ("new", "newer"):
+            await web.get(host)
+        assert [each.key for each in web.orch._fleet.keyed["fetch"]] == ["c", "a", "newer"]
+    await web.get("newest")
+    keys = [each.key for each in web.orch._fleet.keyed["fetch"]]
+    assert keys == ["c", "a", "newest"]
+    await web.get("last")  # nobody waits any more
+    assert web.orch.circuit("fetch", "last").key == "last"
+
+
+def test_who_waited_in_a_loop_that_was_dropped_keeps_no_place() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=1))
+    web.orch.circuit("fetch", "a").trip()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(web.orch.wait_available("fetch", {"url": "a/x"}))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    waited = web.orch.circuit("fetch", "a")
+    assert waited.waiters is not None
+    loop.close()
+    waited.reset()
+
+    async def later() -> None:
+        await web.get("b")
+        assert [each.key for each in web.orch._fleet.keyed["fetch"]] == ["b"]
+
+    anyio.run(later)
+    anyio.run(later, backend="trio")
+    assert waited.waiters is not None
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 @virtual_time
