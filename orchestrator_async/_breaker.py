@@ -212,6 +212,16 @@ class Breaker:
         return CircuitState.OPEN if self.is_forced_open else CircuitState.ISOLATED
 
     @property
+    def has_bad_calls(self) -> bool:
+        """
+        Whether calls speak against it: a failure in a row, or one in its windows that
+        failed or was slow. As of the last verdict: no time is looked at.
+        """
+        if self._failures:
+            return True
+        return any(window.failures or window.slow for window in self._windows)
+
+    @property
     def is_forced_open(self) -> bool:
         """
         Whether it is open by hand, and not of failures.

@@ -119,6 +119,7 @@ class Fleet:
                 begin=self._restore,
                 time_for=self.time_for if self._clock_is_the_loops else None,
             )
+            self._place_saved(tool.name, keyed)
         return keyed
 
     def _slots_of(self, tool: Tool, settings: ToolSettings) -> Slots | None:
@@ -278,13 +279,29 @@ class Fleet:
         self._saved |= {at: (each, self.time()) for at, each in saved.items()}
         for circuit in list(self.all_circuits()):
             self._restore(circuit)
-        for name, key in list(self._saved):
-            tool = self.registry.get(name)
-            if key is None and self.registry.sharing(name):
+        for name in dict.fromkeys(name for name, _ in self._saved):
+            if (name, None) in self._saved and self.registry.sharing(name):
                 self.circuit(name)
-            elif tool is not None and tool.circuit_key is not None and key is not None:
-                with suppress(LookupError, TypeError):
-                    self.circuit_of_key(name, key)
+            tool = self.registry.get(name)
+            if tool is not None and tool.circuit_key is not None:
+                keyed = self._keyed(tool, self.circuit(name))
+                assert keyed is not None
+                self._place_saved(name, keyed)
+
+    def _place_saved(self, name: str, keyed: KeyedCircuits) -> None:
+        """
+        Make the circuits of the keys that were saved, before a call of one of them can
+        come. What may not be called has a place even where all are taken: among those who
+        share one it would be called as soon as these are.
+        """
+        for at in [at for at in self._saved if at[0] == name]:
+            key = at[1]
+            if key is None or at not in self._saved:
+                continue  # it is the tool's own, or an observer has asked for it
+            saved = self.pending(*at)
+            stays = saved.isolated or saved.disabled or (saved.is_open and saved.rest > 0)
+            with suppress(LookupError):
+                keyed.ensure(short_key(key), self.time(), beyond=stays)
 
     def _restore(self, circuit: Circuit) -> None:
         if (circuit.name, circuit.key) in self._saved:

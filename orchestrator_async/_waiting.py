@@ -25,7 +25,7 @@ from anyio.lowlevel import current_token
 
 from . import _loop
 from ._breaker import CircuitState
-from ._circuit import Circuit
+from ._circuit import SHARED, Circuit
 
 _RECHECK: Final = 5.0
 """Seconds after which the circuit is looked at again, should nobody have told of a change:
@@ -60,6 +60,13 @@ class Waiters:
         dropped stand in their row for ever, and nobody is to stand behind them.
         """
         return _loop.runs_here(self._token)
+
+    @property
+    def is_alive(self) -> bool:
+        """
+        Whether the loop in which they wait still runs, here or in another thread.
+        """
+        return self.is_of_this_loop or _loop.is_alive(self._token)
 
     def wake(self) -> None:
         """
@@ -172,6 +179,7 @@ class Waiter:
                     circuit.waiters = None
                     if not _is_probed(circuit):
                         circuit.pace = None
+                    circuit.stir()
             circuit = other
 
     async def _stand(self, circuit: Circuit, row: Waiters) -> Circuit | None:
@@ -210,6 +218,8 @@ class Waiter:
         if rest is None:
             return _RECHECK
         pause = self._patience(rest)
+        if circuit.key in SHARED:
+            pause = min(pause, _RECHECK)  # there may be room for its key before that
         self._rest, self._slept = rest, pause
         return pause
 

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator_async import (
     BreakerPolicy,
+    OrchestratorError,
     Outcome,
     Registry,
     ToolOrchestrator,
@@ -158,7 +159,8 @@ def test_what_a_circuit_was_told_goes_with_its_last_tool() -> None:
     registry.remove("one")
     assert threshold(orch, "db") == 9
     registry.remove("two")
-    circuit.reload(BreakerPolicy(failure_threshold=8))  # nobody has it any more
+    with pytest.raises(OrchestratorError, match="no call any more"):
+        circuit.reload(BreakerPolicy(failure_threshold=8))
     service.offer(registry, "one", circuit="db")
     assert threshold(orch, "db") == 3
 

@@ -5,6 +5,7 @@ Waiting until a circuit lets a call in: how long, in what order, and without a s
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import itertools
 import math
@@ -504,6 +505,72 @@ async def test_a_restored_circuit_that_is_open_for_less_shortens_the_wait() -> N
         await anyio.sleep(100)
         orch.restore(snapshot)
     assert anyio.current_time() == pytest.approx(120, abs=1)
+
+
+# Keys that have no place
+
+
+def hosts(**options: Any) -> ToolOrchestrator:
+    """
+    A tool with one place for all its hosts, which is open, as is what the others share.
+    """
+    registry = Registry()
+    policy = BreakerPolicy(max_keys=1, failure_threshold=1, **options)
+
+    @registry.tool(circuit=lambda arguments, context: arguments["host"], policy=policy)
+    async def fetch(host: str) -> str:
+        if host == "down":
+            return await fail()
+        return host
+
+    return ToolOrchestrator(registry, clock=anyio.current_time)
+
+
+@virtual_time
+async def test_who_has_no_place_goes_when_a_hand_makes_room() -> None:
+    orch = hosts()
+    orch.circuit("fetch", "a").trip()
+    orch.circuit("fetch", "(others)").trip()
+    async with anyio.create_task_group() as tasks:
+        for host in "bc":
+            tasks.start_soon(orch.wait_available, "fetch", {"host": host})
+        await anyio.sleep(100)
+        orch.circuit("fetch", "a").reset()
+    assert anyio.current_time() == pytest.approx(100)
+    assert await orch.dispatch("fetch", {"host": "c"}) == "c"
+    assert nobody_waits(orch)
+
+
+@virtual_time
+async def test_who_has_no_place_goes_when_a_call_has_given_its_own_back() -> None:
+    orch = hosts()
+    orch.circuit("fetch", "(others)").trip()
+    go_on = anyio.Event()
+
+    async def slow(host: str) -> str:
+        await go_on.wait()
+        return host
+
+    tool = orch.registry["fetch"]
+    orch.registry.add(dataclasses.replace(tool, fn=slow, name="fetch"), replace=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "fetch", {"host": "a"})
+        await when_blocked()
+        tasks.start_soon(orch.wait_available, "fetch", {"host": "b"})
+        await anyio.sleep(100)
+        go_on.set()
+    assert anyio.current_time() == pytest.approx(100)
+
+
+@virtual_time
+async def test_who_has_no_place_looks_again_when_time_may_have_made_room() -> None:
+    orch = hosts(reset_timeout=RESET)
+    await orch.dispatch("fetch", {"host": "down"})
+    await anyio.sleep(100)
+    orch.circuit("fetch", "(others)").trip()
+    with anyio.fail_after(RESET - 100 + 6):  # and not 300 s
+        await orch.wait_available("fetch", {"host": "b"})
+    assert await orch.dispatch("fetch", {"host": "b"}) == "b"
 
 
 # Tools that come and go
