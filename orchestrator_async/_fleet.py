@@ -8,9 +8,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from . import _loop
 from ._breaker import CircuitState, Saved, Transition
 from ._calls import Request
 from ._circuit import Circuit
@@ -41,6 +45,17 @@ class Intended(Request):
         self.key: str | None = None
 
 
+class _Pending(NamedTuple):
+    """
+    What was saved of a circuit that has not come yet: what, when, and by the clock of
+    which loop, if it is a loop's.
+    """
+
+    saved: Saved
+    then: float
+    loop: EventLoopToken | None
+
+
 class Fleet:
     """
     Entries by the names of tools, and circuits by their own.
@@ -69,7 +84,7 @@ class Fleet:
         self._clock = clock
         self._clock_is_the_loops = clock_is_the_loops
         self.drain: Drain | None = None
-        self._saved: dict[tuple[str, str | None], tuple[Saved, float]] = {}
+        self._saved: dict[tuple[str, str | None], _Pending] = {}
         self._leaving: list[tuple[str, Figures]] = []
         self._observers = observers
         self._clean = clean
@@ -276,7 +291,8 @@ class Fleet:
         """
         Have circuits go on with what was saved of them, now or when they are made.
         """
-        self._saved |= {at: (each, self.time()) for at, each in saved.items()}
+        now, loop = self.time(), _loop_if_any() if self._clock_is_the_loops else None
+        self._saved |= {at: _Pending(each, now, loop) for at, each in saved.items()}
         for circuit in list(self.all_circuits()):
             self._restore(circuit)
         for name in dict.fromkeys(name for name, _ in self._saved):
@@ -313,16 +329,23 @@ class Fleet:
         """
         What is left of what was saved of a circuit that has not come yet.
         """
-        saved, then = self._saved[name, key]
+        saved, then, loop = self._saved[name, key]
         passed = self.time() - then
-        rest = saved.rest - (passed if passed > 0 else 0.0)
-        return saved._replace(rest=max(0.0, rest))
+        if not passed > 0 or (loop is not None and not _loop.runs_here(loop)):
+            passed = 0.0  # by the clock of another loop, nothing can be told
+        return saved._replace(rest=max(0.0, saved.rest - passed))
 
     def all_pending(self) -> dict[tuple[str, str | None], Saved]:
         """
-        The same of all such circuits.
+        The same of all such circuits that refuse calls or are disabled. A tool that never
+        comes again must not be handed from one process to the next for ever.
         """
-        return {at: self.pending(*at) for at in self._saved}
+        all_of_them = {at: self.pending(*at) for at in self._saved}
+        return {
+            at: saved
+            for at, saved in all_of_them.items()
+            if saved.rest or saved.isolated or saved.disabled
+        }
 
     # Draining
 
@@ -456,3 +479,10 @@ class Fleet:
         self._complained.clear()
         for name in self.circuits:
             self.circuit(name)
+
+
+def _loop_if_any() -> EventLoopToken | None:
+    try:
+        return current_token()
+    except anyio.NoEventLoopError:
+        return None

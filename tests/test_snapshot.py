@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -627,6 +628,60 @@ async def test_what_is_kept_for_a_tool_that_has_not_come_is_in_the_next_snapshot
     other.restore(first.snapshot())
     other.restore({"version": 1, "taken_at": 0, "circuits": []})
     assert [each["name"] for each in other.snapshot()["circuits"]] == ["tool"]
+
+
+async def test_what_has_come_to_nothing_is_not_kept_for_a_tool_that_never_comes() -> None:
+    clock = HandClock()
+    orch = ToolOrchestrator(Registry(), clock=clock)
+    closed = {"is_open": False, "rest": 0, "paused": False, "reopenings": 0}
+    saved = copy.deepcopy(GOOD["circuits"][0])
+    circuits = [
+        {**saved, "name": "open", "rest": 30.0},
+        {**saved, "name": "over", "rest": 10.0},
+        {**saved, "name": "isolated", **closed, "isolated": True},
+        {**saved, "name": "disabled", **closed, "disabled": True},
+        {**saved, "name": "failing", **closed, "failures": 2},
+    ]
+    orch.restore({**GOOD, "taken_at": time.time(), "circuits": circuits})
+    clock.turn(20)
+    kept = {each["name"]: each["rest"] for each in orch.snapshot()["circuits"]}
+    assert kept == {"open": pytest.approx(10, abs=1), "isolated": 0, "disabled": 0}
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+@pytest.mark.parametrize("second", ["asyncio", "trio"])
+def test_what_waits_for_a_tool_is_not_over_by_the_clock_of_another_loop(
+    first: str, second: str
+) -> None:
+    registry = Registry()
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    snapshot = copy.deepcopy(GOOD)
+    snapshot["taken_at"] = time.time()
+    snapshot["circuits"] = [{**snapshot["circuits"][0], "name": "late", "rest": 100.0}]
+
+    async def restore() -> None:
+        orch.restore(snapshot)
+
+    async def ask() -> float | None:
+        registry.tool(name="late")(fails)
+        return (await orch.run("late")).retry_after
+
+    def options(backend: str, start: float) -> dict[str, Any]:
+        if backend == "trio":
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            clock.jump(start)
+            return {"clock": clock}
+
+        def make() -> AutojumpEventLoop:
+            loop = AutojumpEventLoop()
+            loop.jump(start)
+            return loop
+
+        return {"loop_factory": make}
+
+    anyio.run(restore, backend=first, backend_options=options(first, 10))
+    rest = anyio.run(ask, backend=second, backend_options=options(second, 10_000))
+    assert rest == pytest.approx(100, abs=1)
 
 
 async def test_an_observer_may_remove_a_tool_whose_circuit_is_restored() -> None:
