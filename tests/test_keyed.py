@@ -1326,7 +1326,7 @@ def test_the_model_disagrees_with_a_planted_fault(fault: type[KeyedCircuits]) ->
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=1000,
+                max_examples=10_000,  # far more than most need: it ends with the first
                 stateful_step_count=50,
                 phases=[Phase.generate],
                 report_multiple_bugs=False,
