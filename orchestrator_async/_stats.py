@@ -119,8 +119,8 @@ class Figures:
         """
         if number == self.alone:
             self.alone = 0
-        else:
-            self.flights.pop(number, None)
+        elif number in self.flights:
+            del self.flights[number]
 
     @property
     def in_flight(self) -> int:
