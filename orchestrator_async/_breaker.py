@@ -149,6 +149,7 @@ class Breaker:
         "_pauses",
         "_reopen_at",
         "_reopenings",
+        "_restored",
         "_seen",
         "_successes",
         "_windows",
@@ -172,6 +173,7 @@ class Breaker:
         self._base = CircuitState.CLOSED
         self._isolations = 0
         self._forced = 0  # those of the isolations that pass for failures
+        self._restored = False  # whether one of them was another process's
         self._disabled = False
         self.probe: Permit | None = None
         self._successes = 0  # of probes in a row
@@ -208,6 +210,16 @@ class Breaker:
         if not self._isolations:
             return CircuitState.DISABLED if self._disabled else self._base
         return CircuitState.OPEN if self.is_forced_open else CircuitState.ISOLATED
+
+    @property
+    def has_bad_calls(self) -> bool:
+        """
+        Whether calls speak against it: a failure in a row, or one in its windows that
+        failed or was slow. As of the last verdict: no time is looked at.
+        """
+        if self._failures:
+            return True
+        return any(window.failures or window.slow for window in self._windows)
 
     @property
     def is_forced_open(self) -> bool:
@@ -445,6 +457,7 @@ class Breaker:
             return None
         old = self.state
         self._isolations = self._forced = 0
+        self._restored = False
         return self._begin(old, "released by hand")
 
     def disable(self) -> Transition:
@@ -487,13 +500,15 @@ class Breaker:
     def configure(self, settings: BreakerSettings) -> None:
         """
         Go on with other settings, and all that was counted. A circuit that is open stays
-        so no longer than they say.
+        so no longer than they say, from when it was opened.
         """
         self.settings = settings
         self.slow_above = settings.slow_duration
         self._windows = _windows_of(settings, self._windows)
         self.failures = self._failures
-        self.length = min(self.length, self._longest())
+        length = min(self.length, self._longest())
+        self._reopen_at -= self.length - length
+        self.length = length
         self._cap()
 
     def rebase(self, now: float) -> None:
@@ -533,32 +548,46 @@ class Breaker:
             isolated=self._isolations > self._forced,
         )
 
-    def restore(self, saved: Saved, now: float) -> Transition:
+    def restore(self, saved: Saved, now: float) -> Transition | None:
         """
         Go on with what another process has saved. What is open stays open for the rest,
         but no longer than the settings allow; then one caller probes. It closes nothing,
-        and lifts no isolation, that there is in this process.
+        lifts no isolation and shortens no wait that there is in this process, and where a
+        caller probes here, that is waited for.
         """
         old = self.state
-        if saved.isolated and self._isolations == self._forced:
+        by_hand = self._isolations, self._disabled
+        if saved.isolated and not self._restored:
+            self._restored = True
             self._isolations += 1
         self._disabled = self._disabled or saved.disabled
-        if not saved.is_open and self._base is not CircuitState.CLOSED:
+        if self._base is not CircuitState.CLOSED and not self._is_outdone_by(saved, now):
+            if (self._isolations, self._disabled) == by_hand:
+                return None
             return self._begin(old, "restored from a snapshot")
         self.failures = saved.failures
         self._reopenings = saved.reopenings
         self._opened = saved.is_open and (not saved.paused or bool(saved.reopenings))
         self._forget_calls()
         self.paused = saved.paused
-        untold = saved.is_open and not saved.failures and not saved.paused
+        untold = saved.is_open and not saved.paused
+        untold = untold and saved.failures < self.settings.failure_threshold
         self.reason = "opened before the program was restarted" if untold else ""
-        self._successes = self._pauses = 0
-        self.probe = None
+        self._pauses = 0
         self._base = CircuitState.OPEN if saved.is_open else CircuitState.CLOSED
         self._look(now)
         self.length = min(saved.rest, self._longest())
         self._reopen_at = self._from_now(self.length)
         return self._begin(old, "restored from a snapshot")
+
+    def _is_outdone_by(self, saved: Saved, now: float) -> bool:
+        """
+        Whether it is open, and for less time than another process had it open.
+        """
+        if self._base is not CircuitState.OPEN or not saved.is_open:
+            return False
+        # The length remains where no clock has told the time, and the other is nan.
+        return min(self.length, self._reopen_at - self._tick(now)) < saved.rest
 
     # Beneath
 

@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -27,7 +27,13 @@ from ._errors import OrchestratorError
 from ._policy import BreakerPolicy, BreakerSettings
 
 if TYPE_CHECKING:
-    from ._waiting import Waiters
+    from ._waiting import Pace, Waiters
+
+# Keys of the circuits that are shared by keys which have no place. A user's key that
+# reads the same has none, so there are never two circuits of one key.
+OTHERS: Final = "(others)"
+GOOD_OTHERS: Final = "(others, good so far)"
+SHARED: Final = (OTHERS, GOOD_OTHERS)
 
 
 class Keeper(Protocol):
@@ -84,6 +90,8 @@ class Circuit:
         "key",
         "last_error",
         "name",
+        "pace",
+        "shelved",
         "waiters",
     )
 
@@ -99,7 +107,10 @@ class Circuit:
         self.last_error: str | None = None
         self.breaker: Breaker = Breaker(settings)
         self.waiters: Waiters | None = None
+        self.pace: Pace | None = None  # none where nobody was let go lately
         self.holders: int = 0  # calls that have it in use, where it may be evicted
+        # Whoever keeps it on a shelf, and is told of what happens to it without a call.
+        self.shelved: Callable[[Circuit], None] | None = None
         self._keeper: Keeper | None = keeper
         self._lock: anyio.Lock | None = None
         self._token: EventLoopToken | None = None
@@ -132,7 +143,12 @@ class Circuit:
         Isolations add up: each one is lifted by its own ``release``, or at the end of
         its ``with`` block; ``unisolate`` lifts all. After the last the circuit is what
         it was before. The idea of a handle that is counted is cockatiel's.
+
+        Raises:
+            OrchestratorError: No call asks this circuit any more; so do all the others
+                that move it by hand.
         """
+        self._check_in_use()
         self._announce(self.breaker.isolate())
         return Isolation(self, self._series, as_open=False)
 
@@ -145,6 +161,7 @@ class Circuit:
         caller probes. Where the circuit is isolated as well, that is what shows. The
         name is resilience4j's.
         """
+        self._check_in_use()
         self._announce(self.breaker.isolate(as_open=True))
         return Isolation(self, self._series, as_open=True)
 
@@ -152,6 +169,7 @@ class Circuit:
         """
         Lift every isolation, whoever holds it.
         """
+        self._check_in_use()
         self._series = object()
         self._announce(self.breaker.release_all())
 
@@ -164,6 +182,7 @@ class Circuit:
         and the figures count the calls that it would have refused. The idea is the state
         METRICS_ONLY of resilience4j.
         """
+        self._check_in_use()
         self._announce(self.breaker.disable())
 
     def trip(self) -> None:
@@ -171,14 +190,13 @@ class Circuit:
         Open the circuit as failures would: after the time that it stays open, one caller
         probes. Does not lift an isolation.
         """
-        keeper = self._keeper
-        now = math.nan if keeper is None else keeper.time_for(self)
-        self._announce(self.breaker.trip(now))
+        self._announce(self.breaker.trip(self._check_in_use().time_for(self)))
 
     def reset(self) -> None:
         """
         Close the circuit and forget its failures. Does not lift an isolation.
         """
+        self._check_in_use()
         self._announce(self.breaker.reset())
 
     def reload(self, policy: BreakerPolicy | None) -> None:
@@ -191,16 +209,17 @@ class Circuit:
 
         Raises:
             TypeError: It is no ``BreakerPolicy``.
+            OrchestratorError: No call asks this circuit any more.
         """
         told: object = policy
         if not isinstance(told, BreakerPolicy | None):
             raise TypeError(f"policy={policy!r:.200}: expected a BreakerPolicy, or None")
-        if self._keeper is not None:
-            self._keeper.reload(self, policy)
+        self._check_in_use().reload(self, policy)
 
     def release(self, series: object, *, as_open: bool) -> None:
         """
-        Lift one isolation, unless ``unisolate`` has lifted it with all others.
+        Lift one isolation, unless ``unisolate`` has lifted it with all others. Of a
+        circuit that is in use no more too: a ``with`` block may end after its tool.
         """
         if series is self._series:
             self._announce(self.breaker.release(as_open=as_open))
@@ -219,10 +238,25 @@ class Circuit:
 
     def retire(self) -> None:
         """
-        Say no more: the last tool is gone, and the name may be another circuit's.
+        Say no more: no call asks it from here on. Its last tool is gone, or its key was
+        given up for another, and what has its name may be another circuit.
         """
-        self._keeper = None
+        self._keeper = self.shelved = None
         self.wake()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """
+        Whether somebody waits for it. Who did in a loop that was dropped does no more.
+        """
+        return self.waiters is not None and self.waiters.is_alive
+
+    def stir(self) -> None:
+        """
+        Something has happened to it that no call has brought about.
+        """
+        if self.shelved is not None:
+            self.shelved(self)
 
     def configure(self, settings: BreakerSettings) -> None:
         """
@@ -259,8 +293,8 @@ class Circuit:
             permit, transition = self.breaker.admit(now, lease, average)
         finally:
             self._release()
-        if self.waiters is not None and permit is self.breaker.probe:
-            self.waiters.refused()
+        if permit is self.breaker.probe:
+            self.pace = None  # whoever is let go after this one is the first again
         try:
             self._announce(transition)
         except BaseException:
@@ -293,8 +327,13 @@ class Circuit:
         """
         Give the permit back with a failure that asks for a pause; whether that came too
         late to count.
+
+        Where good keys share it, that is no verdict on it: one of them was asked, which
+        is good no longer and leaves, and the others go on.
         """
         self.last_error = error
+        if self.key == GOOD_OTHERS:
+            return self.ignored(permit, now)
         breaker = self.breaker
         return self._rule(permit, now, lambda: breaker.throttled(permit, now, seconds))
 
@@ -317,6 +356,19 @@ class Circuit:
             self.breaker.rebase(now)
 
     # Beneath
+
+    def _check_in_use(self) -> Keeper:
+        """
+        Its keeper: what has none is asked by no call, and to move it would do nothing.
+        """
+        if self._keeper is None:
+            key = "" if self.key is None else ", key"
+            raise OrchestratorError(
+                f"This circuit of {self.name} is asked by no call any more: its last tool "
+                "was removed, or its key was given up for another. Ask "
+                f"orch.circuit(name{key}) anew."
+            )
+        return self._keeper
 
     def _rule(self, permit: Permit, now: float, decide: Callable[[], Ruling]) -> bool:
         try:
@@ -367,6 +419,8 @@ class Circuit:
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:
             return
+        self.pace = None
+        self.stir()
         self.wake()
         if transition.old is not transition.new and self._keeper is not None:
             self._keeper.changed(self, transition)

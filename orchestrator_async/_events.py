@@ -207,8 +207,10 @@ class Observers:
         """
         Tell this one no more. Does nothing if it was not told.
         """
-        self.listening = tuple(each for each in self.listening if each != observer)
-        self._complained.discard(id(observer))
+        gone = [each for each in self.listening if each == observer]
+        self.listening = tuple(each for each in self.listening if each not in gone)
+        # Those that were added: a bound method is another object each time it is read.
+        self._complained.difference_update(map(id, gone))
 
     def tell(self, event: Event) -> None:
         """

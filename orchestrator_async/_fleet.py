@@ -8,8 +8,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+
+from . import _loop
 from ._breaker import CircuitState, Saved, Transition
 from ._calls import Request
 from ._circuit import Circuit
@@ -24,6 +29,31 @@ from ._registry import Registry
 from ._stats import Figures
 from ._threads import Slots
 from ._tool import Tool
+
+
+class Intended(Request):
+    """
+    A call that somebody means to make, with its key. A key is asked for once a tool: the
+    function that gives it need not say the same twice, and one waits for one circuit.
+    """
+
+    __slots__ = ("key", "tool")
+
+    def __init__(self, name: str, args: Any, context: Mapping[str, Any]) -> None:
+        super().__init__(name, args, None, context)
+        self.tool: Tool | None = None  # that whose key it has
+        self.key: str | None = None
+
+
+class _Pending(NamedTuple):
+    """
+    What was saved of a circuit that has not come yet: what, when, and by the clock of
+    which loop, if it is a loop's.
+    """
+
+    saved: Saved
+    then: float
+    loop: EventLoopToken | None
 
 
 class Fleet:
@@ -55,7 +85,7 @@ class Fleet:
         self._clock_is_the_loops = clock_is_the_loops
         self.drain: Drain | None = None
         self.surround: Callable[[Entry], Step | None] = _nothing_around
-        self._saved: dict[tuple[str, str | None], tuple[Saved, float]] = {}
+        self._saved: dict[tuple[str, str | None], _Pending] = {}
         self._leaving: list[tuple[str, Figures]] = []
         self._observers = observers
         self._clean = clean
@@ -90,7 +120,7 @@ class Fleet:
                 self.closed_among,
             )
             before = self._kept.get(tool.name)
-            if before is not None and before.tool is tool:
+            if before is not None and before.tool is tool and before.settings == settings:
                 entry.complained = before.complained
             entry.surround(self.surround(entry))
             self.entries[tool.name] = entry
@@ -121,6 +151,7 @@ class Fleet:
                 begin=self._restore,
                 time_for=self.time_for if self._clock_is_the_loops else None,
             )
+            self._place_saved(tool.name, keyed)
         return keyed
 
     def _slots_of(self, tool: Tool, settings: ToolSettings) -> Slots | None:
@@ -190,7 +221,7 @@ class Fleet:
         assert keyed is not None
         return keyed.ensure(short_key(key), self.time())
 
-    def circuit_for_call(self, request: Request) -> Circuit | None:
+    def circuit_for_call(self, request: Intended) -> Circuit | None:
         """
         The circuit that a call would ask now, or ``None`` where its key has none yet.
 
@@ -205,7 +236,10 @@ class Fleet:
         entry = self.entry(tool)
         if entry.keyed is None or entry.breaker.refusal_by_hand() is not None:
             return entry.circuit
-        key = entry.key_of(entry.binder.bind(request.args), request)
+        if request.tool is not tool:
+            request.key = entry.key_of(entry.binder.bind(request.args), request)
+            request.tool = tool
+        key = request.key
         return entry.circuit if key is None else entry.keyed.peek(key, self.time())
 
     def refuses(self, tool: Tool) -> bool:
@@ -262,6 +296,10 @@ class Fleet:
             self._drop_keys(tool.name)
         if self.registry.sharing(tool.circuit_name):
             self.circuit(tool.circuit_name)
+            # Those who wait for the tool may stand anywhere in the rows of its circuits.
+            for each in (circuit, *self.keyed.get(tool.name, ())):
+                if each.waiters is not None:
+                    each.waiters.wake_all()
         else:
             del self.circuits[tool.circuit_name]
             self._overrides.pop(tool.circuit_name, None)
@@ -288,16 +326,33 @@ class Fleet:
         """
         Have circuits go on with what was saved of them, now or when they are made.
         """
-        self._saved |= {at: (each, self.time()) for at, each in saved.items()}
+        now, loop = self.time(), _loop_if_any() if self._clock_is_the_loops else None
+        self._saved |= {at: _Pending(each, now, loop) for at, each in saved.items()}
         for circuit in list(self.all_circuits()):
             self._restore(circuit)
-        for name, key in list(self._saved):
-            tool = self.registry.get(name)
-            if key is None and self.registry.sharing(name):
+        for name in dict.fromkeys(name for name, _ in self._saved):
+            if (name, None) in self._saved and self.registry.sharing(name):
                 self.circuit(name)
-            elif tool is not None and tool.circuit_key is not None and key is not None:
-                with suppress(LookupError, TypeError):
-                    self.circuit_of_key(name, key)
+            tool = self.registry.get(name)
+            if tool is not None and tool.circuit_key is not None:
+                keyed = self._keyed(tool, self.circuit(name))
+                assert keyed is not None
+                self._place_saved(name, keyed)
+
+    def _place_saved(self, name: str, keyed: KeyedCircuits) -> None:
+        """
+        Make the circuits of the keys that were saved, before a call of one of them can
+        come. What may not be called has a place even where all are taken: among those who
+        share one it would be called as soon as these are.
+        """
+        for at in [at for at in self._saved if at[0] == name]:
+            key = at[1]
+            if key is None or at not in self._saved:
+                continue  # it is the tool's own, or an observer has asked for it
+            saved = self.pending(*at)
+            stays = saved.isolated or saved.disabled or (saved.is_open and saved.rest > 0)
+            with suppress(LookupError):
+                keyed.ensure(short_key(key), self.time(), beyond=stays)
 
     def _restore(self, circuit: Circuit) -> None:
         if (circuit.name, circuit.key) in self._saved:
@@ -309,16 +364,23 @@ class Fleet:
         """
         What is left of what was saved of a circuit that has not come yet.
         """
-        saved, then = self._saved[name, key]
+        saved, then, loop = self._saved[name, key]
         passed = self.time() - then
-        rest = saved.rest - (passed if passed > 0 else 0.0)
-        return saved._replace(rest=max(0.0, rest))
+        if not passed > 0 or (loop is not None and not _loop.runs_here(loop)):
+            passed = 0.0  # by the clock of another loop, nothing can be told
+        return saved._replace(rest=max(0.0, saved.rest - passed))
 
     def all_pending(self) -> dict[tuple[str, str | None], Saved]:
         """
-        The same of all such circuits.
+        The same of all such circuits that refuse calls or are disabled. A tool that never
+        comes again must not be handed from one process to the next for ever.
         """
-        return {at: self.pending(*at) for at in self._saved}
+        all_of_them = {at: self.pending(*at) for at in self._saved}
+        return {
+            at: saved
+            for at, saved in all_of_them.items()
+            if saved.rest or saved.isolated or saved.disabled
+        }
 
     # Draining
 
@@ -435,6 +497,7 @@ class Fleet:
             self._overrides.pop(circuit.name, None)
         else:
             self._overrides[circuit.name] = policy
+        self._complained.discard(circuit.name)
         self.circuit(circuit.name)
 
     def reload_all(
@@ -448,6 +511,7 @@ class Fleet:
             self._circuit_policies = dict(circuits)
         self._kept |= self.entries
         self.entries.clear()
+        self._complained.clear()
         for name in self.circuits:
             self.circuit(name)
 
@@ -456,3 +520,10 @@ def _nothing_around(entry: Entry) -> None:
     """
     What stands around a tool's calls before anything was put there.
     """
+
+
+def _loop_if_any() -> EventLoopToken | None:
+    try:
+        return current_token()
+    except anyio.NoEventLoopError:
+        return None

@@ -7,8 +7,9 @@ good share another, so that keys which a model has made up cannot close it to th
 
 Nothing here awaits, locks or looks at a clock: ``now`` is an argument, in seconds of one
 monotonic clock. A call costs the same however many keys there are: idle circuits lie on
-shelves, in the order in which they would go, and what has changed on a shelf without a
-call (in time, or by hand) is found when its turn comes.
+shelves, in the order in which they would go. What is changed on a shelf by hand is told of,
+and put where it belongs when somebody has to go; what has changed in time is found when its
+turn comes.
 
 Below it stands ``_circuit``; those who call are ``_entry``, for calls, and ``_fleet``.
 """
@@ -23,16 +24,12 @@ from itertools import islice
 from typing import Final, TypeAlias
 
 from ._breaker import Breaker, CircuitState
-from ._circuit import Circuit
+from ._circuit import GOOD_OTHERS, OTHERS, SHARED, Circuit
 from ._policy import BreakerSettings
 
-# Keys of the circuits that are shared. A user's key that reads the same has no place of
-# its own, so there are never two circuits of one key.
-OTHERS: Final = "(others)"
-GOOD_OTHERS: Final = "(others, good so far)"
-
-# Circuits that one call looks at, at the most: those whose turn it is to go, and if these
-# are none, some of those that stay, for a hand may have closed them.
+# Circuits that one call looks at, at the most: those whose turn it is to go, as many that
+# were moved by hand, and if none may go, some of those that stay, for what keeps them may
+# be gone untold: the loop of those who wait for them.
 _LOOKS: Final = 8
 _LOOKS_AROUND: Final = 4
 
@@ -73,8 +70,9 @@ class KeyedCircuits:
     Who goes, where a new key needs a place: first the idle that are closed without
     failures, the least recently used of them first; then the idle that are closed with
     failures, the oldest first; then the open ones whose time has come, and that nobody
-    probes, the one that has waited for longest first. What is in use stays, and so does
-    what is open within its time, isolated, forced open or disabled.
+    probes, the one that has waited for longest first. A failure is one in a row, or a
+    failed or slow call in a window. What is in use or waited for stays, and so does what
+    is open within its time, isolated, forced open or disabled.
 
     A key is known good as long as the last of its calls that gave a verdict was a success
     which left its circuit closed. Of keys that have no place, so many are remembered as
@@ -104,6 +102,7 @@ class KeyedCircuits:
         "_seen",
         "_shared",
         "_skew",
+        "_stirred",
         "_time_for",
     )
 
@@ -125,7 +124,8 @@ class KeyedCircuits:
         # The shelves. A dict is none: to find its first is slow once many have gone.
         self._clean: _Shelf = OrderedDict()
         self._failing: _Shelf = OrderedDict()
-        self._kept: _Shelf = OrderedDict()  # not closed, or disabled
+        self._kept: _Shelf = OrderedDict()  # not closed, or disabled, or waited for
+        self._stirred: dict[str, None] = {}  # keys whose circuits may lie on the wrong one
         self._due: list[tuple[float, str]] = []  # a heap: when which of the kept may go
         self._seen = 0.0
         self._skew = 0.0
@@ -183,6 +183,8 @@ class KeyedCircuits:
             return
         if place.shelf is None and not circuit.holders:
             self._file(key, place, now)
+            if self._shared and place.shelf is not self._kept:
+                self._wake_shared()  # one of those may have its place now
         if len(self._places) > self._capacity:
             self._has_room(now, newcomers=0)
 
@@ -201,14 +203,20 @@ class KeyedCircuits:
         place = self._places.get(key)
         if place is not None:
             return place.circuit
-        if key not in (OTHERS, GOOD_OTHERS) and self._could_have_room(now):
+        if key not in SHARED and self._could_have_room(now):
             return None
         return self._shared.get(self._name_for(key))
 
-    def ensure(self, key: str, now: float) -> Circuit:
+    def ensure(self, key: str, now: float, *, beyond: bool = False) -> Circuit:
         """
         The key's own circuit, made now if it has none, for manual control. It is not in
         use by this: unless something is done with it, it goes when its turn comes.
+
+        Args:
+            key: As for ``take``.
+            now: Seconds on the circuits' clock.
+            beyond: Whether it has a place even where all are taken: one more than there
+                are, until somebody may go.
 
         Raises:
             LookupError: There is no room for it.
@@ -216,13 +224,13 @@ class KeyedCircuits:
         circuit = self.get(key)
         if circuit is not None:
             return circuit
-        if key in (OTHERS, GOOD_OTHERS):
+        if key in SHARED:
             return self._share(key)
-        if not self._has_room(now):
+        if not self._has_room(now) and not beyond:
             raise LookupError(
                 f"There is no room for a circuit of the key {key!r}: those of "
-                f"{len(self)} other keys are in use, open, isolated or disabled, and "
-                f"max_keys is {self._capacity}. Raise it, or reset one of them."
+                f"{len(self)} other keys are in use, waited for, open, isolated or disabled, "
+                f"and max_keys is {self._capacity}. Raise it, or reset one of them."
             )
         place = self._settle(key)
         self._file(key, place, now)
@@ -254,7 +262,7 @@ class KeyedCircuits:
     # Keys without a place
 
     def _newcomer(self, key: str, now: float) -> Circuit:
-        if key not in (OTHERS, GOOD_OTHERS) and self._has_room(now):
+        if key not in SHARED and self._has_room(now):
             return self._settle(key).circuit
         return self._share(self._name_for(key))
 
@@ -268,6 +276,7 @@ class KeyedCircuits:
         place = _Place(self._make(key), hash(key) in self._good)
         self._good.pop(hash(key), None)  # its place knows from here on
         self._places[key] = place
+        place.circuit.shelved = self._stir
         if self._begin is not None:
             self._begin(place.circuit)
         return place
@@ -277,6 +286,13 @@ class KeyedCircuits:
         if circuit is None:
             circuit = self._shared[name] = self._make(name)
         return circuit
+
+    def _wake_shared(self) -> None:
+        """
+        Have those who wait for a shared circuit look whether there is room for them.
+        """
+        for circuit in list(self._shared.values()):
+            circuit.wake()
 
     # Known good
 
@@ -336,6 +352,7 @@ class KeyedCircuits:
         """
         Whose circuit goes next, or ``None`` if none may, as far as a few looks can tell.
         """
+        self._sort_in(now)
         for _ in range(_LOOKS):
             key = self._first(now)
             if key is None:
@@ -350,8 +367,27 @@ class KeyedCircuits:
             if place.due < math.inf:
                 self._kept.move_to_end(key)
             else:
-                self._refile(key, now)  # it has an entry, unless a hand keeps it
+                self._refile(key, now)  # it has an entry, unless no time will do
         return None
+
+    def _stir(self, circuit: Circuit) -> None:
+        """
+        A circuit's word that something has happened to it without a call. It is but noted:
+        a hand has no clock, and may be in the midst of anything.
+        """
+        assert circuit.key is not None
+        self._stirred[circuit.key] = None
+        self._wake_shared()
+
+    def _sort_in(self, now: float) -> None:
+        """
+        Put some of what was told of onto the shelves where it belongs.
+        """
+        for _ in range(min(_LOOKS, len(self._stirred))):
+            key, _ = self._stirred.popitem()
+            place = self._places.get(key)
+            if place is not None and place.shelf is not None:
+                self._refile(key, now)
 
     def _first(self, now: float) -> str | None:
         """
@@ -376,23 +412,23 @@ class KeyedCircuits:
         Whether the circuit may go, and it is not one that comes later in the order than
         those it lies with.
         """
-        if place.circuit.waiters is not None:
-            return False  # they would all be let go at once
         breaker = place.circuit.breaker
         if self._time_for is not None:
             now = self._time_for(place.circuit)
         if breaker.open_for(now):
             return False  # what is most frequent, for a fraction of the price
-        shelf = self._shelf_of(breaker)
+        shelf = self._shelf_of(place.circuit)
         if shelf is self._kept:
-            return place.shelf is shelf and _wait(breaker, now) == 0
+            return place.shelf is shelf and _wait(place.circuit, now) == 0
         return shelf is self._clean or place.shelf is not self._clean
 
     def _drop(self, key: str) -> None:
         place = self._places.pop(key)
+        self._stirred.pop(key, None)
         assert place.shelf is not None  # it is idle
         del place.shelf[key]
-        if place.good and self._shelf_of(place.circuit.breaker) is self._clean:
+        breaker = place.circuit.breaker
+        if place.good and breaker.state is CircuitState.CLOSED and not breaker.failures:
             self._remember(key)
         place.circuit.retire()
 
@@ -408,12 +444,13 @@ class KeyedCircuits:
         """
         Put it last on the shelf where it belongs.
         """
-        breaker = place.circuit.breaker
-        shelf = place.shelf = self._shelf_of(breaker)
+        self._stirred.pop(key, None)
+        circuit = place.circuit
+        shelf = place.shelf = self._shelf_of(circuit)
         shelf[key] = place
         if shelf is self._kept:
-            then = now if self._time_for is None else self._time_for(place.circuit)
-            due = self._time(now) + _wait(breaker, then)
+            then = now if self._time_for is None else self._time_for(circuit)
+            due = self._time(now) + _wait(circuit, then)
             # An open circuit that is asked again and again is due when it was.
             if due < math.inf and abs(due - place.due) > _ROUNDING:
                 place.due = due
@@ -421,10 +458,10 @@ class KeyedCircuits:
                 if len(self._due) > 2 * len(self._places) + _SPARE:
                     self._tidy()
 
-    def _shelf_of(self, breaker: Breaker) -> _Shelf:
-        if breaker.state is not CircuitState.CLOSED:
+    def _shelf_of(self, circuit: Circuit) -> _Shelf:
+        if circuit.breaker.state is not CircuitState.CLOSED or circuit.is_waited_for:
             return self._kept
-        return self._failing if breaker.failures else self._clean
+        return self._failing if circuit.breaker.has_bad_calls else self._clean
 
     def _tidy(self) -> None:
         """
@@ -449,11 +486,12 @@ class KeyedCircuits:
         return self._seen + self._skew
 
 
-def _wait(breaker: Breaker, now: float) -> float:
+def _wait(circuit: Circuit, now: float) -> float:
     """
-    Seconds until a circuit that is not closed may go; infinite where time will not do.
+    Seconds until a circuit that is kept may go; infinite where time will not do. Those who
+    wait for it would all be let go at once.
     """
-    if breaker.state is CircuitState.DISABLED:
+    if circuit.breaker.state is CircuitState.DISABLED or circuit.is_waited_for:
         return math.inf
-    wait = breaker.available_in(now)
+    wait = circuit.breaker.available_in(now)
     return math.inf if wait is None else wait

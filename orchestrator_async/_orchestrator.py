@@ -38,7 +38,7 @@ from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers, rejected
 from ._execution import Execution, calling_probe, struck
-from ._fleet import Fleet
+from ._fleet import Fleet, Intended
 from ._log import logger
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
@@ -560,7 +560,7 @@ class ToolOrchestrator:
         """
         check_context(context)
         _check_timeout(timeout)
-        request = Request(name, args, None, context)
+        request = Intended(name, args, context)
         find = functools.partial(self._circuit_to_wait_for, request)
         waiter = Waiter(find, self._fleet.time_for)
         await checkpoint()  # not within the timeout, which may be none at all
@@ -695,7 +695,7 @@ class ToolOrchestrator:
             )
         return entry.refusal_text(state, wait)
 
-    def _circuit_to_wait_for(self, request: Request) -> Circuit | None:
+    def _circuit_to_wait_for(self, request: Intended) -> Circuit | None:
         """
         What a call would have to wait for, or ``None`` where nothing is in its way: its
         key has no circuit yet, or it is made from within the circuit's own probe.

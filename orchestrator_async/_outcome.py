@@ -22,6 +22,7 @@ from ._callbacks import is_its_own
 from ._errors import (
     CallRefusedError,
     CircuitOpenError,
+    DrainingError,
     InvalidArgumentsError,
     InvalidResultError,
     LimitExceededError,
@@ -64,7 +65,16 @@ class Outcome:
 Judge = Callable[[Outcome], Verdict | bool | None]
 """A verdict, or true for a failure and false for a success, or ``None``: no opinion."""
 
-_REFUSALS: Final = (CallRefusedError, CircuitOpenError, LimitExceededError)
+REFUSALS: Final = (
+    CallRefusedError,
+    CircuitOpenError,
+    DrainingError,
+    LimitExceededError,
+)
+"""What is raised to a tool whose own call was turned away."""
+
+_REFUSED: Final = ("circuit_breaker", "refused", "draining")
+"""What is true in the JSON of such a one, but for limits."""
 
 
 def any_error(outcome: Outcome) -> Verdict:
@@ -97,7 +107,7 @@ def judge_error(
     The table's row for what was raised: nothing is held against a tool that was itself
     refused, or that blames the arguments. A group is what all of its members are.
     """
-    if issubclass(type(error), (*_REFUSALS, *ignore)):
+    if issubclass(type(error), (*REFUSALS, *ignore)):
         return Verdict.IGNORE
     if is_a(error, BaseExceptionGroup):
         verdicts = {
@@ -134,7 +144,7 @@ def judge_value(value: Any) -> Verdict:
         error = field_of(value, "error")
         if error is None or not _is_true(error):
             return Verdict.SUCCESS
-        return Verdict.IGNORE if _is_refusal(value) else Verdict.FAILURE
+        return Verdict.IGNORE if is_refusal(value) else Verdict.FAILURE
     except BaseException as raised:
         if not is_its_own(raised):
             raise
@@ -220,13 +230,13 @@ def _is_true(error: Any) -> bool:
         return True
 
 
-def _is_refusal(value: Any) -> bool:
+def is_refusal(value: Any) -> bool:
     """
     Whether the object is an answer of an orchestrator that refused an inner call.
     """
     if not isinstance(value, Mapping) or not isinstance(value.get("tool_name"), str):
         return False
-    if value.get("circuit_breaker") is True or value.get("refused") is True:
+    if any(value.get(word) is True for word in _REFUSED):
         return True
     return isinstance(value.get("limit"), str) and "retry_after" in value
 

@@ -10,14 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ._breaker import Saved
+from ._circuit import SHARED
 from ._fleet import Fleet
-from ._keyed import GOOD_OTHERS, OTHERS
 
 _VERSION: Final = 1
 _MOST: Final = 1_000_000_000
-
-SHARED: Final = (OTHERS, GOOD_OTHERS)
-"""Keys of circuits that belong to no key of their own: who shares them is not known."""
 
 _FLAGS: Final = ("is_open", "paused", "disabled", "isolated")
 _COUNTS: Final = ("failures", "reopenings")
@@ -30,6 +27,7 @@ def snapshot_of(fleet: Fleet) -> dict[str, Any]:
     circuits = [_as_data(*at, each) for at, each in fleet.all_pending().items()]
     for circuit in fleet.all_circuits():
         saved = circuit.breaker.saved(fleet.time_for(circuit))
+        # Those who share a circuit here are not those who would share it there.
         if saved != _NOTHING and circuit.key not in SHARED:
             circuits.append(_as_data(circuit.name, circuit.key, saved))
     return {"version": _VERSION, "taken_at": _wall_time(), "circuits": circuits}
@@ -91,7 +89,11 @@ def _read(data: object, where: str) -> tuple[tuple[str, str | None], Saved]:
                 f"{where}: {field}={_shown(count)}; expected a whole number from 0 on"
             )
     fields = {field: data[field] for field in (*_FLAGS, *_COUNTS)}
-    return (name, key), Saved(rest=_seconds(data, "rest", where), **fields)
+    saved = Saved(rest=_seconds(data, "rest", where), **fields)
+    for field in ("rest", "paused", "reopenings"):
+        if not saved.is_open and getattr(saved, field):
+            raise ValueError(f"{where}: {field}={_shown(data[field])}, and it is not open")
+    return (name, key), saved
 
 
 def _seconds(data: Mapping[Any, Any], field: str, where: str) -> float:

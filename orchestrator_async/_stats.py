@@ -118,11 +118,12 @@ class Figures:
 
     def end(self, number: int) -> None:
         """
-        That execution has ended.
+        That execution has ended, which may have been said already: where ``dispatch`` was
+        interrupted after it had said so.
         """
         if number == self.alone:
             self.alone = 0
-        else:
+        elif number in self.flights:
             del self.flights[number]
 
     @property

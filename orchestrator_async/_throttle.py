@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 from ._callbacks import is_its_own
 from ._foreign import explicit_cause_of, is_a, members_of
-from ._outcome import field_of, read_object
+from ._outcome import REFUSALS, field_of, is_refusal, read_object
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,16 +61,18 @@ def throttle_of_error(error: BaseException) -> Throttle | None:
     times: list[float] = []
     for _ in range(_MOST_ERRORS):
         each, causes = waiting.pop()
-        throttle = _quietly(_said_by, each)
+        # A refusal says when another tool may be called, and of this one nothing.
+        refused = is_a(each, REFUSALS)
+        throttle = None if refused else _quietly(_said_by, each)
         if throttle is not None:
             times.append(throttle.seconds or 0.0)
-        else:
+        elif not refused:
             behind = _behind(each, causes)
             if not behind:
                 return None
             waiting += behind
         if not waiting:
-            return Throttle(max(times) or None)
+            return Throttle(max(times) or None) if times else None
     return None
 
 
@@ -194,7 +196,8 @@ def _item(thing: Any, name: str) -> Any:
 def _said_in(value: Any) -> Throttle | None:
     if is_a(value, str):
         value = read_object(str.__str__(value), _may_say_later)
-    places = (value, _field(value, "error"))
+    both = value, _field(value, "error")
+    places = [each for each in both if not _quietly(is_refusal, each)]
     found = (
         _first_time(_field(place, "retry_after_ms"), _field(place, "retry_after"))
         for place in places

@@ -7,7 +7,8 @@ The others sleep until they are the first. Who is let go wakes the next one; how
 one may go depends on the circuit:
 
 - Where a call would be the probe, one goes, and a second later the next, should nobody
-  have probed by then.
+  have probed by then. That holds for those who come later too, and so the circuit keeps
+  it while the row is empty.
 - Where the circuit has closed, all go, but not at once: the first alone, the others at
   shorter and shorter intervals, so that a service that has just come back is not met by
   all who have missed it.
@@ -17,14 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import current_token
 
 from . import _loop
 from ._breaker import CircuitState
-from ._circuit import Circuit
+from ._circuit import SHARED, Circuit
 
 _RECHECK: Final = 5.0
 """Seconds after which the circuit is looked at again, should nobody have told of a change:
@@ -43,13 +44,11 @@ class Waiters:
     Those who wait for one circuit in the loop that runs, in the order in which they came.
     """
 
-    __slots__ = ("_let_go", "_let_go_at", "_row", "_token")
+    __slots__ = ("_row", "_token")
 
     def __init__(self) -> None:
         self._row: dict[Waiter, None] = {}
         self._token = current_token()
-        self._let_go = 0  # since the circuit was last seen to refuse
-        self._let_go_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._row)
@@ -62,6 +61,13 @@ class Waiters:
         """
         return _loop.runs_here(self._token)
 
+    @property
+    def is_alive(self) -> bool:
+        """
+        Whether the loop in which they wait still runs, here or in another thread.
+        """
+        return self.is_of_this_loop or _loop.is_alive(self._token)
+
     def wake(self) -> None:
         """
         Have the first one look.
@@ -69,6 +75,13 @@ class Waiters:
         for waiter in self._row:
             waiter.wake()
             break
+
+    def wake_all(self) -> None:
+        """
+        Have all of them look: some may have to wait for another circuit now.
+        """
+        for waiter in tuple(self._row):
+            waiter.wake()
 
     def join(self, waiter: Waiter) -> None:
         """
@@ -91,27 +104,30 @@ class Waiters:
         """
         return next(iter(self._row)) is waiter
 
-    def refused(self) -> None:
-        """
-        The circuit lets nobody in: whoever comes next is the first again.
-        """
-        self._let_go = 0
+
+class Pace(NamedTuple):
+    """
+    Who was let go since the circuit last let a probe in or changed its state.
+
+    It outlives the row: whoever comes when that is empty is not the first for it.
+
+    Attributes:
+        let_go: How many.
+        at: When the last of them, on the clock of the loop.
+    """
+
+    let_go: int
+    at: float
 
     def gap(self, *, probing: bool) -> float:
         """
         Seconds until the next one may go, now that the circuit would let it in.
         """
-        if not self._let_go:
-            return 0.0
-        gap = _PROBE_GAP if probing else _FIRST_GAP / self._let_go
-        return self._let_go_at + gap - anyio.current_time()
-
-    def went(self) -> None:
-        """
-        The first one goes.
-        """
-        self._let_go += 1
-        self._let_go_at = anyio.current_time()
+        now = anyio.current_time()
+        if now < self.at:
+            return 0.0  # that was by the clock of another loop
+        gap = _PROBE_GAP if probing else _FIRST_GAP / self.let_go
+        return self.at + gap - now
 
 
 class Waiter:
@@ -147,7 +163,8 @@ class Waiter:
         Raises:
             UnknownToolError: There is no such circuit any more.
         """
-        while (circuit := self._find()) is not None:
+        circuit = self._find()
+        while circuit is not None:
             if circuit.breaker.closed_permit is not None and circuit.waiters is None:
                 return
             row = circuit.waiters
@@ -155,45 +172,54 @@ class Waiter:
                 row = circuit.waiters = Waiters()
             row.join(self)
             try:
-                if await self._stand(circuit, row):
-                    return
+                other = await self._stand(circuit, row)
             finally:
                 row.leave(self)
                 if not len(row) and circuit.waiters is row:
                     circuit.waiters = None
+                    if not _is_probed(circuit):
+                        circuit.pace = None
+                    circuit.stir()
+            circuit = other
 
-    async def _stand(self, circuit: Circuit, row: Waiters) -> bool:
+    async def _stand(self, circuit: Circuit, row: Waiters) -> Circuit | None:
         """
-        Wait in the row; whether it may go, and not because the circuit is another.
+        Wait in the row until it may go, or has to wait for another circuit, which is
+        returned. Where it may not go at once, it awaits something: a circuit that is
+        another whenever one asks must not keep the loop from all else.
         """
-        while self._find() is circuit:
-            self._woken = _loop.Bell()
+        found: Circuit | None = circuit
+        while found is circuit:
             if not row.is_first(self):
                 await self._woken.wait()
             else:
-                pause = self._pause(circuit, row)
+                pause = self._pause(circuit)
                 if pause <= 0:
-                    row.went()
-                    return True
+                    before = 0 if circuit.pace is None else circuit.pace.let_go
+                    circuit.pace = Pace(before + 1, anyio.current_time())
+                    return None
                 with anyio.move_on_after(pause) as scope:
                     await self._woken.wait()
                 if not scope.cancelled_caught:
                     self._slept = math.nan
-        return False
+            self._woken = _loop.Bell()  # before it looks: nothing is missed meanwhile
+            found = self._find()
+        return found
 
-    def _pause(self, circuit: Circuit, row: Waiters) -> float:
+    def _pause(self, circuit: Circuit) -> float:
         """
         Seconds to sleep unless something changes; 0 for none.
         """
         rest = circuit.breaker.available_in(self._time_for(circuit))
         self._slept = math.nan if rest is None or rest == 0 else self._slept
         if rest == 0:
-            probing = circuit.state not in (CircuitState.CLOSED, CircuitState.DISABLED)
-            return row.gap(probing=probing)
-        row.refused()
+            pace = circuit.pace
+            return 0.0 if pace is None else pace.gap(probing=_is_probed(circuit))
         if rest is None:
             return _RECHECK
         pause = self._patience(rest)
+        if circuit.key in SHARED:
+            pause = min(pause, _RECHECK)  # there may be room for its key before that
         self._rest, self._slept = rest, pause
         return pause
 
@@ -205,3 +231,10 @@ class Waiter:
         if self._rest - rest < self._slept / 2:
             return max(rest, min(2 * self._slept, _LONGEST_SLEEP))
         return rest
+
+
+def _is_probed(circuit: Circuit) -> bool:
+    """
+    Whether a call that it lets in would be a probe.
+    """
+    return circuit.state not in (CircuitState.CLOSED, CircuitState.DISABLED)

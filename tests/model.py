@@ -147,11 +147,13 @@ class Model:
     beneath: str = "closed"  # what is covered by an isolation, and by being disabled
     isolations: int = 0
     forced: int = 0  # how many of them pass for failures
+    restored: bool = False  # whether one of them was another process's
     disabled: bool = False
     failures: int = 0
     generation: int = 0
     age: float = 0.0
-    reopens: float = 0.0  # the age at which an open circuit may be probed
+    since: float = 0.0  # the age at which it was opened
+    stays: float = 0.0  # for how long it is open
     place: Call | None = None  # who holds the probe's place
     row: int = 0  # probes in a row that have succeeded
     reopenings: int = 0  # probes in a row that have failed
@@ -211,7 +213,7 @@ class Model:
         """
         self.settings = settings
         self._set_windows()
-        self.reopens = min(self.reopens, self.age + self._longest())
+        self.stays = min(self.stays, self._longest())
 
     def _set_windows(self) -> None:
         size, seconds = self.settings.window_calls, self.settings.window_seconds
@@ -244,6 +246,13 @@ class Model:
     def _longest(self) -> float:
         longest = self.settings.max_pause
         return longest if self.paused and longest is not None else self._full_time()
+
+    @property
+    def reopens(self) -> float:
+        """
+        The age at which an open circuit may be probed.
+        """
+        return self.since + self.stays
 
     # --- C1, C4, C6, C7: who may run ---------------------------------------------------
 
@@ -386,7 +395,7 @@ class Model:
     def _open(self, now: float) -> None:
         seconds = self._open_time()
         self.look(now)
-        self.reopens = self.age + seconds
+        self.since, self.stays = self.age, seconds
         self.paused, self.throttles = False, 0
         self._forget_calls()
         self.opened = True
@@ -398,7 +407,7 @@ class Model:
         if self.settings.max_pause is not None:
             seconds = min(seconds, self.settings.max_pause)
         self.look(now)
-        self.reopens = self.age + seconds
+        self.since, self.stays = self.age, seconds
         self.paused = True
         self.throttles += 1
         self._move("open")
@@ -446,6 +455,7 @@ class Model:
         if self.isolations:
             before = self.state
             self.isolations = self.forced = 0
+            self.restored = False
             self._by_hand(before)
 
     def disable(self) -> None:
@@ -465,7 +475,7 @@ class Model:
         before = self.state
         seconds = self._open_time()
         self.look_by_hand(now)
-        self.reopens = self.age + seconds
+        self.since, self.stays = self.age, seconds
         self.paused, self.throttles, self.disabled = False, 0, False
         self._forget_calls()
         self.opened = True
@@ -487,21 +497,29 @@ class Model:
 
     def restore(self, kept: Kept, now: float) -> None:
         """
-        What was open stays open for the rest. Nothing closes by it, and no isolation ends.
+        What was open stays open for the rest. What is not closed here goes on as it is,
+        unless that other rest is the longer one, and no isolation ends.
         """
-        before = self.state
-        if kept.isolated and self.isolations == self.forced:
-            self.isolations += 1
+        before, by_hand = self.state, (self.isolations, self.disabled)
+        if kept.isolated and not self.restored:
+            self.isolations, self.restored = self.isolations + 1, True
         self.disabled = self.disabled or kept.disabled
-        if not kept.is_open and self.beneath != "closed":
-            self._by_hand(before)
+        if self.beneath == "open" and kept.is_open:
+            self.look(now)
+            rest = self.reopens - self.age
+            keeps = rest >= kept.rest
+        else:
+            keeps = self.beneath != "closed"
+        if keeps:
+            if (self.isolations, self.disabled) != by_hand:
+                self._by_hand(before)
             return
         self.failures, self.reopenings = kept.failures, kept.reopenings
         self.opened = kept.is_open and (not kept.paused or kept.reopenings > 0)
         self.paused, self.throttles = kept.paused, 0
         self._forget_calls()
         self.look_by_hand(now)
-        self.reopens = self.age + min(kept.rest, self._longest())
+        self.since, self.stays = self.age, min(kept.rest, self._longest())
         self._set("open" if kept.is_open else "closed")
         self._by_hand(before)
 

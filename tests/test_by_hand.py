@@ -9,11 +9,21 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
-from orchestrator_async import BreakerPolicy, CircuitChanged, Event
+from orchestrator_async import BreakerPolicy, CircuitChanged, Event, OrchestratorError
+from orchestrator_async._circuit import Circuit
 
-from .support import HandClock, assert_adds_up, bench, fail, succeed, trip
+from .support import (
+    HandClock,
+    assert_adds_up,
+    bench,
+    fail,
+    succeed,
+    trip,
+    when_blocked,
+)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -206,16 +216,65 @@ def test_a_handle_shows_its_name_and_state() -> None:
     assert repr(orch.circuit("tool")) == "<Circuit 'tool' closed failures=0>"
 
 
-async def test_the_handle_of_a_tool_that_has_gone_opens_without_a_word(
+@pytest.mark.parametrize(
+    "deed",
+    [
+        Circuit.isolate,
+        Circuit.force_open,
+        Circuit.unisolate,
+        Circuit.disable,
+        Circuit.trip,
+        Circuit.reset,
+        lambda circuit: circuit.reload(None),
+    ],
+    ids="isolate force_open unisolate disable trip reset reload".split(),
+)
+async def test_the_handle_of_a_tool_that_has_gone_says_so_and_moves_nothing(
+    deed: Callable[[Circuit], object],
+) -> None:
+    orch, service = bench(HandClock())
+    await trip(orch, service)
+    handle = orch.circuit("tool")
+    orch.registry.remove("tool")
+    service.offer(orch.registry)
+    with pytest.raises(OrchestratorError, match=r"of tool .*orch\.circuit\(name\) anew"):
+        deed(handle)
+    assert (handle.state, handle.failures) == ("open", 3)
+    assert repr(handle) == "<Circuit 'tool' open failures=3>"
+    assert orch.circuit("tool").state == "closed"
+
+
+async def test_an_isolation_may_be_lifted_when_its_tool_has_gone() -> None:
+    orch, _ = bench(HandClock())
+    handle = orch.circuit("tool")
+    forced = handle.force_open()
+    with handle.isolate():
+        orch.registry.remove("tool")
+    assert handle.state == "open"
+    forced.release()
+    assert handle.state == "closed"
+
+
+async def test_the_circuit_of_a_tool_that_has_gone_opens_without_a_word(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def no_chance() -> float:
         raise OSError("no chance")
 
-    policy = BreakerPolicy(jitter=0.5, jitter_source=no_chance)
-    orch, _ = bench(HandClock(), policy=policy)
+    go_on = anyio.Event()
+
+    async def fail_later() -> str:
+        await go_on.wait()
+        return await fail()
+
+    policy = BreakerPolicy(jitter=0.5, jitter_source=no_chance, failure_threshold=1)
+    orch, service = bench(HandClock(), policy=policy)
+    service.behaviour = fail_later
     handle = orch.circuit("tool")
-    orch.registry.remove("tool")
-    handle.trip()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "tool")
+        await when_blocked()
+        orch.registry.remove("tool")
+        go_on.set()
     assert handle.state == "open"
-    assert not said(caplog)
+    assert not [each for each in said(caplog) if "circuit" in each]

@@ -580,3 +580,40 @@ def test_a_drain_in_a_loop_that_is_gone_harms_no_later_one() -> None:
     kept.clear()
     gc.collect()
     assert_adds_up(orch)
+
+
+@pytest.mark.parametrize("way", ["returns it", "lets it out"])
+async def test_calls_that_are_turned_away_say_nothing_of_the_tool_that_made_them(
+    way: str,
+) -> None:
+    registry = Registry()
+    orch = ToolOrchestrator(registry, failure_threshold=1)
+    go_on = anyio.Event()
+
+    @registry.tool
+    async def inner() -> str:
+        return "fine"
+
+    @registry.tool
+    async def outer() -> Any:
+        await go_on.wait()
+        if way == "returns it":
+            return await orch.dispatch("inner")
+        return await orch.call("inner")
+
+    results = []
+
+    async def ask() -> None:
+        results.append(await orch.run("outer"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await when_blocked()
+        tasks.start_soon(orch.drain)
+        await when_blocked()
+        go_on.set()
+
+    assert [(each.ok, each.verdict) for each in results] == [(False, Verdict.IGNORE)]
+    assert orch.circuit("outer").state == "closed"
+    assert orch.snapshot()["circuits"] == []
+    assert_adds_up(orch)

@@ -360,6 +360,21 @@ async def test_an_observer_that_raises_is_logged_once_and_changes_nothing(
     assert "Traceback" in complaints[0].getMessage()
 
 
+async def test_an_observer_that_comes_after_one_that_raised_is_logged_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Watcher:
+        def see(self, event: object) -> None:
+            raise RuntimeError("no")
+
+    watched, watcher = Watched(), Watcher()
+    for _ in range(20):  # whose bound methods have the same few addresses
+        watched.orch.add_observer(watcher.see)
+        await watched.orch.dispatch("tool")
+        watched.orch.remove_observer(watcher.see)
+    assert sum("the observer" in each.message for each in caplog.records) == 20
+
+
 async def test_a_cancellation_out_of_an_observer_is_its_own_on_every_loop() -> None:
     watched = Watched()
     with anyio.CancelScope() as scope:

@@ -9,7 +9,7 @@ import asyncio
 import functools
 import types
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -31,6 +31,7 @@ from .support import (
     fail,
     succeed,
     trip,
+    when_blocked,
 )
 from .test_turn import asyncio_only
 
@@ -329,3 +330,34 @@ async def test_the_circuit_is_told_what_a_returned_error_said() -> None:
     await orch.dispatch("tool")
     said = orch.circuit("tool").last_error
     assert said == 'it returned an error: {"error":"no such city"}'
+
+
+async def test_an_interrupt_while_a_success_is_counted_goes_up_and_nothing_is_lost() -> (
+    None
+):
+    orch, service = bench(
+        HandClock(), policy=BreakerPolicy(window_calls=2, minimum_calls=2)
+    )
+    breaker = orch.circuit("tool").breaker
+    gate = anyio.Event()
+
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    async def wait() -> str:
+        await gate.wait()
+        return "fine"
+
+    service.behaviour = wait
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "tool")  # so that the other is not alone
+        await when_blocked()
+        service.behaviour = succeed
+        kept, window = breaker._windows, types.SimpleNamespace(record=interrupted)
+        breaker._windows = cast("Any", (window,))
+        with pytest.raises(KeyboardInterrupt):
+            await orch.dispatch("tool")
+        breaker._windows = kept
+        gate.set()
+    assert orch.stats("tool").in_flight == 0
+    assert_adds_up(orch)

@@ -21,10 +21,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orchestrator_async import CircuitState, Registry, ToolOrchestrator, ToolPolicy
+from orchestrator_async import (
+    CircuitState,
+    OrchestratorError,
+    Registry,
+    ToolOrchestrator,
+    ToolPolicy,
+)
 from orchestrator_async._breaker import Breaker, Permit, Transition
-from orchestrator_async._circuit import Circuit
-from orchestrator_async._keyed import GOOD_OTHERS, OTHERS, KeyedCircuits, _Place
+from orchestrator_async._circuit import GOOD_OTHERS, OTHERS, Circuit
+from orchestrator_async._keyed import KeyedCircuits, _Place, _Shelf
 from orchestrator_async._policy import BreakerPolicy, BreakerSettings
 
 RESET = 10.0
@@ -120,6 +126,30 @@ class Bench:
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None: ...
 
 
+class Row:
+    """
+    Some who wait for a circuit, in a loop that may be dropped.
+    """
+
+    def __init__(self) -> None:
+        self.is_alive = True
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def wait_for(circuit: Circuit) -> Row:
+    row = Row()
+    circuit.waiters = row  # type: ignore[assignment]
+    return row
+
+
+def wait_no_more(circuit: Circuit) -> None:
+    circuit.waiters = None
+    circuit.stir()
+
+
 def shared(bench: Bench) -> list[str | None]:
     return [each.key for each in bench.keyed if each.key in (OTHERS, GOOD_OTHERS)]
 
@@ -194,6 +224,13 @@ def put(bench: Bench, key: str, how: str) -> None:
             bench.call(key, "none")
         case "failing":
             bench.call(key, "failure")
+        case "failed of late":
+            bench.call(key, "failure", "success")
+            assert bench.keyed.ensure(key, bench.now).failures == 0
+        case "waited for":
+            wait_for(bench.call(key))
+        case "waited for and due":
+            wait_for(bench.call(key, "failure", "failure"))
         case "due":
             bench.call(key, "failure", "failure")
         case "not probed":
@@ -241,10 +278,17 @@ def put(bench: Bench, key: str, how: str) -> None:
         (["probed", "good", "due"], "bc"),
         (["isolated", "forced open", "disabled"], ""),
         (["disabled and open", "isolated and due", "due"], "c"),
+        (["failed of late", "good", "failing"], "bac"),
+        (["due", "failed of late", "good"], "cba"),
+        (["waited for", "failing", "failing"], "bc"),
+        (["waited for", "due", "good"], "cb"),
+        (["waited for and due", "due", "failing"], "cb"),
+        (["waited for", "waited for and due", "in use"], ""),
     ],
 )
 def test_who_goes_for_new_keys(conditions: list[str], order: str) -> None:
     bench = Bench(3)
+    bench.settings = bench.settings._replace(window_calls=5)
     for key, how in zip("abc", conditions, strict=True):
         put(bench, key, how)
         bench.now += 0.25
@@ -302,6 +346,84 @@ def test_who_opened_again_has_waited_for_less_long() -> None:
     assert bench.has("ab") == "a"
 
 
+def test_a_slow_call_of_late_counts_like_a_failure() -> None:
+    bench = Bench(2)
+    bench.settings = bench.settings._replace(slow_duration=1.0, window_calls=5)
+    flight = bench.begin("a")
+    assert flight.permit is not None
+    flight.circuit.breaker.succeeded(flight.permit, bench.now, 2.0)
+    bench.keyed.give_back(flight.circuit, "a", bench.now, True)
+    bench.call("b")
+    bench.begin("c")
+    assert bench.has("ab") == "a"
+    bench.begin("d")
+    assert bench.begin("a").circuit.key == GOOD_OTHERS  # its last call succeeded
+
+
+def test_what_a_hand_has_closed_goes_before_what_has_failures() -> None:
+    bench = Bench(3)
+    bench.call("a", "failure")
+    bench.call("b", "failure").reset()
+    bench.call("c", "failure", "failure")
+    bench.call("x")
+    assert bench.has("abc") == "ac"
+    bench.begin("x")
+    bench.keyed.ensure("c", bench.now).reset()
+    bench.call("y")
+    assert bench.has("abc") == "a"
+
+
+def test_a_call_that_moves_its_circuit_has_its_turn_as_ever() -> None:
+    bench = Bench(3)
+    bench.call("a", "failure", "failure")
+    bench.now += RESET
+    for key in "abc":
+        bench.call(key)
+    bench.call("d")
+    assert bench.has("abc") == "bc"
+
+
+@pytest.mark.parametrize("verdicts", [["success"], ["failure"], ["failure"] * 2])
+def test_what_is_not_waited_for_any_more_may_go(verdicts: list[str]) -> None:
+    bench = Bench(2)
+    circuit = bench.call("a", *verdicts)
+    wait_for(circuit)
+    bench.begin("b")
+    bench.now += 2 * RESET
+    assert bench.call("c", "none").key == OTHERS
+    wait_no_more(circuit)
+    assert bench.call("c").key == "c"
+
+
+@pytest.mark.parametrize("verdicts", [["success"], ["failure"], ["failure"] * 2])
+def test_who_waited_in_a_loop_that_was_dropped_keeps_nothing(verdicts: list[str]) -> None:
+    bench = Bench(2)
+    row = wait_for(bench.call("a", *verdicts))
+    bench.begin("b")
+    bench.now += 2 * RESET
+    assert bench.call("c", "none").key == OTHERS
+    row.is_alive = False
+    bench.call("c", "none")  # an open one is put in its order first
+    assert bench.call("c", "none").key == "c"
+
+
+def test_those_who_wait_for_a_place_are_told_when_there_may_be_one() -> None:
+    bench = Bench(2)
+    flight = bench.begin("a")
+    circuit = bench.begin("b").circuit
+    row = wait_for(bench.call("c", "none"))
+    bench.call("d", "none")
+    bench.end(flight, "success")
+    assert row.woken == 1
+    circuit.isolate()
+    assert row.woken == 2
+    bench.end(bench.begin("a"), "failure")
+    bench.end(bench.begin("a"), "failure")
+    told = row.woken
+    bench.end(bench.begin("a"), "none")  # it is open, and makes no room
+    assert row.woken == told
+
+
 def test_what_was_changed_by_hand_is_found_when_its_turn_comes() -> None:
     bench = Bench(3)
     bench.call("a").isolate()
@@ -329,15 +451,32 @@ def test_looks_are_few_however_much_was_changed_by_hand() -> None:
     bench = Bench(100)
     for number in range(100):
         bench.call(str(number)).isolate()
-    for _ in range(30):
+    assert len(bench.keyed._stirred) == 100
+    calls = 0
+    while bench.keyed._stirred:
         bench.call("new", "none")
+        calls += 1
+    assert 100 / (8 + 8 + 4) <= calls <= 100 / 8
     handle = bench.keyed.get("50")
     assert handle is not None
+    for _ in range(5):
+        handle.isolate()
+        handle.unisolate()
+    assert len(bench.keyed._stirred) == 1
     handle.unisolate()
-    calls = 1
-    while bench.call("new", "none").key == OTHERS:
-        calls += 1
-    assert 1 < calls <= 25
+    assert bench.call("new", "none").key == "new"
+    assert not bench.keyed._stirred
+
+
+def test_looks_are_few_however_many_are_waited_for() -> None:
+    bench = Bench(100)
+    rows = [wait_for(bench.call(str(number))) for number in range(100)]
+    for _ in range(30):
+        bench.call("new", "none")
+    rows[50].is_alive = False
+    keys = [bench.call("new", "none").key for _ in range(25)]
+    assert keys[0] == OTHERS
+    assert keys[-1] == "new"
 
 
 # Those who share
@@ -534,9 +673,28 @@ def test_a_circuit_that_has_gone_says_no_more() -> None:
     told: list[str | None] = []
     bench.changed = lambda circuit, transition: told.append(circuit.key)  # type: ignore[method-assign]
     old = bench.call("a")
-    bench.call("b")
-    old.isolate()
-    assert told == []
+    isolation = old.isolate()
+    assert told == ["a"]
+    bench.keyed._drop("a")
+    isolation.release()
+    with pytest.raises(OrchestratorError, match="given up"):
+        old.isolate()
+    assert told == ["a"]
+    assert old.state is CircuitState.CLOSED
+    assert not bench.keyed._stirred
+
+
+def test_a_place_can_be_had_beyond_those_that_there_are() -> None:
+    bench = Bench(1)
+    held = bench.begin("a")
+    circuit = bench.keyed.ensure("b", bench.now, beyond=True)
+    circuit.isolate()
+    assert bench.keyed.ensure(OTHERS, bench.now, beyond=True).key == OTHERS
+    assert bench.has("ab") == "ab"
+    assert bench.begin("c").circuit.key == OTHERS
+    bench.end(held, "success")
+    assert bench.has("ab") == "b"
+    assert bench.keyed.ensure("b", bench.now) is circuit
 
 
 # Other settings
@@ -654,6 +812,7 @@ def assert_bounded(keyed: KeyedCircuits, most: int) -> None:
     assert len(keyed._clean) + len(keyed._failing) + len(keyed._kept) <= most
     assert len(keyed._good) <= most
     assert len(keyed._due) <= 2 * most + 8
+    assert len(keyed._stirred) <= most
 
 
 def test_the_heap_is_tidied_of_those_who_went_on() -> None:
@@ -688,7 +847,9 @@ class KeyedAgainstModel(RuleBasedStateMachine):
     It knows which keys have a place, what came of their last verdicts, and in which order
     they were given back; whether a circuit is open it asks a copy of its breaker. Who goes
     is told exactly, but for those whose circuit was changed without a call (``touched``):
-    they may go at any time when none of a better class is there.
+    they may go at any time when none of a better class is there. Nobody of a worse class
+    goes before them, unless that they are not waited for any more is told by nobody
+    (``hidden``).
     """
 
     kind: type[KeyedCircuits] = KeyedCircuits
@@ -699,14 +860,20 @@ class KeyedAgainstModel(RuleBasedStateMachine):
         self.own: dict[str, Circuit] = {}
         self.filed: dict[str, tuple[int, float]] = {}
         self.touched: set[str] = set()
+        self.hidden: set[str] = set()
         self.good: dict[str, bool] = {}  # of keys that have a place
         self.known: list[str] = []  # of those that have none
         self.last: dict[str, bool] = {}
         self.turn = 0
 
-    @initialize(capacity=st.integers(1, 4), successes=st.integers(1, 2))
-    def begin(self, capacity: int, successes: int) -> None:
+    @initialize(
+        capacity=st.integers(1, 4),
+        successes=st.integers(1, 2),
+        window=st.sampled_from([0, 3]),
+    )
+    def begin(self, capacity: int, successes: int, window: int) -> None:
         self.bench = Bench(capacity, successes=successes, kind=self.kind)
+        self.bench.settings = self.bench.settings._replace(window_calls=window)
         self.keyed = self.bench.keyed
         self.capacity = capacity
 
@@ -777,7 +944,8 @@ class KeyedAgainstModel(RuleBasedStateMachine):
             self.turn += 1
             self.filed[key] = self.turn, self.bench.now
             self.touched.discard(key)
-            if not math.isfinite(now):
+            self.hidden.discard(key)
+            if not math.isfinite(now) or self._is_waited_for(key):
                 self.touched.add(key)
         if self.own.get(key) is flight.circuit:
             self._some_go(self.capacity, now)
@@ -799,8 +967,14 @@ class KeyedAgainstModel(RuleBasedStateMachine):
                 break
             fixed = sorted(rank for rank in ranks if rank[2] not in self.touched)
             loose = [rank for rank in ranks if rank[2] in self.touched]
-            best = fixed[:1]
-            best += [each for each in loose if not fixed or each[0] <= fixed[0][0]]
+            seen = [rank[0] for rank in ranks if rank[2] not in self.hidden]
+            best = [
+                each
+                for each in [*fixed[:1], *loose]
+                if not seen
+                or each[0] == min(seen)
+                or (each[2] in self.hidden and each[0] < min(seen))
+            ]
             who = next((rank for rank in best if rank[2] in gone), None)
             assert who is not None, f"one of {best} had to go, and not {gone}"
             gone.remove(who[2])
@@ -814,25 +988,56 @@ class KeyedAgainstModel(RuleBasedStateMachine):
             self.known = told
 
     def _go(self, group: int, _: float, key: str) -> None:
+        failures = self.own[key].failures
         del self.own[key], self.filed[key]
         self.touched.discard(key)
-        if self.good.pop(key) and group == 0:
+        self.hidden.discard(key)
+        if self.good.pop(key) and group < 2 and not failures:
             self._remember(key)
 
     def _rank(self, key: str, now: float) -> Rank | None:
         breaker = copy.copy(self.own[key].breaker)
         turn, time = self.filed.get(key, (0, 0.0))
         by_hand = breaker.state in ("isolated", "disabled") or breaker.is_forced_open
-        if self._in_use(key) or by_hand:
+        if self._in_use(key) or self._is_waited_for(key) or by_hand:
             return None
         if breaker.state == "closed":
-            return (1 if breaker.failures else 0), turn, key
+            failed = breaker.failures or any(each.failures for each in breaker._windows)
+            return (1 if failed else 0), turn, key
         # It waits from when its time has come, or it was given back after that.
         due = max(breaker._reopen_at, time) if breaker.state == "open" else time
         return (2, due, key) if breaker.available_in(now) == 0 else None
 
     def _in_use(self, key: str) -> bool:
         return any(each.circuit is self.own[key] for each in self.flights)
+
+    def _is_waited_for(self, key: str) -> bool:
+        row = self.own[key].waiters
+        return row is not None and row.is_alive
+
+    # --- those who wait ----------------------------------------------------------------
+
+    @precondition(lambda self: self.own)
+    @rule(data=st.data())
+    def somebody_waits(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.own)))
+        wait_for(self.own[key])
+        self.touched.add(key)
+
+    @precondition(lambda self: self.own)
+    @rule(data=st.data(), told=st.booleans())
+    def nobody_waits(self, data: st.DataObject, told: bool) -> None:
+        """
+        They have gone, or their loop was dropped, of which nobody tells.
+        """
+        key = data.draw(st.sampled_from(sorted(self.own)))
+        circuit = self.own[key]
+        if told:
+            wait_no_more(circuit)
+        elif circuit.waiters is not None:
+            circuit.waiters.is_alive = False  # type: ignore[misc]
+            self.hidden.add(key)
+        self.touched.add(key)
 
     # --- the clock and the operator ----------------------------------------------------
 
@@ -975,7 +1180,7 @@ class BelievesTheShelf(KeyedCircuits):
 
 class LooksAtNobodyElse(KeyedCircuits):
     """
-    What was closed by hand is never found.
+    Who waited in a loop that was dropped is never found.
     """
 
     __slots__ = ()
@@ -984,6 +1189,54 @@ class LooksAtNobodyElse(KeyedCircuits):
         key = super()._next_to_go(now)
         found = key is not None and self._places[key].shelf is self._kept
         return None if found and key != self._first(now) else key
+
+
+class HearsNoHand(KeyedCircuits):
+    __slots__ = ()
+
+    def _stir(self, circuit: Circuit) -> None:
+        pass
+
+
+class WaitsForWhoIsWaitedFor(KeyedCircuits):
+    """
+    One who may not go is looked at again and again, and none of a worse class.
+    """
+
+    __slots__ = ()
+
+    def _shelf_of(self, circuit: Circuit) -> _Shelf:
+        waiters, circuit.waiters = circuit.waiters, None
+        shelf = super()._shelf_of(circuit)
+        circuit.waiters = waiters
+        return shelf
+
+    def _may_go(self, place: _Place, now: float) -> bool:
+        return not place.circuit.is_waited_for and super()._may_go(place, now)
+
+
+class LetsGoWhatIsWaitedFor(KeyedCircuits):
+    __slots__ = ()
+
+    def _may_go(self, place: _Place, now: float) -> bool:
+        closed = place.circuit.breaker.closed_permit is not None
+        return closed or super()._may_go(place, now)
+
+
+class WaitsForLoopsThatWereDropped(KeyedCircuits):
+    __slots__ = ()
+
+    def _may_go(self, place: _Place, now: float) -> bool:
+        return place.circuit.waiters is None and super()._may_go(place, now)
+
+
+class LooksAtFailuresInARow(KeyedCircuits):
+    __slots__ = ()
+
+    def _shelf_of(self, circuit: Circuit) -> _Shelf:
+        shelf = super()._shelf_of(circuit)
+        is_clean = shelf is self._failing and not circuit.failures
+        return self._clean if is_clean else shelf
 
 
 class TakesTheCancelledForGood(KeyedCircuits):
@@ -1051,6 +1304,11 @@ FAULTS = [
     TheFailingGoFirst,
     BelievesTheShelf,
     LooksAtNobodyElse,
+    HearsNoHand,
+    WaitsForWhoIsWaitedFor,
+    LetsGoWhatIsWaitedFor,
+    WaitsForLoopsThatWereDropped,
+    LooksAtFailuresInARow,
     TakesTheCancelledForGood,
     ForgivesFailures,
     ForgetsWhoWasGood,
@@ -1068,7 +1326,7 @@ def test_the_model_disagrees_with_a_planted_fault(fault: type[KeyedCircuits]) ->
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=1000,
+                max_examples=10_000,  # far more than most need: it ends with the first
                 stateful_step_count=50,
                 phases=[Phase.generate],
                 report_multiple_bugs=False,

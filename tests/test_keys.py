@@ -5,6 +5,7 @@ one has to go is in ``test_keyed``.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import logging
@@ -24,6 +25,7 @@ from orchestrator_async import (
     CircuitState,
     Event,
     InvalidArgumentsError,
+    OrchestratorError,
     Registry,
     Tool,
     ToolContext,
@@ -350,6 +352,101 @@ async def test_circuits_that_keys_share_are_not_in_a_snapshot() -> None:
     assert [each["key"] for each in web.orch.snapshot()["circuits"]] == ["a"]
 
 
+@pytest.mark.parametrize("first", ["restore", "register", "flood"])
+async def test_a_key_that_a_snapshot_has_open_is_never_among_those_who_share(
+    first: str,
+) -> None:
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web = Web(policy=policy)
+    await web.break_host("dead")
+    web.orch.circuit("fetch", "held").isolate()
+    saved = web.orch.snapshot()
+
+    async def flood() -> None:
+        for number in range(4):
+            host = f"made-up-{number}"
+            other.down.add(host)
+            await other.get(host)
+
+    other = Web(policy=policy)
+    if first == "restore":
+        other.registry.remove("fetch")
+        other.orch.restore(saved)
+        other.registry.tool(name="fetch", circuit=other.host, policy=policy)(other.fetch)
+        await flood()
+    elif first == "register":
+        other.orch.restore(saved)
+        await flood()
+    else:
+        await flood()
+        other.orch.restore(saved)
+    other.orch.circuit("fetch", "(others)").reset()  # it lets calls in
+    other.asked.clear()
+    assert json.loads(await other.get("dead"))["retry_after"] == 300
+    assert json.loads(await other.get("held"))["state"] == "isolated"
+    with pytest.raises(TimeoutError, match="open"):
+        await other.orch.wait_available("fetch", {"url": "dead/x"}, timeout=0)
+    assert other.asked == []
+    assert [each["key"] for each in other.orch.snapshot()["circuits"]][-2:] == [
+        "dead",
+        "held",
+    ]
+    other.clock.turn(300)
+    assert await other.get("dead") == "page of dead"
+
+
+async def test_what_a_snapshot_has_open_gives_back_the_place_that_it_has_beside_them() -> (
+    None
+):
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web, other = Web(policy=policy), Web(policy=policy)
+    for host in ("a", "b"):
+        await web.break_host(host)
+        await other.break_host(f"other-{host}")
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 4
+    assert await other.get("c") == "page of c"  # among those who share
+    assert other.orch.stats("fetch").keys == 4
+    other.clock.turn(300)
+    assert await other.get("c") == "page of c"
+    assert other.orch.stats("fetch").keys == 2
+
+
+@pytest.mark.parametrize("how", ["due", "failing"])
+async def test_what_a_snapshot_has_of_others_waits_until_there_is_room(how: str) -> None:
+    policy = BreakerPolicy(max_keys=1, failure_threshold=2)
+    web, other = Web(policy=policy), Web(policy=policy)
+    web.down.add("a")
+    await web.get("a")
+    if how == "due":
+        await web.get("a")
+        web.clock.turn(300)
+    await other.break_host("dead")
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 1
+    other.orch.circuit("fetch", "dead").reset()
+    circuit = other.orch.circuit("fetch", "a")
+    assert circuit.failures == (2 if how == "due" else 1)
+    assert circuit.state == ("open" if how == "due" else "closed")
+
+
+async def test_one_who_asks_for_the_other_keys_of_a_snapshot_makes_no_second_ones() -> None:
+    policy = BreakerPolicy(failure_threshold=1)
+    web, other = Web(policy=policy), Web(policy=policy)
+    for host in "abc":
+        await web.break_host(host)
+
+    def look(event: Event) -> None:
+        for host in "abc":
+            assert other.orch.circuit("fetch", host).state is CircuitState.OPEN
+
+    other.orch.add_observer(look)
+    other.orch.restore(web.orch.snapshot())
+    assert other.orch.stats("fetch").keys == 3
+    changed = [each.key for each in other.events if isinstance(each, CircuitChanged)]
+    assert sorted(map(str, changed)) == ["a", "b", "c"]
+
+
 async def test_new_settings_are_those_of_every_key() -> None:
     web = Web()
     await web.break_host("a")
@@ -369,9 +466,9 @@ async def test_keys_go_with_their_tool() -> None:
     web.registry.add(tool)
     web.down.clear()
     assert await web.get("a") == "page of a"
-    before = len(web.events)
-    handle.reset()  # it is nobody's now
-    assert len(web.events) == before
+    with pytest.raises(OrchestratorError, match="was removed"):
+        handle.reset()  # it is nobody's now
+    assert handle.state is CircuitState.OPEN
 
 
 async def test_keys_stay_when_a_tool_is_replaced_by_another_with_keys() -> None:
@@ -407,6 +504,50 @@ async def test_one_who_waits_for_a_key_goes_when_its_time_has_come() -> None:
     begun = anyio.current_time()
     await web.orch.wait_available("fetch", {"url": "a/x"})
     assert anyio.current_time() - begun == pytest.approx(300)
+
+
+@virtual_time
+@pytest.mark.parametrize("due", [False, True])
+async def test_a_key_is_asked_for_once_a_wait(due: bool) -> None:
+    registry = Registry()
+    keys = iter(["a", "b"] * 100)  # a key function that raises gives none
+
+    @registry.tool(circuit=lambda arguments, context: next(keys))
+    async def replica() -> str:
+        return "fine"
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    orch.circuit("replica", "a").trip()
+    await anyio.sleep(100)
+    orch.circuit("replica", "b").trip()
+    await anyio.sleep(500 if due else 100)
+
+    if due:
+        await orch.wait_available("replica")
+        assert anyio.current_time() == 600
+    else:
+        with pytest.raises(TimeoutError, match="its circuit is open"):
+            await orch.wait_available("replica", timeout=50)
+        assert anyio.current_time() == 250
+    assert next(keys) == "b"
+
+
+@virtual_time
+async def test_a_tool_with_other_keys_now_is_waited_for_by_these() -> None:
+    web = Web()
+    web.orch = ToolOrchestrator(web.registry, failure_threshold=2, clock=anyio.current_time)
+    await web.break_host("a")
+    begun = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        for page in "xyz":
+            tasks.start_soon(web.orch.wait_available, "fetch", {"url": f"a/{page}"})
+        await anyio.sleep(100)
+
+        def page_of(arguments: Mapping[str, Any], context: ToolContext) -> str:
+            return str(arguments["url"]).rpartition("/")[2]
+
+        web.registry.tool(name="fetch", circuit=page_of, replace=True)(web.fetch)
+    assert anyio.current_time() - begun == 100
 
 
 async def test_offered_tools_hide_a_tool_with_keys_only_if_it_is_isolated() -> None:
@@ -513,6 +654,144 @@ async def test_one_who_looks_at_a_circuit_that_is_restored_makes_no_second_one()
         assert await other.get(f"host-{number}") == f"page of host-{number}"
     other.orch.circuit("fetch").reload(BreakerPolicy(max_keys=1))
     assert await other.get("dead") == "page of dead"
+
+
+async def test_made_up_keys_wash_no_rate_of_failures_away() -> None:
+    policy = BreakerPolicy(
+        max_keys=2, failure_threshold=100, failure_rate=0.5, minimum_calls=4
+    )
+    web = Web(policy=policy)
+    for number in range(2):
+        web.down.add("half")
+        await web.get("half")
+        web.down.clear()
+        await web.get("half")
+        await web.get(f"made-up-{number}")
+        await web.get(f"made-up-too-{number}")
+    web.down.add("half")
+    await web.get("half")
+    assert json.loads(await web.get("half"))["state"] == "open"
+    assert web.asked.count("half") == 5
+
+
+class BusyError(Exception):
+    status_code = 429
+    retry_after = 60
+
+
+def asks_for_a_pause(web: Web, *hosts: str) -> None:
+    async def fetch(url: str) -> str:
+        page = web.read(url)
+        if web.asked[-1] in hosts:
+            raise BusyError("too many requests")
+        return page
+
+    policy = BreakerPolicy(max_keys=2, failure_threshold=1)
+    web.registry.tool(name="fetch", circuit=web.host, policy=policy, replace=True)(fetch)
+
+
+async def all_places_taken(*good: str) -> Web:
+    """
+    Keys that have succeeded, and whose places others have, which are open.
+    """
+    web = Web(policy=BreakerPolicy(max_keys=2, failure_threshold=1))
+    for host in good:
+        await web.get(host)
+    for host in ("made-up", "made-up-too"):
+        await web.break_host(host)
+    web.asked.clear()
+    return web
+
+
+async def test_a_pause_that_one_good_key_is_asked_for_is_not_for_the_others() -> None:
+    web = await all_places_taken("good", "busy")
+    asks_for_a_pause(web, "busy")
+    result = await web.orch.run("fetch", {"url": "busy/x"})
+    assert (result.retry_after, web.orch.stats("fetch").throttled) == (60, 1)
+    assert await web.get("good") == "page of good"
+    assert web.orch.circuit("fetch", "(others, good so far)").failures == 0
+
+    # It is among the others now, all of which it pauses if it is called too soon.
+    assert json.loads(await web.get("busy"))["retry_after"] == 60
+    assert json.loads(await web.get("busy"))["circuit_breaker"] is True
+    assert json.loads(await web.get("new"))["circuit_breaker"] is True
+    assert web.asked.count("busy") == 2
+    assert await web.get("good") == "page of good"
+    assert web.holders() == 0
+    assert_adds_up(web.orch)
+
+
+async def test_a_good_key_that_probes_and_is_asked_for_a_pause_decides_nothing() -> None:
+    web = await all_places_taken("good", "busy")
+    asks_for_a_pause(web, "busy")
+    shared = web.orch.circuit("fetch", "(others, good so far)")
+    shared.trip()
+    for host in ("made-up", "made-up-too"):
+        web.orch.circuit("fetch", host).isolate()  # they stay
+    web.clock.turn(300)
+    await web.get("busy")
+    assert shared.state is CircuitState.HALF_OPEN
+    assert await web.get("good") == "page of good"
+    assert shared.state is CircuitState.CLOSED
+
+
+async def test_the_handle_of_a_key_that_was_given_up_says_so() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=1))
+    handle = web.orch.circuit("fetch", "a")
+    await web.get("b")
+    with pytest.raises(OrchestratorError, match=r"orch\.circuit\(name, key\) anew") as gone:
+        handle.isolate()
+    assert "'a'" not in str(gone.value)  # it may be a secret
+    assert handle.state is CircuitState.CLOSED
+    web.orch.circuit("fetch", "a").isolate()
+    assert json.loads(await web.get("a"))["state"] == "isolated"
+
+
+@virtual_time
+async def test_one_key_that_is_waited_for_keeps_none_of_the_others_their_places() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=3, reset_timeout=10))
+    web.orch = ToolOrchestrator(web.registry, clock=anyio.current_time)
+    web.down.update(["b", "c"])
+    for host in ("b", "c"):
+        await web.get(host)
+    web.orch.circuit("fetch", "a").trip()
+    async with anyio.create_task_group() as group:
+        for _ in range(30):
+            group.start_soon(web.orch.wait_available, "fetch", {"url": "a/x"})
+        await anyio.sleep(1)
+        web.orch.circuit("fetch", "a").reset()
+        await anyio.sleep(0.01)
+        await web.get("a")
+        for host in ("new", "newer"):
+            await web.get(host)
+        assert [each.key for each in web.orch._fleet.keyed["fetch"]] == ["c", "a", "newer"]
+    await web.get("newest")
+    keys = [each.key for each in web.orch._fleet.keyed["fetch"]]
+    assert keys == ["c", "a", "newest"]
+    await web.get("last")  # nobody waits any more
+    assert web.orch.circuit("fetch", "last").key == "last"
+
+
+def test_who_waited_in_a_loop_that_was_dropped_keeps_no_place() -> None:
+    web = Web(policy=BreakerPolicy(max_keys=1))
+    web.orch.circuit("fetch", "a").trip()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(web.orch.wait_available("fetch", {"url": "a/x"}))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    waited = web.orch.circuit("fetch", "a")
+    assert waited.waiters is not None
+    loop.close()
+    waited.reset()
+
+    async def later() -> None:
+        await web.get("b")
+        assert [each.key for each in web.orch._fleet.keyed["fetch"]] == ["b"]
+
+    anyio.run(later)
+    anyio.run(later, backend="trio")
+    assert waited.waiters is not None
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 @virtual_time

@@ -435,7 +435,7 @@ def test_the_model_disagrees_with_a_planted_fault(fault: type[Breaker]) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=2000,
+                max_examples=20_000,  # far more than most need: it ends with the first
                 stateful_step_count=50,
                 phases=[Phase.generate],
                 report_multiple_bugs=False,

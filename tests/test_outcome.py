@@ -250,6 +250,8 @@ REFUSED: dict[str, Any] = {"error": "down", "tool_name": "inner"}
     ("more", "verdict"),
     [
         ({"circuit_breaker": True}, Verdict.IGNORE),
+        ({"draining": True}, Verdict.IGNORE),
+        ({"draining": 1}, Verdict.FAILURE),
         ({"limit": "threads", "retry_after": 1}, Verdict.IGNORE),
         ({"limit": "threads", "retry_after": None}, Verdict.IGNORE),
         ({}, Verdict.FAILURE),

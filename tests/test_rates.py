@@ -140,6 +140,18 @@ async def test_a_slow_success_opens_the_circuit_and_that_is_told(
 
 
 @WATCHED
+@pytest.mark.parametrize("takes", [5.0, 7.0], ids=["just slow", "slower"])
+async def test_a_slow_success_that_opens_the_circuit_is_logged(
+    watched: bool, takes: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    clinic = Clinic(watched=watched, window_calls=2, slow_duration=5, minimum_calls=2)
+    clinic.takes = takes
+    with caplog.at_level("INFO", logger="orchestrator_async"):
+        await clinic.calls(2)
+    assert "circuit tool: closed -> open" in caplog.text
+
+
+@WATCHED
 async def test_a_probe_that_is_slow_opens_the_circuit_again(watched: bool) -> None:
     clinic = Clinic(watched=watched, window_calls=1, slow_duration=5, minimum_calls=1)
     clinic.takes = 6.0

@@ -9,7 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator_async import BreakerPolicy, Registry, ToolOrchestrator, ToolPolicy
+from orchestrator_async import (
+    BreakerPolicy,
+    OrchestratorError,
+    Outcome,
+    Registry,
+    ToolOrchestrator,
+    ToolPolicy,
+)
 
 from .clock import virtual_time
 from .support import HandClock, Service, assert_adds_up, bench, fail, trip
@@ -52,9 +59,9 @@ async def test_a_window_keeps_the_newest_of_its_calls() -> None:
     assert orch.circuit("tool").state == "open"
 
 
-@pytest.mark.parametrize(("asked", "rest"), [(False, 100), (True, 200)])
+@pytest.mark.parametrize("asked", [False, True])
 async def test_an_open_circuit_is_open_no_longer_than_the_new_settings_say(
-    asked: bool, rest: float
+    asked: bool,
 ) -> None:
     clock = HandClock()
     orch, service = bench(clock)
@@ -63,10 +70,10 @@ async def test_an_open_circuit_is_open_no_longer_than_the_new_settings_say(
     if asked:  # the breaker knows of the time by those who ask alone
         await orch.dispatch("tool")
     orch.reload(reset_timeout=200)
-    assert (await orch.run("tool")).retry_after == rest
+    assert (await orch.run("tool")).retry_after == 100
     orch.reload(reset_timeout=1000)
-    assert (await orch.run("tool")).retry_after == rest
-    orch.reload(reset_timeout=10)
+    assert (await orch.run("tool")).retry_after == 100
+    orch.reload(reset_timeout=110)
     assert (await orch.run("tool")).retry_after == 10
     clock.turn(10)
     assert await orch.dispatch("tool") == "fine"
@@ -152,7 +159,8 @@ def test_what_a_circuit_was_told_goes_with_its_last_tool() -> None:
     registry.remove("one")
     assert threshold(orch, "db") == 9
     registry.remove("two")
-    circuit.reload(BreakerPolicy(failure_threshold=8))  # nobody has it any more
+    with pytest.raises(OrchestratorError, match="no call any more"):
+        circuit.reload(BreakerPolicy(failure_threshold=8))
     service.offer(registry, "one", circuit="db")
     assert threshold(orch, "db") == 3
 
@@ -205,3 +213,39 @@ async def test_options_are_given_by_name() -> None:
         anything.offered_tools("openai", True)
     with pytest.raises(TypeError, match="positional"):
         await anything.wait_available("tool", {}, 3)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_raises_after_a_reload_is_logged_anew(
+    whole: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    orch, service = bench(HandClock())
+
+    def no_chance() -> float:
+        raise RuntimeError("no chance")
+
+    for _ in range(2):
+        policy = BreakerPolicy(jitter=0.5, jitter_source=no_chance)
+        if whole:
+            orch.reload(policy=policy)
+        else:
+            orch.circuit("tool").reload(policy)
+        for _ in range(2):
+            await trip(orch, service)
+            orch.circuit("tool").reset()
+    assert sum("no chance" in each.message for each in caplog.records) == 2
+
+
+async def test_a_judge_that_raises_after_a_reload_is_logged_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    orch, _ = bench(HandClock())
+
+    def no_opinion(outcome: Outcome) -> None:
+        raise RuntimeError("no opinion")
+
+    for _ in range(2):
+        orch.reload(policy=ToolPolicy(judge=no_opinion, timeout=5 + len(caplog.records)))
+        await orch.dispatch("tool")
+        await orch.dispatch("tool")
+    assert sum("no opinion" in each.message for each in caplog.records) == 2

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -363,7 +364,7 @@ async def test_calls_that_run_have_no_say_in_a_restored_circuit() -> None:
     assert_adds_up(orch)
 
 
-async def test_a_probe_that_runs_has_no_say_in_a_restored_circuit() -> None:
+async def test_a_probe_that_runs_is_alone_and_has_its_say_whatever_is_restored() -> None:
     orch, service, clock = await opened()
     snapshot = orch.snapshot()
     clock.turn(RESET)
@@ -379,9 +380,12 @@ async def test_a_probe_that_runs_has_no_say_in_a_restored_circuit() -> None:
         await when_blocked()
         assert orch.circuit("tool").state == "half_open"
         orch.restore(snapshot)
+        orch.restore(orch.snapshot())
+        clock.turn(RESET / 2)
+        assert (await orch.run("tool")).attempts == 0
         go_on.set()
-    assert orch.circuit("tool").state == "open"
-    assert orch.stats("tool").late == 1
+    assert orch.circuit("tool").state == "closed"
+    assert orch.stats("tool").late == 0
 
 
 def test_a_new_process_goes_on() -> None:
@@ -583,14 +587,28 @@ def test_an_error_names_the_place() -> None:
 
 def test_the_ends_of_what_can_be_in_a_snapshot() -> None:
     snapshot = copy.deepcopy(GOOD)
-    snapshot["circuits"][0] |= {"failures": 10**9, "reopenings": 0, "rest": 0}
-    orch, _ = bench(HandClock())
-    orch.restore(snapshot)
-    assert orch.circuit("tool").failures == 10**9
-    for count in (9**9, 10**8 + 1, 1 << 20, 200):
+    snapshot["circuits"][0] |= {"reopenings": 0, "rest": 0}
+    for count in (10**9, 9**9, 10**8 + 1, 1 << 20, 200):
         snapshot["circuits"][0]["failures"] = count
+        orch, _ = bench(HandClock())
         orch.restore(snapshot)
         assert orch.circuit("tool").failures == count
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("rest", 3), ("paused", True), ("reopenings", 1)]
+)
+def test_what_is_closed_has_nothing_that_only_an_open_circuit_has(
+    field: str, value: Any
+) -> None:
+    snapshot = copy.deepcopy(GOOD)
+    closed = {"is_open": False, "rest": 0, "paused": False, "reopenings": 0}
+    snapshot["circuits"][0] |= closed
+    orch, _ = bench(HandClock())
+    orch.restore(snapshot)
+    snapshot["circuits"][0][field] = value
+    with pytest.raises(ValueError, match=rf"circuits\[0\]: {field}=.*not open"):
+        orch.restore(snapshot)
 
 
 async def test_a_wait_is_what_was_left_where_the_wall_clock_went_back() -> None:
@@ -610,6 +628,60 @@ async def test_what_is_kept_for_a_tool_that_has_not_come_is_in_the_next_snapshot
     other.restore(first.snapshot())
     other.restore({"version": 1, "taken_at": 0, "circuits": []})
     assert [each["name"] for each in other.snapshot()["circuits"]] == ["tool"]
+
+
+async def test_what_has_come_to_nothing_is_not_kept_for_a_tool_that_never_comes() -> None:
+    clock = HandClock()
+    orch = ToolOrchestrator(Registry(), clock=clock)
+    closed = {"is_open": False, "rest": 0, "paused": False, "reopenings": 0}
+    saved = copy.deepcopy(GOOD["circuits"][0])
+    circuits = [
+        {**saved, "name": "open", "rest": 30.0},
+        {**saved, "name": "over", "rest": 10.0},
+        {**saved, "name": "isolated", **closed, "isolated": True},
+        {**saved, "name": "disabled", **closed, "disabled": True},
+        {**saved, "name": "failing", **closed, "failures": 2},
+    ]
+    orch.restore({**GOOD, "taken_at": time.time(), "circuits": circuits})
+    clock.turn(20)
+    kept = {each["name"]: each["rest"] for each in orch.snapshot()["circuits"]}
+    assert kept == {"open": pytest.approx(10, abs=1), "isolated": 0, "disabled": 0}
+
+
+@pytest.mark.parametrize("first", ["asyncio", "trio"])
+@pytest.mark.parametrize("second", ["asyncio", "trio"])
+def test_what_waits_for_a_tool_is_not_over_by_the_clock_of_another_loop(
+    first: str, second: str
+) -> None:
+    registry = Registry()
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    snapshot = copy.deepcopy(GOOD)
+    snapshot["taken_at"] = time.time()
+    snapshot["circuits"] = [{**snapshot["circuits"][0], "name": "late", "rest": 100.0}]
+
+    async def restore() -> None:
+        orch.restore(snapshot)
+
+    async def ask() -> float | None:
+        registry.tool(name="late")(fails)
+        return (await orch.run("late")).retry_after
+
+    def options(backend: str, start: float) -> dict[str, Any]:
+        if backend == "trio":
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            clock.jump(start)
+            return {"clock": clock}
+
+        def make() -> AutojumpEventLoop:
+            loop = AutojumpEventLoop()
+            loop.jump(start)
+            return loop
+
+        return {"loop_factory": make}
+
+    anyio.run(restore, backend=first, backend_options=options(first, 10))
+    rest = anyio.run(ask, backend=second, backend_options=options(second, 10_000))
+    assert rest == pytest.approx(100, abs=1)
 
 
 async def test_an_observer_may_remove_a_tool_whose_circuit_is_restored() -> None:

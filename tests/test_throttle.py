@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator_async import CircuitOpenError, CircuitState
+from orchestrator_async import CircuitOpenError, CircuitState, LimitExceededError
 from orchestrator_async._throttle import Throttle, throttle_of_error, throttle_of_value
 
 NO_TIME = Throttle(None)
@@ -376,8 +376,8 @@ def test_of_headers_without_end_some_hundred_are_looked_at() -> None:
     assert headers.taken == 300
 
 
-def test_a_refusal_of_a_circuit_says_when_to_come_back() -> None:
-    def refusal(retry_after: float | None) -> BaseException:
+def test_a_refusal_says_when_another_tool_may_be_called_and_not_this_one() -> None:
+    def refusal(retry_after: float | None) -> CircuitOpenError:
         return CircuitOpenError(
             tool_name="t",
             circuit="c",
@@ -386,8 +386,32 @@ def test_a_refusal_of_a_circuit_says_when_to_come_back() -> None:
             failures=3,
         )
 
-    assert throttle_of_error(refusal(12.5)) == Throttle(12.5)
+    assert throttle_of_error(refusal(12.5)) is None
     assert throttle_of_error(refusal(None)) is None
+    assert throttle_of_error(chain(ToolError(), refusal(12.5))) is None
+    assert throttle_of_error(LIMITED) is None
+    throttled = ToolError(retry_after=2)
+    assert throttle_of_error(ExceptionGroup("", [refusal(300), throttled])) == Throttle(2.0)
+    assert throttle_of_error(ExceptionGroup("", [throttled, LIMITED])) == Throttle(2.0)
+    assert throttle_of_error(ExceptionGroup("", [refusal(300), ToolError()])) is None
+    assert throttle_of_error(ExceptionGroup("", [refusal(300), LIMITED])) is None
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"error": "down", "tool_name": "t", "circuit_breaker": True, "retry_after": 300},
+        {"error": "busy", "tool_name": "t", "limit": "threads", "retry_after": 300},
+    ],
+)
+def test_a_refusal_that_is_returned_says_nothing_of_who_returns_it(refused: Any) -> None:
+    assert throttle_of_value(refused) is None
+    assert throttle_of_value({"error": refused}) is None
+    assert throttle_of_value(json.dumps({"error": refused})) is None
+    assert throttle_of_value({"error": refused, "retry_after": 2}) == Throttle(2.0)
+
+
+LIMITED = LimitExceededError(tool_name="t", limit="threads", size=1, retry_after=300)
 
 
 # Causes

@@ -5,10 +5,12 @@ Waiting until a circuit lets a call in: how long, in what order, and without a s
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import itertools
 import math
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,6 +29,7 @@ from orchestrator_async import (
     ToolOrchestrator,
     UnknownToolError,
 )
+from orchestrator_async._waiting import Waiter
 
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run
@@ -97,7 +100,14 @@ class Crowd:
 
 
 def nobody_waits(orch: ToolOrchestrator) -> bool:
-    return all(circuit.waiters is None for circuit in orch._fleet.all_circuits())
+    """
+    And nothing is left of those who did at a circuit that lets all calls in.
+    """
+    return all(
+        circuit.waiters is None
+        and (circuit.pace is None or circuit.state not in ("closed", "disabled"))
+        for circuit in orch._fleet.all_circuits()
+    )
 
 
 async def opened(
@@ -446,6 +456,7 @@ async def test_a_disabled_circuit_lets_all_go_as_a_closed_one_does() -> None:
     assert list(crowd.went) == list(range(100))
     assert anyio.current_time() < 11
     await orch.wait_available("tool")
+    assert nobody_waits(orch)
 
 
 @virtual_time
@@ -485,7 +496,7 @@ async def test_a_reload_that_shortens_the_time_shortens_the_wait(of: str) -> Non
 
 
 @virtual_time
-async def test_a_restored_circuit_that_is_open_for_less_shortens_the_wait() -> None:
+async def test_a_circuit_that_a_snapshot_has_open_for_less_is_waited_for_as_long() -> None:
     orch, _ = await opened()
     snapshot = orch.snapshot()
     snapshot["circuits"][0]["rest"] = 20.0
@@ -493,7 +504,73 @@ async def test_a_restored_circuit_that_is_open_for_less_shortens_the_wait() -> N
         tasks.start_soon(orch.wait_available, "tool")
         await anyio.sleep(100)
         orch.restore(snapshot)
-    assert anyio.current_time() == pytest.approx(120, abs=1)
+    assert anyio.current_time() == pytest.approx(RESET, abs=1)
+
+
+# Keys that have no place
+
+
+def hosts(**options: Any) -> ToolOrchestrator:
+    """
+    A tool with one place for all its hosts, which is open, as is what the others share.
+    """
+    registry = Registry()
+    policy = BreakerPolicy(max_keys=1, failure_threshold=1, **options)
+
+    @registry.tool(circuit=lambda arguments, context: arguments["host"], policy=policy)
+    async def fetch(host: str) -> str:
+        if host == "down":
+            return await fail()
+        return host
+
+    return ToolOrchestrator(registry, clock=anyio.current_time)
+
+
+@virtual_time
+async def test_who_has_no_place_goes_when_a_hand_makes_room() -> None:
+    orch = hosts()
+    orch.circuit("fetch", "a").trip()
+    orch.circuit("fetch", "(others)").trip()
+    async with anyio.create_task_group() as tasks:
+        for host in "bc":
+            tasks.start_soon(orch.wait_available, "fetch", {"host": host})
+        await anyio.sleep(100)
+        orch.circuit("fetch", "a").reset()
+    assert anyio.current_time() == pytest.approx(100)
+    assert await orch.dispatch("fetch", {"host": "c"}) == "c"
+    assert nobody_waits(orch)
+
+
+@virtual_time
+async def test_who_has_no_place_goes_when_a_call_has_given_its_own_back() -> None:
+    orch = hosts()
+    orch.circuit("fetch", "(others)").trip()
+    go_on = anyio.Event()
+
+    async def slow(host: str) -> str:
+        await go_on.wait()
+        return host
+
+    tool = orch.registry["fetch"]
+    orch.registry.add(dataclasses.replace(tool, fn=slow, name="fetch"), replace=True)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "fetch", {"host": "a"})
+        await when_blocked()
+        tasks.start_soon(orch.wait_available, "fetch", {"host": "b"})
+        await anyio.sleep(100)
+        go_on.set()
+    assert anyio.current_time() == pytest.approx(100)
+
+
+@virtual_time
+async def test_who_has_no_place_looks_again_when_time_may_have_made_room() -> None:
+    orch = hosts(reset_timeout=RESET)
+    await orch.dispatch("fetch", {"host": "down"})
+    await anyio.sleep(100)
+    orch.circuit("fetch", "(others)").trip()
+    with anyio.fail_after(RESET - 100 + 6):  # and not 300 s
+        await orch.wait_available("fetch", {"host": "b"})
+    assert await orch.dispatch("fetch", {"host": "b"}) == "b"
 
 
 # Tools that come and go
@@ -544,6 +621,39 @@ async def test_a_tool_that_has_another_circuit_now_is_waited_for_there() -> None
 
 
 @virtual_time
+@pytest.mark.parametrize("is_open", [True, False], ids=["open", "isolated"])
+@pytest.mark.parametrize("moves", [True, False], ids=["moved", "removed"])
+async def test_wherever_one_stands_one_does_not_wait_where_the_tool_is_no_more(
+    is_open: bool, moves: bool
+) -> None:
+    registry, service = Registry(), Service()
+    service.offer(registry, "stays", circuit="both")
+    service.offer(registry, "leaves", circuit="both")
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    circuit = orch.circuit("both")
+    if is_open:
+        circuit.trip()
+    else:
+        circuit.isolate()
+    crowd = Crowd(orch)
+    async with anyio.create_task_group() as tasks:
+        for number, name in enumerate(["leaves", "stays", "leaves", "leaves"]):
+            tasks.start_soon(crowd.one, number, name)
+            await anyio.sleep(1)
+        if moves:
+            service.offer(registry, "leaves", circuit="other", replace=True)
+        else:
+            registry.remove("leaves")
+        await when_blocked()
+        assert anyio.current_time() == 4
+        assert set(crowd.went if moves else crowd.raised) == {0, 2, 3}
+        assert all(type(error) is UnknownToolError for error in crowd.raised.values())
+        circuit.unisolate()
+    assert crowd.went[1] == pytest.approx(RESET if is_open else 4)
+    assert nobody_waits(orch)
+
+
+@virtual_time
 async def test_a_tool_that_is_removed_and_added_again_is_waited_for_in_the_old_order() -> (
     None
 ):
@@ -575,6 +685,28 @@ async def test_tools_that_share_a_circuit_stand_in_one_row() -> None:
         orch.registry.remove("one")  # the other one keeps the circuit
     assert list(crowd.went) == [0, 1]
     assert crowd.went[1] == pytest.approx(RESET + 1)
+
+
+async def test_a_circuit_that_is_another_whenever_one_asks_leaves_the_loop_to_others() -> (
+    None
+):
+    orch, service = bench(HandClock())
+    service.offer(orch.registry, "other")
+    circuits = [orch.circuit("tool"), orch.circuit("other")]
+    for circuit in circuits:
+        circuit.isolate()
+    # It is another for so often only, or a loop that is held up would be so for ever.
+    answers = iter(circuits * 1000)
+    waiter = Waiter(lambda: next(answers), lambda circuit: 0.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(waiter.wait)
+        await when_blocked()
+        waiter.wake()
+        await when_blocked()
+        assert circuits[0].waiters is None
+        assert circuits[1].waiters is not None
+        tasks.cancel_scope.cancel()
+    assert nobody_waits(orch)
 
 
 @virtual_time
@@ -649,6 +781,12 @@ async def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout="):
         await orch.drain(timeout=timeout)
     assert await orch.dispatch("tool") == "fine"  # it does not drain
+
+
+async def test_the_longest_timeout_that_there_is_is_one() -> None:
+    orch, _ = bench(HandClock())
+    await orch.wait_available("tool", timeout=sys.float_info.max)
+    await orch.drain(timeout=sys.float_info.max)
 
 
 @virtual_time
@@ -730,6 +868,58 @@ async def test_one_that_goes_and_never_calls_holds_the_next_up_for_a_second() ->
     assert times[4] < 3.5
     assert times[5] < 3.5
     assert service.runs == 1
+
+
+@virtual_time
+@pytest.mark.parametrize("late", [0, 0.25])
+async def test_those_who_come_when_a_call_would_be_the_probe_go_one_a_second_too(
+    late: float,
+) -> None:
+    orch, _ = await opened()
+    await anyio.sleep(RESET)
+    crowd = Crowd(orch)
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(crowd.one, number)
+            await anyio.sleep(late)
+    times = [at - RESET for at in crowd.went.values()]
+    assert times == pytest.approx([0, 1, 2, 3, 4], abs=1e-6)
+    with pytest.raises(TimeoutError, match="its circuit is open"):
+        await orch.wait_available("tool", timeout=0)
+    await anyio.sleep(1)
+    await orch.wait_available("tool", timeout=0)
+    assert nobody_waits(orch)
+
+
+@virtual_time
+async def test_one_that_comes_after_a_probe_that_told_nothing_is_the_first_again() -> None:
+    orch, service = await opened()
+    await anyio.sleep(RESET)
+    for _ in range(3):
+        await orch.wait_available("tool")
+        service.behaviour = Gate()
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(orch.dispatch, "tool")
+                await service.behaviour.entered.wait()
+                scope.cancel()
+    assert service.runs == 3
+    assert anyio.current_time() == RESET
+    assert orch.circuit("tool").state == "half_open"
+
+
+@virtual_time
+@pytest.mark.parametrize("how", ["reset", "disable", "isolate"])
+async def test_one_that_comes_after_a_change_of_state_is_the_first_again(how: str) -> None:
+    orch, _ = await opened(policy=BreakerPolicy(reset_timeout=0.5))
+    circuit = orch.circuit("tool")
+    await orch.wait_available("tool")
+    getattr(circuit, how)()
+    assert nobody_waits(orch)
+    circuit.unisolate()
+    circuit.trip()
+    await orch.wait_available("tool")
+    assert anyio.current_time() == pytest.approx(1)
 
 
 @virtual_time
@@ -867,6 +1057,23 @@ def test_an_orchestrator_is_waited_for_in_one_loop_after_another() -> None:
     # What passed after the last look at a clock that is gone nobody knows: it is not taken off.
     assert RESET - 200.5 <= waited[-1] <= RESET
     assert nobody_waits(orch)
+
+
+def test_when_the_last_one_went_in_another_loop_holds_nobody_up() -> None:
+    clock = HandClock()
+    orch, service = bench(clock)
+
+    async def goes(after: float) -> None:
+        await anyio.sleep(after)
+        await orch.wait_available("tool")
+        assert anyio.current_time() == after
+
+    anyio.run(trip, orch, service)
+    clock.turn(RESET)
+    for after in (500, 0):
+        loop = {"loop_factory": AutojumpEventLoop}
+        anyio.run(goes, after, backend_options=loop)
+    assert orch.circuit("tool").state == "open"
 
 
 def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
