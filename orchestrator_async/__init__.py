@@ -12,7 +12,6 @@ import logging
 
 from ._breaker import CircuitState
 from ._calls import ToolCall, ToolContext, ToolResult
-from ._chat import Conversation
 from ._conversation import ConversationPolicy
 from ._errors import (
     CallRefusedError,
@@ -61,7 +60,6 @@ __all__ = [
     "CircuitChanged",
     "CircuitOpenError",
     "CircuitState",
-    "Conversation",
     "ConversationPolicy",
     "DrainingError",
     "DuplicateToolError",

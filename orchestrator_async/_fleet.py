@@ -255,15 +255,16 @@ class Fleet:
 
     def closed_among(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """
-        Those of the names whose tools are there and have a circuit that lets all calls run:
-        one that is not being tried again, say. With circuits by key: by hand.
+        Those of the names whose circuits let all calls run, and are not being tried again,
+        say. With circuits by key: by hand. A name that the registry does not know is one of
+        a tool from elsewhere, of which nothing is known.
         """
         return tuple(name for name in names if self._is_closed(name))
 
     def _is_closed(self, name: str) -> bool:
         tool = self.registry.get(name)
         if tool is None:
-            return False
+            return True
         circuit = self.circuits.get(tool.circuit_name)
         if circuit is None:
             return True

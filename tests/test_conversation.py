@@ -15,7 +15,6 @@ import pytest
 from orchestrator_async import (
     CallRefusedError,
     CallRejected,
-    Conversation,
     ConversationPolicy,
     Event,
     Registry,
@@ -25,6 +24,7 @@ from orchestrator_async import (
     ToolPolicy,
     UnknownToolError,
 )
+from orchestrator_async._chat import Conversation
 
 from .support import HandClock, assert_adds_up, when_blocked
 
