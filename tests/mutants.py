@@ -52,13 +52,22 @@ TESTS: Final = {
     "interrupts",
     "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
-    "rates keys offered reload by_hand draining waiting dispatch cancellation",
+    "rates keys offered reload by_hand draining waiting gates retry conversation dispatch "
+    "cancellation",
     "window": "window",
     "keyed": "keyed keys",
     "waiting": "waiting",
     "draining": "draining",
     "snapshot": "snapshot",
     "throttle": "throttle pauses",
+    "retry": "retry",
+    "limits": "limits",
+    "rate": "rate",
+    "gates": "gates",
+    "around": "guard fallback retry gates total_timeout",
+    "conversation": "conversation_rules",
+    "chat": "conversation",
+    "cut": "cut",
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"
