@@ -15,6 +15,7 @@ there is to be another attempt at all:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -126,6 +127,10 @@ class Retrying:
     ) -> None:
         import stamina  # by the first tool that has retries
 
+        # It logs each retry, which Python would print on stderr where nobody has asked.
+        logger = logging.getLogger(stamina.__name__)
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
         self._stamina = stamina
         self._attempt = attempt
         self._entry = entry

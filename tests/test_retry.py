@@ -8,6 +8,8 @@ import gc
 import itertools
 import json
 import random
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Iterator
@@ -1485,3 +1487,24 @@ async def test_a_clock_that_fails_tries_nothing_again() -> None:
 
 def test_the_module_has_no_wait_of_its_own() -> None:
     assert "sleep(" not in Path(retry_module.__file__).read_text()
+
+
+def test_retries_print_nothing_where_nobody_has_asked_for_a_log() -> None:
+    program = """if True:
+        import anyio
+        from orchestrator_async import Registry, RetryPolicy, ToolOrchestrator, ToolPolicy
+        registry, calls = Registry(), iter([1, 2])
+        retry = RetryPolicy(wait_initial=0, wait_jitter=0)
+
+        @registry.tool(idempotent=True, policy=ToolPolicy(retry=retry))
+        async def tool() -> str:
+            if next(calls) == 1:
+                raise ConnectionError("down")
+            return "fine"
+
+        print(anyio.run(ToolOrchestrator(registry).dispatch, "tool"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("fine\n", "", 0)
