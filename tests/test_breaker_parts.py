@@ -264,8 +264,9 @@ def test_a_probe_of_this_process_is_alone_whatever_is_restored(rest: float) -> N
 
 def test_no_wait_of_this_process_is_made_shorter_by_what_was_saved() -> None:
     breaker = opened()
-    assert breaker.restore(Saved(True, 1.0, False, 0, 3, False, False), 10) is None
-    assert rest(breaker, 10) == RESET - 10
+    for saved in (1.0, RESET / 2, RESET - 10):
+        assert breaker.restore(Saved(True, saved, False, 0, 3, False, False), 10) is None
+        assert rest(breaker, 10) == RESET - 10
     breaker.configure(breaker.settings._replace(reset_timeout=20.0))
     assert breaker.restore(Saved(True, 15.0, False, 0, 3, False, False), 10)
     assert rest(breaker, 10) == 15
