@@ -192,22 +192,29 @@ def test_what_was_closed_is_closed_again_but_closes_nothing() -> None:
 
 
 def test_an_isolation_of_this_process_is_lifted_by_those_who_hold_it() -> None:
+    isolated = Saved(False, 0.0, False, 0, 0, False, isolated=True)
     breaker = circuit()
     breaker.isolate()
-    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=False), 0)
+    breaker.restore(isolated._replace(isolated=False), 0)
     assert breaker.state is ISOLATED
-    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=True), 0)
-    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=True), 0)
+    for _ in range(3):
+        breaker.restore(isolated, 0)
     breaker.release()
     assert breaker.state is ISOLATED  # that of the other process, once however often
-    breaker.release_all()
+    breaker.release()
     assert breaker.state is CLOSED
+
+    breaker = circuit()
     breaker.isolate(as_open=True)
-    breaker.restore(Saved(False, 0.0, False, 0, 0, False, isolated=True), 0)
+    breaker.restore(isolated, 0)
     breaker.release(as_open=True)
     assert breaker.state is ISOLATED
+    breaker.release_all()
+    assert breaker.state is CLOSED
+    breaker.restore(isolated, 0)  # it is told of again
+    assert breaker.state is ISOLATED
     breaker.disable()
-    breaker.restore(Saved(False, 0.0, False, 0, 0, disabled=False, isolated=False), 0)
+    breaker.restore(isolated._replace(isolated=False), 0)
     breaker.release_all()
     assert breaker.state is DISABLED
 
@@ -1124,12 +1131,12 @@ def test_a_closed_circuit_that_was_saved_has_not_opened() -> None:
     assert rest(breaker, 3) == RESET
 
 
-@pytest.mark.parametrize("failures", [0, 2, 3])
+@pytest.mark.parametrize("failures", [0, 2, 3, 5])
 def test_one_that_was_open_says_why_it_is(failures: int) -> None:
     breaker = circuit(reset_multiplier=2.0)
     breaker.restore(Saved(True, 9.0, False, 0, failures, False, False), 0)
     # Where there are too few of them, it was opened by a rate, or by hand.
-    told = "" if failures == 3 else "opened before the program was restarted"
+    told = "" if failures >= 3 else "opened before the program was restarted"
     assert breaker.reason == told
     fail(breaker, 9)
     assert rest(breaker, 9) == 2 * RESET
@@ -1148,3 +1155,21 @@ def test_a_close_ends_the_outage_that_a_pause_would_go_on_with() -> None:
     throttle(breaker, RESET, 3)
     fail(breaker, RESET + 3)
     assert rest(breaker, RESET + 3) == RESET
+
+
+def test_bad_calls_are_failures_in_a_row_and_what_windows_hold() -> None:
+    breaker = circuit(window_calls=2, minimum_calls=2, failure_threshold=9)
+    assert not breaker.has_bad_calls
+    fail(breaker)
+    succeed(breaker)
+    assert breaker.has_bad_calls  # none in a row, but one of the last two
+    succeed(breaker)
+    assert not breaker.has_bad_calls
+    breaker = circuit(window_calls=3, slow_duration=2.0, slow_rate=1.0, minimum_calls=3)
+    breaker.succeeded(admitted(breaker), 0, 5.0)
+    assert breaker.has_bad_calls  # slow, and no failure
+    breaker = circuit()
+    fail(breaker)
+    assert breaker.has_bad_calls
+    succeed(breaker)
+    assert not breaker.has_bad_calls
