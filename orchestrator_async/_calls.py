@@ -397,6 +397,28 @@ def read_call(entry: object) -> ToolCall:
     raise _malformed(f"a {type(entry).__name__}")
 
 
+def calls_of_message(message: object) -> list[Any] | None:
+    """
+    The tool calls of an assistant's message, as a dict or as the object of a client:
+    OpenAI's ``tool_calls``, Anthropic's blocks of ``content``, or the items of ``output``
+    of OpenAI's responses. ``None`` where it is no such message.
+    """
+    try:
+        if _get(message, "role") == "assistant" or not isinstance(message, Mapping):
+            calls = _get(message, "tool_calls")
+            if isinstance(calls, list | tuple):
+                return list(calls)
+        for key, kind in (("content", "tool_use"), ("output", "function_call")):
+            blocks = _get(message, key)
+            if isinstance(blocks, list | tuple):
+                return [each for each in blocks if _get(each, "type") == kind]
+        # A message that only speaks has no calls, and says so.
+        is_message = _get(message, "role") == "assistant"
+        return [] if is_message else None
+    except Exception:
+        return None  # it raises when it is looked at
+
+
 def _get(thing: object, key: str) -> Any:
     if isinstance(thing, Mapping):
         return thing.get(key)

@@ -155,6 +155,7 @@ class Conversation:
             functools.partial(self._run_one, both, turn),
             functools.partial(self._answers.broken_off, both),
             limit,
+            self._fleet.line_of,
         )
         return await runner.results(entries)
 

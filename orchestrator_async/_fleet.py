@@ -16,11 +16,16 @@ from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
 from ._breaker import CircuitState, Saved, Transition
-from ._calls import Request
+from ._calls import Request, read_call
 from ._circuit import Circuit
 from ._draining import Drain, unwatch
 from ._entry import Entry, Step, short_key
-from ._errors import DrainingError, OrchestratorError, UnknownToolError
+from ._errors import (
+    DrainingError,
+    InvalidArgumentsError,
+    OrchestratorError,
+    UnknownToolError,
+)
 from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback, logger
@@ -241,6 +246,23 @@ class Fleet:
             request.tool = tool
         key = request.key
         return entry.circuit if key is None else entry.keyed.peek(key, self.time())
+
+    @property
+    def line_of(self) -> Callable[[Any], str | None] | None:
+        """
+        What tells the line in which a call of a turn stands, if there are any.
+        """
+        return self._line_of if self.registry.has_writers else None
+
+    def _line_of(self, call: Any) -> str | None:
+        """
+        That of its circuit, if its tool says that it changes something.
+        """
+        try:
+            tool = self.registry.get(read_call(call).name)
+        except InvalidArgumentsError:
+            return None
+        return tool.circuit_name if tool is not None and tool.read_only is False else None
 
     def refuses(self, tool: Tool) -> bool:
         """

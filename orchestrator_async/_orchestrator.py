@@ -344,8 +344,8 @@ class ToolOrchestrator:
 
         Args:
             calls: ``ToolCall`` records, or tool calls of the OpenAI or Anthropic API,
-                as dicts or as their clients' objects. One that cannot be read has its
-                error in its place.
+                as dicts or as their clients' objects; or the assistant's message that has
+                them. One that cannot be read has its error in its place.
             limit: How many may run at one time; ``None`` for all of them.
             **context: What the tools find in their ``ToolContext``.
 
@@ -353,7 +353,7 @@ class ToolOrchestrator:
             The results, in the order of the calls.
 
         Raises:
-            TypeError: ``calls`` is one call or a message, not a list of calls.
+            TypeError: ``calls`` is one call, or nothing that has calls.
             ValueError: ``limit`` is below 1.
         """
         check_context(context)
@@ -363,6 +363,7 @@ class ToolOrchestrator:
             functools.partial(self._run_one, context),
             functools.partial(self._answers.broken_off, context),
             limit,
+            self._fleet.line_of,
         )
         return await turn.results(entries)
 

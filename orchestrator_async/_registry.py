@@ -61,6 +61,7 @@ class Registry:
         self._tools: dict[str, Tool] = {}
         self._shared: dict[str, dict[str, Tool]] = {}  # by the circuits that tools name
         self._binders: dict[str, Binder] = {}
+        self._writers: set[str] = set()  # names of tools that say they change something
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __repr__(self) -> str:
@@ -111,6 +112,7 @@ class Registry:
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,
+        read_only: bool | None = None,
         polling: bool = False,
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
@@ -131,6 +133,7 @@ class Registry:
         judge: Judge | Inherit = INHERIT,
         is_failure: Callable[[Any], bool] | Inherit = INHERIT,
         idempotent: bool = False,
+        read_only: bool | None = None,
         polling: bool = False,
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
@@ -152,6 +155,7 @@ class Registry:
             judge: What an outcome says of the tool.
             is_failure: The judge in short: of returned values, true for a failure.
             idempotent: See ``Tool``.
+            read_only: See ``Tool``.
             polling: See ``Tool``.
             validate: See ``Tool``.
             policy: Further settings, of the tool or of its circuit.
@@ -181,6 +185,7 @@ class Registry:
                     policy=settings,
                     circuit=circuit,
                     idempotent=idempotent,
+                    read_only=read_only,
                     polling=polling,
                     validate=validate,
                     alternatives=alternatives,
@@ -220,6 +225,7 @@ class Registry:
         self._check_fallbacks(tool)
         before = self._tools.get(tool.name)
         self._tools[tool.name] = tool
+        self._note_writer(tool)
         if before is not None:
             self._leave_circuit(before)
         if isinstance(tool.circuit, str):
@@ -239,6 +245,7 @@ class Registry:
         """
         tool = self[name]
         del self._tools[name]
+        self._writers.discard(name)
         self._leave_circuit(tool)
         self._forget(tool, removed=True)
         return tool
@@ -339,6 +346,19 @@ class Registry:
             return list(self._shared[circuit].values())
         tool = self._tools.get(circuit)
         return [tool] if tool is not None and tool.circuit_name == circuit else []
+
+    @property
+    def has_writers(self) -> bool:
+        """
+        Whether there are tools that are marked ``read_only=False``.
+        """
+        return bool(self._writers)
+
+    def _note_writer(self, tool: Tool) -> None:
+        if tool.read_only is False:
+            self._writers.add(tool.name)
+        else:
+            self._writers.discard(tool.name)
 
     def _leave_circuit(self, tool: Tool) -> None:
         if isinstance(tool.circuit, str):

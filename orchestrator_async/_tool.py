@@ -48,6 +48,9 @@ class Tool:
             key: the tool has a circuit for each key (one a host, one a tenant), at most
             ``max_keys`` of them; ``None`` for the circuit of calls without one.
         idempotent: Whether running it twice does what running it once does.
+        read_only: Whether it changes nothing. Calls of tools that are marked ``False`` and
+            share a circuit keep their order in a turn, one after another; ``None``, the
+            default, says nothing.
         polling: Whether it may be asked the same again and again, for it says how far
             something else has come: a conversation does not hold that against it.
         validate: Whether the arguments are validated against the type hints.
@@ -66,6 +69,7 @@ class Tool:
     policy: ToolPolicy = field(default=INHERITED, repr=False)
     circuit: str | KeyFunction | None = None
     idempotent: bool = False
+    read_only: bool | None = None
     polling: bool = False
     validate: bool = True
     alternatives: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ class Tool:
             policy: ToolPolicy | BreakerPolicy = INHERITED,
             circuit: str | KeyFunction | None = None,
             idempotent: bool = False,
+            read_only: bool | None = None,
             polling: bool = False,
             validate: bool = True,
             alternatives: Iterable[str] = (),
@@ -113,6 +118,9 @@ class Tool:
         for field_name in ("idempotent", "polling", "validate"):
             if not isinstance(value := getattr(self, field_name), bool):
                 raise self._wrong_type(field_name, "true or false", value)
+        read_only: object = self.read_only
+        if not isinstance(read_only, bool | None):
+            raise self._wrong_type("read_only", "true, false or None", read_only)
         description: object = self.description
         if not isinstance(description, str | None):
             raise self._wrong_type("description", "text or None", description)

@@ -4,13 +4,13 @@ A turn of a model: many calls side by side, none of which can harm another.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from ._calls import ToolCall, ToolResult
+from ._calls import ToolCall, ToolResult, calls_of_message
 from ._settle import fatal_in
 from ._traceback import raise_as_it_was
 
@@ -24,6 +24,8 @@ class Turn:
         run: Runs one call. Raises nothing but cancellation and control flow.
         broken_off: The answer to a call whose tool has cancelled its own task.
         limit: How many may run at one time; ``None`` for all of them.
+        line_of: The line in which a call stands: those of one line run one after another.
+            ``None`` for calls that stand in none, or where none does.
     """
 
     def __init__(
@@ -31,7 +33,10 @@ class Turn:
         run: Callable[[Any], Awaitable[ToolResult]],
         broken_off: Callable[..., ToolResult],
         limit: int | None,
+        line_of: Callable[[Any], str | None] | None = None,
     ) -> None:
+        self._line_of = line_of
+        self._last_of: dict[str, anyio.Event] = {}
         self._run = run
         self._broken_off = broken_off
         self._places = None if limit is None else anyio.Semaphore(limit)
@@ -54,7 +59,10 @@ class Turn:
                     place = await self._take_place()
                     if self._interrupted:
                         break  # pragma: no cover - by an eager task, from Python 3.12 on
-                    group.start_soon(self._work, group.cancel_scope, place, index, call)
+                    turn = self._turn_of(call)
+                    group.start_soon(
+                        self._work, group.cancel_scope, place, turn, index, call
+                    )
         except BaseExceptionGroup as errors:
             self._raised[-1] = fatal_in(errors) or errors
         finally:
@@ -81,29 +89,52 @@ class Turn:
             await self._places.acquire()
         return _Place(self._places)
 
+    def _turn_of(self, call: Any) -> tuple[anyio.Event | None, anyio.Event | None]:
+        """
+        What the call waits for, and what waits for it. It has a place already, and so has
+        what it waits for: no two wait for each other.
+        """
+        line = None if self._line_of is None else self._line_of(call)
+        if line is None:
+            return None, None
+        before, self._last_of[line] = self._last_of.get(line), (done := anyio.Event())
+        return before, done
+
     def _raise_interrupt(self) -> None:
         for error in self._raised.values():
             if not isinstance(error, Exception):
                 raise_as_it_was(error)
 
     async def _work(
-        self, scope: anyio.CancelScope, place: _Place | None, index: int, call: Any
+        self,
+        scope: anyio.CancelScope,
+        place: _Place | None,
+        turn: tuple[anyio.Event | None, anyio.Event | None],
+        index: int,
+        call: Any,
     ) -> None:
+        before, done = turn
         try:
             if not self._interrupted:
-                await self._answer(scope, index, call)
+                await self._answer(scope, before, index, call)
         finally:
+            if done is not None:
+                done.set()
             if place is not None:
                 place.release()
 
-    async def _answer(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
-        self._begun.add(index)
+    async def _answer(
+        self, scope: anyio.CancelScope, before: anyio.Event | None, index: int, call: Any
+    ) -> None:
         try:
+            if before is not None:
+                await before.wait()
+            self._begun.add(index)
             self._results[index] = await self._run(call)
         except anyio.get_cancelled_exc_class():
             if await _is_cancelled():
                 raise
-            self._results[index] = self._broken_off(call)
+            self._results[index] = self._broken_off(call, begun=index in self._begun)
         except Exception as error:
             self._raised[index] = error
         except BaseException as error:
@@ -156,19 +187,30 @@ class _Place:
 
 def listed(calls: Any) -> list[Any]:
     """
-    The calls of a turn.
+    The calls of a turn: a list of them, or the message of a model that has them.
 
     Raises:
-        TypeError: It is one call, or a message.
+        TypeError: It is one call, or nothing that has calls.
     """
     if calls is None:
         return []
-    if isinstance(calls, (str, bytes, Mapping, ToolCall)):
-        raise TypeError(
-            "dispatch_all takes a list of tool calls, such as message['tool_calls'], "
-            f"not a {type(calls).__name__}"
-        )
+    if isinstance(calls, (str, bytes, ToolCall)):
+        raise _no_calls(calls)
+    if isinstance(calls, list | tuple):
+        return list(calls)
+    found = calls_of_message(calls)
+    if found is not None:
+        return found
+    if isinstance(calls, Mapping) or not isinstance(calls, Iterable):
+        raise _no_calls(calls)
     return list(calls)
+
+
+def _no_calls(calls: object) -> TypeError:
+    return TypeError(
+        "dispatch_all takes a list of tool calls, such as message['tool_calls'], or the "
+        f"message that has them, not a {type(calls).__name__}"
+    )
 
 
 def check_limit(limit: object) -> None:

@@ -9,6 +9,7 @@ import gc
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -248,6 +249,158 @@ async def test_no_calls_are_no_results() -> None:
 async def test_one_call_is_no_list_of_calls(calls: Any) -> None:
     with pytest.raises(TypeError, match="list"):
         await Turn().orch.dispatch_all(calls)
+
+
+def as_object(data: Any) -> Any:
+    if isinstance(data, dict):
+        return SimpleNamespace(
+            **{
+                key: each if key == "input" else as_object(each)
+                for key, each in data.items()
+            }
+        )
+    return [as_object(each) for each in data] if isinstance(data, list) else data
+
+
+SAID = {"type": "text", "text": "I shall look."}
+MESSAGES = {
+    "openai": {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [openai("echo", '{"text": "a"}'), openai("echo", '{"text": "b"}')],
+    },
+    "anthropic": {
+        "role": "assistant",
+        "content": [
+            SAID,
+            anthropic("echo", {"text": "a"}),
+            anthropic("echo", {"text": "b"}),
+        ],
+    },
+    "responses": {
+        "output": [
+            {"type": "reasoning"},
+            {"type": "function_call", "name": "echo", "arguments": '{"text": "a"}'},
+            {"type": "function_call", "name": "echo", "arguments": '{"text": "b"}'},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("form", [dict, as_object], ids=["dict", "object"])
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+async def test_a_message_is_taken_for_the_calls_in_it(message: Any, form: Any) -> None:
+    turn = Turn()
+    results = await turn.orch.dispatch_all(form(message))
+    assert [each.value for each in results] == ["a", "b"]
+
+
+@pytest.mark.parametrize("form", [dict, as_object], ids=["dict", "object"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "Done."},
+        {"role": "assistant", "content": [SAID]},
+        {"role": "assistant", "content": None, "tool_calls": None},
+        {"role": "assistant", "tool_calls": []},
+    ],
+)
+async def test_a_message_that_only_speaks_has_no_calls(message: Any, form: Any) -> None:
+    assert await Turn().orch.dispatch_all(form(message)) == []
+
+
+@pytest.mark.parametrize("calls", [3, object(), {}, {"role": "user"}, {"content": "x"}])
+async def test_what_has_no_calls_is_refused(calls: Any) -> None:
+    with pytest.raises(TypeError, match="message"):
+        await Turn().orch.dispatch_all(calls)
+
+
+# Order
+
+
+class Ledger:
+    """
+    Tools that write down when they begin and end.
+    """
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.orch = ToolOrchestrator(self.registry)
+        self.lines: list[str] = []
+
+    def tool(self, name: str, **options: Any) -> None:
+        async def tool(number: int) -> int:
+            self.lines.append(f"{name}{number} begins")
+            for _ in range(10 - number):
+                await checkpoint()
+            self.lines.append(f"{name}{number} ends")
+            if number == 2:
+                raise ConnectionError("down")
+            return number
+
+        self.registry.tool(name=name, **options)(tool)
+
+    async def run(self, *names: str, **options: Any) -> list[ToolResult]:
+        calls = [ToolCall(name, {"number": number}) for number, name in enumerate(names)]
+        return await self.orch.dispatch_all(calls, **options)
+
+
+@pytest.mark.parametrize("limit", [1, 2, None])
+async def test_calls_that_change_something_on_one_circuit_keep_their_order(
+    limit: int | None,
+) -> None:
+    ledger = Ledger()
+    ledger.tool("write", circuit="database", read_only=False)
+    ledger.tool("drop", circuit="database", read_only=False)
+    names = ["write", "drop", "write", "drop", "write"]
+    results = await ledger.run(*names, limit=limit)
+    assert ledger.lines == [
+        f"{name}{number} {what}"
+        for number, name in enumerate(names)
+        for what in ("begins", "ends")
+    ]
+    assert [each.ok for each in results] == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("read_only", [True, None])
+async def test_calls_that_change_nothing_run_side_by_side(read_only: bool | None) -> None:
+    ledger = Ledger()
+    ledger.tool("write", circuit="database", read_only=False)
+    ledger.tool("read", circuit="database", read_only=read_only)
+    ledger.tool("other", read_only=False)
+    await ledger.run("write", "read", "other", "read", {"odd": 1})  # type: ignore[arg-type]
+    assert sorted(ledger.lines[:4]) == [
+        "other2 begins",
+        "read1 begins",
+        "read3 begins",
+        "write0 begins",
+    ]
+
+
+async def test_a_tool_that_is_replaced_or_gone_keeps_no_order() -> None:
+    ledger = Ledger()
+    ledger.tool("write", read_only=False)
+    assert ledger.registry.has_writers
+    ledger.tool("write", replace=True)
+    assert not ledger.registry.has_writers
+    ledger.tool("drop", read_only=False)
+    ledger.registry.remove("drop")
+    assert not ledger.registry.has_writers
+    await ledger.run("write", "write")
+    assert sorted(ledger.lines[:2]) == ["write0 begins", "write1 begins"]
+
+
+async def test_who_waits_for_one_that_is_cancelled_has_its_turn() -> None:
+    ledger = Ledger()
+
+    @ledger.registry.tool(circuit="database", read_only=False)
+    async def broken(number: int) -> None:
+        raise asyncio.CancelledError
+
+    ledger.tool("write", circuit="database", read_only=False)
+    results = await ledger.run("broken", "write", "broken")
+    assert [each.ok for each in results] == [False, True, False]
+    assert ledger.lines == ["write1 begins", "write1 ends"]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, "3", float("nan")])
