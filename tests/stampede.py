@@ -78,13 +78,13 @@ def drawn(reached: dict[int, int]) -> str:
         f'text-anchor="end">{number:,}</text>'
         for number in (1, most // 10, most)
     ]
+    head = f"calls a second that reach the tool, of {CALLERS:,} callers"
+    font = 'font-family="sans-serif" font-size="11" fill="#555"'
     size = f'viewBox="0 0 {left + width * len(reached) + 10} {bottom + 30}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" '
-        'font-size="11" fill="#555">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>',
         "<title>Calls a second that reach a tool which dies and comes back</title>",
-        f'<text x="{left}" y="20">calls a second that reach the tool, of '
-        f"{CALLERS:,} callers</text>",
+        f'<text x="{left}" y="20">{head}</text>',
         *levels,
         '<g fill="#2a6fbb">',
         *bars,
