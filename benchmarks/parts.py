@@ -1,5 +1,5 @@
 """
-What each part of a circuit adds to a call, on the loop that runs.
+What each part of a circuit, and each part around it, adds to a call on the loop that runs.
 
 All are compared with ``dispatch`` of a tool that has none of them, on the same circuit
 that is closed; a failure with one that nobody asks for a pause.
@@ -7,13 +7,18 @@ that is closed; a failure with one that nobody asks for a pause.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import cycle, islice
 from typing import Any
 
 from orchestrator_async import (
     BreakerPolicy,
+    ConversationPolicy,
+    LimitPolicy,
     Registry,
     RetryPolicy,
+    ToolCall,
+    ToolContext,
     ToolOrchestrator,
     ToolPolicy,
 )
@@ -88,11 +93,46 @@ def failing(**options: Any) -> Batch:
     return dispatching(orchestrated(broken_tool, policy=policy), args)
 
 
-def retried() -> Batch:
+async def let(call: ToolCall, context: ToolContext) -> None:
     """
-    Calls of a tool that is tried again where it fails, which it does not.
+    A guard that lets every call go on.
     """
-    return dispatching(orchestrated(policy=ToolPolicy(retry=RetryPolicy())))
+
+
+MANY = 10**6
+
+AROUND: dict[str, ToolPolicy] = {
+    "a whole call's time": ToolPolicy(total_timeout=60),
+    "retries": ToolPolicy(retry=RetryPolicy()),
+    "a limit of calls at one time": ToolPolicy(limits=LimitPolicy(max_concurrent=MANY)),
+    "a limit of calls in a time": ToolPolicy(limits=LimitPolicy(calls=MANY, seconds=0.01)),
+    "a fallback": ToolPolicy(fallback="another"),
+    "a guard": ToolPolicy(guard=let),
+    "the size of results": ToolPolicy(max_result_size=10_000),
+    "all parts around": ToolPolicy(
+        total_timeout=60,
+        retry=RetryPolicy(),
+        limits=LimitPolicy(max_concurrent=MANY, calls=MANY, seconds=0.01),
+        fallback="another",
+        guard=let,
+        max_result_size=10_000,
+    ),
+}
+"""The parts around a circuit, none of which has anything to do."""
+
+
+def conversing() -> Batch:
+    """
+    Calls of a conversation, which it counts.
+    """
+    off = {each.name: None for each in fields(ConversationPolicy)}
+    chat = orchestrated().conversation(policy=ConversationPolicy(**off))
+
+    async def batch(times: int) -> None:
+        for _ in range(times):
+            await chat.dispatch("tool", args)
+
+    return batch
 
 
 async def parts(loop: str, effort: Effort) -> list[Row]:
@@ -108,7 +148,9 @@ async def parts(loop: str, effort: Effort) -> list[Row]:
     cases["100,000 keys, room for 1,000"] = keyed(100_000, 1_000)
     cases["100,000 keys, room for all"] = keyed(100_000, 100_000)
     cases["wait_available"] = waiting()
-    cases["retries"] = retried()
+    for name, around in AROUND.items():
+        cases[name] = dispatching(orchestrated(policy=around))
+    cases["a conversation"] = conversing()
     cases["a failure"] = failing(max_pause=None)
     cases["a failure, asked for a pause"] = failing()
     cases["a failure, a time window"] = failing(
