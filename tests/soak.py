@@ -31,8 +31,10 @@ from orchestrator_async import (
     CallFinished,
     CircuitState,
     Event,
+    LimitPolicy,
     OrchestratorError,
     Registry,
+    RetryPolicy,
     ToolCall,
     ToolContext,
     ToolOrchestrator,
@@ -68,7 +70,12 @@ class Soak:
         self.violations: list[str] = []
         self.well = False
         self.key: str | None = None
-        self.orch = ToolOrchestrator(self.registry, reset_timeout=RESET)
+        self.orch = ToolOrchestrator(
+            self.registry,
+            reset_timeout=RESET,
+            groups={"crowd": LimitPolicy(max_concurrent=4, max_queue=8, max_wait=0.02)},
+            limits=LimitPolicy(max_concurrent=20, max_wait=0.05),
+        )
         for name, (behaviour, options) in self.tools().items():
             self.offer(name, behaviour, **options)
         self.names = [tool.name for tool in self.registry]
@@ -110,7 +117,51 @@ class Soak:
             "has_every_part": (self.flaky, {"policy": every_part, "timeout": 0.02}),
             "asks_for_pauses": (self.throttle, {"policy": keyed}),
             "has_hosts": (self.throttle, {"policy": keyed, "circuit": self.host}),
+            **self.surrounded(),
         }
+
+    def surrounded(self) -> dict[str, tuple[Callable[[], Awaitable[Any]], dict[str, Any]]]:
+        """
+        Those with parts around their calls.
+        """
+        limits = LimitPolicy(
+            max_concurrent=2, max_queue=4, calls=50, seconds=0.02, max_wait=0.02
+        )
+        retry = RetryPolicy(wait_initial=0.001, wait_jitter=0.002, wait_max=0.01)
+        every_part = ToolPolicy(
+            guard=self.guard,
+            fallback="steady",
+            retry=retry,
+            limits=limits,
+            group="crowd",
+            timeout=0.02,
+            total_timeout=0.05,
+            max_result_size=200,
+        )
+        return {
+            "limited": (self.work, {"policy": ToolPolicy(limits=limits)}),
+            "in_a_crowd": (
+                self.hang,
+                {"policy": ToolPolicy(group="crowd"), "timeout": 0.01},
+            ),
+            "tried_again": (
+                self.flaky,
+                {"policy": ToolPolicy(retry=retry), "idempotent": True},
+            ),
+            "surrounded": (self.flaky, {"policy": every_part, "idempotent": True}),
+        }
+
+    async def guard(self, call: ToolCall, context: ToolContext) -> str | None:
+        """
+        What lets a call go on, mostly.
+        """
+        if self.well:
+            return None
+        await checkpoint()
+        chance = self.random.random()
+        if chance < 0.05:
+            raise RuntimeError("nobody is there to be asked")
+        return "not now" if chance < 0.1 else None
 
     def offer(
         self, name: str, behaviour: Callable[[], Awaitable[Any]], **options: Any
@@ -233,7 +284,11 @@ class Soak:
         self.calls += 1
         name = self.random.choice([*self.names, "nothing", "stead"])
         args = self.random.choice([None, {}, {"number": 1}, '{"number": 2}', "[", {"x": 1}])
-        match self.random.randrange(5):
+        match self.random.randrange(6):
+            case 5:
+                async with self.orch.conversation(user="ada") as chat:
+                    for _ in range(self.random.randrange(6)):
+                        await chat.dispatch(name, args)
             case 4 if name in self.registry:
                 with suppress(TimeoutError, OrchestratorError):
                     await self.orch.wait_available(name, timeout=0.02)
@@ -336,6 +391,10 @@ class Soak:
         with anyio.fail_after(10):
             while any(each.taken for each in slots):  # noqa: ASYNC110 (threads)
                 await anyio.sleep(0.005)
+        for gate in list(self.orch._surroundings._gates.values()):
+            limit = gate.limit
+            if limit is not None and (limit.taken or limit.waiting):
+                self.violations.append(f"{limit!r} when nobody calls")
         try:
             assert_adds_up(self.orch)
         except AssertionError as error:
