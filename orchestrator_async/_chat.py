@@ -59,7 +59,7 @@ class Conversation:
             result from then on has ``stop=True``.
     """
 
-    def __init__(
+    def _begin(
         self,
         fleet: Fleet,
         execution: Execution,
@@ -69,7 +69,11 @@ class Conversation:
         policy: ConversationPolicy,
         tools: Iterable[str] | None,
         context: Mapping[str, Any],
-    ) -> None:
+    ) -> Self:
+        """
+        Begin. Not by the constructor, which would show users what it is made of, and it is
+        not for them to make.
+        """
         self._fleet = fleet
         self._execution = execution
         self._answers = answers
@@ -80,6 +84,7 @@ class Conversation:
             policy, fleet.time(), tools
         )
         self._reason: str | None = None
+        return self
 
     async def __aenter__(self) -> Self:
         return self

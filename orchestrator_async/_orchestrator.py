@@ -391,7 +391,7 @@ class ToolOrchestrator:
         checked: object = policy
         if not isinstance(checked, ConversationPolicy):
             raise TypeError(f"policy={policy!r:.200}: expected a ConversationPolicy")
-        return Conversation(
+        return Conversation()._begin(
             self._fleet,
             self._execution,
             self._answers,
