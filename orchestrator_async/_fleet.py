@@ -88,6 +88,7 @@ class Fleet:
         self._overrides: dict[str, BreakerPolicy] = {}
         self._clock = clock
         self._clock_is_the_loops = clock_is_the_loops
+        self._closed_among = self.closed_among  # one for all: each would be 64 bytes
         self.drain: Drain | None = None
         self.surround: Callable[[Entry], Step | None] = _nothing_around
         self._saved: dict[tuple[str, str | None], _Pending] = {}
@@ -122,7 +123,7 @@ class Fleet:
                 figures,
                 slots,
                 self._clean,
-                self.closed_among,
+                self._closed_among,
             )
             before = self._kept.get(tool.name)
             if before is not None and before.tool is tool and before.settings == settings:
