@@ -312,11 +312,11 @@ class _AgainError(Exception):
 
 def _end(attempt: Attempt, again: _AgainError) -> None:
     """
-    Tell stamina how the attempt ended: here, as the error is kept with the frame that has
-    raised it, and this one has nothing of the call.
+    Tell stamina how the attempt ended, as a ``with`` would. But an error that is raised
+    keeps the frames that it was raised in, and those have the call.
     """
-    with attempt:
-        raise again
+    attempt.__enter__()
+    attempt.__exit__(type(again), again, None)
 
 
 def _wait_of(error: Exception) -> float:
