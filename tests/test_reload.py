@@ -213,6 +213,14 @@ async def test_options_are_given_by_name() -> None:
         anything.offered_tools("openai", True)
     with pytest.raises(TypeError, match="positional"):
         await anything.wait_available("tool", {}, 3)
+    with pytest.raises(TypeError, match="positional"):
+        anything.conversation(["tool"])
+    with pytest.raises(TypeError, match="positional"):
+        anything.circuit("tool", "key", 3)
+    kind: Any = ToolOrchestrator
+    with pytest.raises(TypeError, match="positional"):
+        kind(Registry(), 3)
+    assert kind(registry=Registry()).get_fleet_stats() == {}
 
 
 @pytest.mark.parametrize("whole", [True, False])

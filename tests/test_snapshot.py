@@ -611,6 +611,17 @@ def test_what_is_closed_has_nothing_that_only_an_open_circuit_has(
         orch.restore(snapshot)
 
 
+async def test_the_rest_begins_when_it_is_restored_and_not_when_somebody_asks() -> None:
+    snapshot = copy.deepcopy(GOOD)
+    snapshot["taken_at"] = time.time()
+    snapshot["circuits"][0] |= {"is_open": True, "rest": 100.0, "paused": False}
+    clock = HandClock()
+    orch, _ = bench(clock)
+    orch.restore(snapshot)
+    clock.turn(40)
+    assert (await orch.run("tool")).retry_after == pytest.approx(60, abs=1)
+
+
 async def test_a_wait_is_what_was_left_where_the_wall_clock_went_back() -> None:
     first, _, _ = await opened()
     snapshot = first.snapshot()
