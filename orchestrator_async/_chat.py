@@ -31,18 +31,19 @@ from ._conversation import (
 from ._errors import (
     CallRefusedError,
     CircuitOpenError,
-    DrainingError,
     InvalidArgumentsError,
-    LimitExceededError,
     UnknownToolError,
 )
 from ._execution import Execution
 from ._fleet import Fleet
 from ._foreign import is_a
+from ._outcome import REFUSALS
 from ._tool import Format
 from ._turn import Turn, check_limit, listed
 
-_REFUSALS: Final = (CircuitOpenError, LimitExceededError, CallRefusedError, DrainingError)
+_MOST_PARSED: Final = 50_000
+"""Characters that are parsed to see whether they are an object: half a millisecond."""
+
 _OVER: Final = "This conversation is over, so no more tools are run in it."
 
 
@@ -264,7 +265,7 @@ def _ending(result: ToolResult) -> Ending:
             return Ending.UNKNOWN
         if is_a(result.error, InvalidArgumentsError):
             return Ending.INVALID
-        if is_a(result.error, _REFUSALS):
+        if is_a(result.error, REFUSALS):
             return Ending.REFUSAL
     return Ending.FAILURE
 
@@ -272,10 +273,20 @@ def _ending(result: ToolResult) -> Ending:
 def warned(content: str, warning: str) -> str:
     """
     What the model reads, with a warning: in a JSON object as one more member, else as a
-    last line.
+    last line. A tool's text may only look like an object, or have such a member already.
     """
-    if content.startswith("{") and content.rstrip().endswith("}"):
+    if _takes_a_warning(content):
         inside = content.rstrip()[:-1].rstrip()
-        comma = "" if inside == "{" else ", "
+        comma = "" if inside.endswith("{") else ", "
         return f'{inside}{comma}"warning": {json.dumps(warning, ensure_ascii=False)}}}'
     return f"{content}\n\n[Warning: {warning}]"
+
+
+def _takes_a_warning(content: str) -> bool:
+    if not content.startswith("{") or len(content) > _MOST_PARSED:
+        return False
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "warning" not in value

@@ -24,7 +24,7 @@ from orchestrator_async import (
     ToolPolicy,
     UnknownToolError,
 )
-from orchestrator_async._chat import Conversation
+from orchestrator_async._chat import Conversation, warned
 
 from .support import HandClock, assert_adds_up, when_blocked
 
@@ -201,6 +201,35 @@ async def test_a_warning_leaves_json_json_and_text_text() -> None:
             else:
                 assert "2 times" in result.content
                 assert result.content.startswith(("[1,2]\n", "plain\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "is_json"),
+    [
+        ("{}", True),
+        ('{ "a": {} }  ', True),
+        ('{"a": {}}', True),
+        ('{"b": "{"}', True),
+        ("{name} and {other}", False),  # text, which it stays
+        ('{"a": 1} {"a": 2}', False),
+        ('{"warning": "of the tool"}', False),  # which is not to be lost
+        ('{"a": NaN', False),
+        ("[1, 2]", False),
+        ("", False),
+        ('{"a":' * 100_000, False),
+        ('{"long": "' + "x" * 60_000 + '"}', False),
+    ],
+)
+def test_a_warning_is_a_member_of_what_is_an_object_and_else_a_line(
+    content: str, is_json: bool
+) -> None:
+    said = warned(content, 'do not "repeat" it')
+    if is_json:
+        value = json.loads(said)
+        assert value.pop("warning") == 'do not "repeat" it'
+        assert value == json.loads(content)
+    else:
+        assert said == content + '\n\n[Warning: do not "repeat" it]'
 
 
 async def test_a_tool_that_waits_for_something_may_be_asked_again_and_again() -> None:
