@@ -525,14 +525,14 @@ class ConversationRules:
                 return self._end(streak.reason, subject, count)
             streak.refused += 1
             streak.heeded = self._turn
-        advice = f"Not run: {_told(streak.reason, subject, count)}"
+        advice = f"Not run. {_told(streak.reason, subject, count)}"
         if patience is not None and streak.refused >= patience:
             advice += " If you ask for it once more, this run is ended."
         return Decision(Action.REFUSE, streak.reason, advice)
 
     def _end(self, reason: Reason, subject: str, count: int) -> Decision:
         happened = _happened(reason, subject, count)
-        advice = f"This run is ended: {happened} Call no more tools."
+        advice = f"This run is ended. {happened} Call no more tools."
         self.stop_reason = reason
         self._stop = Decision(Action.STOP, reason, advice)
         return self._stop

@@ -327,7 +327,7 @@ def test_what_the_model_reads_says_what_happened_and_what_to_do_instead() -> Non
             do(run, n)
         said.append(run.told)
         do(run, 2)
-        assert run.told == f"Not run: {said[-1]}"
+        assert run.told == f"Not run. {said[-1]}"
     assert said == [
         (
             "This same call of tool has failed 2 times in a row. Do not repeat it: change the "
@@ -357,7 +357,7 @@ def test_the_last_word_says_that_the_run_is_ended() -> None:
     run(ending=FAILURE)
     run(ending=FAILURE)
     assert run.told == (
-        "This run is ended: This same call of tool has failed once. Call no more tools."
+        "This run is ended. This same call of tool has failed once. Call no more tools."
     )
 
 
@@ -600,7 +600,7 @@ def test_what_is_left_is_said_in_words() -> None:
             "you have."
         ),
         (
-            "Not run: You have called tools 10 times, which is all that you may. Answer now "
+            "Not run. You have called tools 10 times, which is all that you may. Answer now "
             "with what you have."
         ),
     ]
@@ -620,7 +620,7 @@ def test_what_is_left_is_said_in_words() -> None:
     run.now = 30.0
     assert run("other") == Action.REFUSE
     assert run.told == (
-        "Not run: The 30 s that you had have passed. Answer now with what you have."
+        "Not run. The 30 s that you had have passed. Answer now with what you have."
     )
 
 
@@ -667,7 +667,7 @@ def test_a_call_that_ends_when_the_time_is_over_says_so() -> None:
     other = rules_of(seconds=60)
     call = admitted(other.before("tool", "a", 0.0))
     assert other.after(call, SUCCESS, math.inf) == warning
-    assert other.before("tool", "a", math.inf).advice.startswith("Not run: The 60 s that")
+    assert other.before("tool", "a", math.inf).advice.startswith("Not run. The 60 s that")
 
 
 def test_a_clock_that_goes_back_or_says_nothing_ends_no_run() -> None:
