@@ -237,7 +237,7 @@ class Execution:
         """
         tool = self._fleet.registry.get(request.name)
         if tool is None:
-            unknown = self._fleet.registry.unknown(request.name)
+            unknown = self._fleet.registry.unknown(request.name, request.allows)
             return self._answers.unknown(unknown, request)
         if self._fleet.drain is not None:
             return self._answers.draining(tool, request)
@@ -319,6 +319,10 @@ class Execution:
         """
         Take what the call needs, last of all its circuit's permit.
         """
+        rest = math.inf
+        if request.course is not None and request.course.deadline < math.inf:
+            # Before anything is taken, as there may be no loop to ask.
+            rest = request.course.deadline - anyio.current_time()
         thread = None
         if entry.slots is not None:
             if not entry.slots.take():
@@ -344,10 +348,8 @@ class Execution:
         course = request.course
         if course is not None:
             course.ran, course.was_probe = True, flight.is_probe
-            rest = course.deadline - anyio.current_time()
-            if flight.timeout is None or rest < flight.timeout:
-                flight.timeout = rest if rest < math.inf else None
-                flight.is_cut = flight.timeout is not None
+            if rest < (math.inf if flight.timeout is None else flight.timeout):
+                flight.timeout, flight.is_cut = rest, True
         return flight
 
     def _permit(self, entry: Entry, circuit: Circuit, now: float) -> Permit | Refusal:

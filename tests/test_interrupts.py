@@ -234,6 +234,28 @@ async def test_a_call_that_no_loop_runs_claims_no_probe_and_keeps_no_thread(
     assert await orch.dispatch("tool") == "fine"
 
 
+async def test_a_call_with_parts_around_it_keeps_nothing_where_no_loop_runs_it() -> None:
+    registry = Registry()
+    policy = ToolPolicy(fallback=lambda call, result: "nothing")
+
+    @registry.tool(name="tool", policy=policy)
+    async def tool() -> str:
+        return "fine"  # it awaits nothing, so it needs no loop
+
+    orch = ToolOrchestrator(registry, clock=HandClock())
+
+    def by_hand() -> str:
+        try:
+            orch.dispatch("tool").send(None)
+        except StopIteration as done:
+            return str(done.value)
+        raise AssertionError("it awaits something")
+
+    assert await anyio.to_thread.run_sync(by_hand) == "fine"
+    assert orch.stats("tool").in_flight == 0
+    assert_adds_up(orch)
+
+
 @types.coroutine
 def pause() -> Generator[None, None, None]:
     yield
