@@ -265,8 +265,10 @@ class FallingBack:
             return result
         if self._is_falling(self._entry.name):
             return result
+        empty, request.is_empty = request.is_empty, False
         other = await self._answer(request, result, render)
         if other is None or not other.ok:
+            request.is_empty = empty
             return result
         text = self._cut(other.content, other.value)
         return replace(other, name=result.name, call_id=result.call_id, content=text)
@@ -281,7 +283,11 @@ class FallingBack:
                 return await self._other(self._fallback, request, render)
             return await self._made(self._fallback, request, result, render)
         finally:
-            falling.end()
+            opened = request.opened
+            if opened is None or opened.steps is None:
+                falling.end()
+            else:  # a stream answers until it ends
+                opened.steps.hand_over(falling.end, _falling, (falling,))
             # A coroutine that is closed by the garbage collector ends in another context.
             with suppress(ValueError):
                 _falling.reset(token)
@@ -303,7 +309,11 @@ class FallingBack:
             return None
         another = Request(name, request.args, request.call_id, request.context)
         another.allows = request.allows
-        return await self._execution.run(another, render=render)
+        another.streams = request.streams
+        try:
+            return await self._execution.run(another, render=render)
+        finally:
+            request.opened, request.is_empty = another.opened, another.is_empty
 
     async def _made(
         self, make: Fallback, request: Request, result: ToolResult, render: bool

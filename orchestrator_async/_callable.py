@@ -34,12 +34,22 @@ def name_of(fn: Any) -> str:
     return str(name)
 
 
+def is_stream(fn: Any) -> bool:
+    """
+    Whether calling it gives an async generator, for functions and for callable objects.
+    """
+    fn = unwrapped(fn)
+    if isinstance(fn, type):
+        return False
+    return inspect.isasyncgenfunction(fn) or inspect.isasyncgenfunction(
+        getattr(fn, "__call__", None)  # noqa: B004
+    )
+
+
 def check_callable(fn: Any, name: str) -> None:
     """
     Raise ``TypeError`` for what can be called but cannot be a tool.
     """
-    if inspect.isasyncgenfunction(unwrapped(fn)):
-        raise TypeError(f"{name} is an async generator; a tool returns its result")
     if owner := _owner_not_given(fn):
         raise TypeError(
             f"{name} is a method without its object, so that {owner!r} would be an "

@@ -19,6 +19,7 @@ from ._frozen import quick
 from ._outcome import Verdict
 
 if TYPE_CHECKING:
+    from ._settle import Flight
     from ._tool import Tool
 
 T = TypeVar("T")
@@ -209,6 +210,7 @@ class Course:
         was_probe: Whether its circuit's fate hung on it.
         failed: Whether the last attempt that ran the tool was judged a failure.
         pause: Seconds for which its circuit only pauses; 0 where it does not.
+        opened: Whether it is a stream that has come to its first chunk.
     """
 
     __slots__ = (
@@ -217,6 +219,7 @@ class Course:
         "deadline",
         "failed",
         "idempotency_key",
+        "opened",
         "pause",
         "ran",
         "tool",
@@ -239,7 +242,7 @@ class Course:
         """
         self.arguments: Mapping[str, Any] | None = None
         # Not the failure: where this one is turned away, the one before is the answer.
-        self.ran = self.was_probe = False
+        self.ran = self.was_probe = self.opened = False
         self.pause = 0.0
 
     def ended(self, *, failed: bool, pause: float) -> None:
@@ -316,6 +319,9 @@ class Request:
         agreed: What a guard has agreed to, if there is one that has.
         allows: Which tools the caller may be told of; ``None`` for all.
         kept: Whether the arguments are its own, and to stay as they are.
+        streams: Whether the caller takes the chunks of a stream one by one.
+        opened: The execution that has come to its first chunk, if there is one.
+        is_empty: Whether it has ended without any.
     """
 
     __slots__ = (
@@ -325,8 +331,11 @@ class Request:
         "call_id",
         "context",
         "course",
+        "is_empty",
         "kept",
         "name",
+        "opened",
+        "streams",
     )
 
     def __init__(
@@ -341,7 +350,8 @@ class Request:
         self.call_id = call_id
         self.context = context
         self.allows: Callable[[str], bool] | None = None
-        self.kept = False
+        self.kept = self.streams = self.is_empty = False
+        self.opened: Flight | None = None
         self.course: Course | None = None
         self.agreed: Agreed | None = None
 

@@ -19,6 +19,7 @@ from anyio.lowlevel import checkpoint
 from ._answers import Answers
 from ._calls import Request, ToolCall, ToolResult, call_id_of, check_context, read_call
 from ._conversation import (
+    MOST_TEXT,
     Action,
     Call,
     ConversationPolicy,
@@ -32,12 +33,14 @@ from ._errors import (
     CallRefusedError,
     CircuitOpenError,
     InvalidArgumentsError,
+    InvalidResultError,
     UnknownToolError,
 )
 from ._execution import Execution
 from ._fleet import Fleet
-from ._foreign import is_a
-from ._outcome import REFUSALS
+from ._foreign import bare_type_name, is_a
+from ._outcome import REFUSALS, to_text
+from ._streams import Told, ToolStream
 from ._tool import Format
 from ._turn import Turn, check_limit, listed
 
@@ -145,6 +148,21 @@ class Conversation:
         finally:
             del result
 
+    def stream(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> ToolStream:
+        """
+        Run a tool of this conversation and give its chunks one by one.
+
+        What the conversation's rules say is told by ``stop_reason`` alone, or raised as a
+        ``CallRefusedError``: there is no text to put a warning into.
+        """
+        request = self._request(name, args, call_id, context)
+        counted = _Counted(self)
+        return ToolStream()._begin(
+            request, self._execution, counted.run, self._raises, counted
+        )
+
     async def dispatch_all(
         self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any
     ) -> list[ToolResult]:
@@ -197,11 +215,23 @@ class Conversation:
         return await self._run(Request(call.name, call.args, call.id, context), turn)
 
     async def _run(self, request: Request, turn: int | None = None) -> ToolResult:
+        result, call = await self._made(request, turn)
+        if call is None:
+            return result
+        rules, ended = call
+        return self._told(rules, ended, result)
+
+    async def _made(
+        self, request: Request, turn: int | None = None
+    ) -> tuple[ToolResult, tuple[ConversationRules, Call] | None]:
+        """
+        The result of a call, and what is to be told of it, if the rules let it be made.
+        """
         rules = self._rules
         if rules is None:
             result = self._answers.stopped(_OVER, "over", request, stop=True)
             await checkpoint()
-            return result
+            return result, None
         decision = self._asked(rules, request, turn)
         if decision.call is None:
             assert decision.reason is not None
@@ -209,7 +239,7 @@ class Conversation:
             reason = decision.reason.value
             result = self._answers.stopped(decision.advice, reason, request, stop=stop)
             await checkpoint()
-            return result
+            return result, None
         try:
             if decision.action is Action.UNKNOWN:
                 unknown = self._fleet.registry.unknown(request.name, self._allows)
@@ -221,7 +251,7 @@ class Conversation:
         except BaseException:
             rules.give_back(decision.call)
             raise
-        return self._told(rules, decision.call, result)
+        return result, (rules, decision.call)
 
     def _asked(
         self, rules: ConversationRules, request: Request, turn: int | None
@@ -236,14 +266,21 @@ class Conversation:
             turn=turn,
         )
 
-    def _told(self, rules: ConversationRules, call: Call, result: ToolResult) -> ToolResult:
+    def _told(
+        self,
+        rules: ConversationRules,
+        call: Call,
+        result: ToolResult,
+        heard: str | None = None,
+    ) -> ToolResult:
         error = result.error
+        content = result.content if heard is None else heard
         ending = _ending(result)
         warning = rules.after(
             call,
             ending,
             self._fleet.time(),
-            digest=result_key(result.content) if ending is Ending.SUCCESS else "",
+            digest=result_key(content) if ending is Ending.SUCCESS else "",
             retry_after=result.retry_after,
             whole_tool=not (
                 is_a(error, CallRefusedError)
@@ -251,10 +288,57 @@ class Conversation:
             ),
         )
         stop = rules.stop_reason is not None
+        if heard is not None:
+            return replace(result, stop=stop)
         if warning is None and not stop:
             return result
         content = result.content if warning is None else warned(result.content, warning)
         return replace(result, content=content, stop=stop)
+
+
+class _Counted(Told):
+    """
+    A stream that is a call of a conversation.
+    """
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+        self._call: tuple[ConversationRules, Call] | None = None
+        self._heard: list[str] = []
+        self._size = 0
+
+    async def run(self, request: Request) -> ToolResult:
+        """
+        Make the call, if the rules let it be made.
+        """
+        result, self._call = await self._conversation._made(request)
+        return result
+
+    def heard(self, chunk: Any) -> None:
+        if self._size < MOST_TEXT:
+            text = _text_of(chunk)
+            self._heard.append(text)
+            self._size += len(text)
+
+    def ended(self, result: ToolResult | None) -> ToolResult | None:
+        call, self._call = self._call, None
+        if call is None:
+            return result
+        rules, made = call
+        if result is None:
+            rules.give_back(made)
+            return None
+        return self._conversation._told(rules, made, result, "".join(self._heard))
+
+
+def _text_of(chunk: Any) -> str:
+    """
+    A chunk as text, to know it again by.
+    """
+    try:
+        return to_text(chunk, tool_name="")
+    except InvalidResultError:
+        return bare_type_name(chunk)
 
 
 def _ending(result: ToolResult) -> Ending:

@@ -41,6 +41,7 @@ class Entry:
             that wants no context, has no judge of its own, and one circuit.
         keyed: Its circuits by key, where it has such; ``circuit`` is then that of calls
             that have none.
+        streams: Whether the tool is an async generator.
         around: What a call goes through instead of being run at once, for a tool with
             parts around its calls; else ``None``.
     """
@@ -69,6 +70,7 @@ class Entry:
         "settings",
         "simple",
         "slots",
+        "streams",
         "timeout",
         "tool",
     )
@@ -88,6 +90,7 @@ class Entry:
         self.name = tool.name
         self.fn = tool.fn
         self.is_async = tool.is_async
+        self.streams = tool.streams
         self.settings = settings
         self.timeout = settings.timeout
         self.circuit = circuit
@@ -103,6 +106,7 @@ class Entry:
         self.around: Step | None = None
         self.simple = (
             self.is_async
+            and not self.streams
             and self.judge is None
             and self.binder.context_parameter is None
             and keyed is None

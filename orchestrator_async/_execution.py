@@ -29,9 +29,18 @@ from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
 from ._fleet import Fleet
+from ._foreign import is_a
 from ._outcome import Verdict
 from ._progress import Reporter
-from ._settle import End, Flight, end_in_the_dark, end_with_error, end_with_value
+from ._settle import (
+    End,
+    Flight,
+    end_in_the_dark,
+    end_with_error,
+    end_with_value,
+    verdict_of_leaving,
+)
+from ._steps import LAST, Steps
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
 from ._traceback import binds_arguments, raise_as_it_was
@@ -150,7 +159,9 @@ class Execution:
         if isinstance(flight, ToolResult):
             await checkpoint()
             return flight
-        return _result(flight, await self._flown(flight, render))
+        if entry.streams and request.streams:
+            return await self._opened(flight)
+        return result_of(flight, await self._flown(flight, render))
 
     async def _flown(self, flight: Flight, render: bool) -> End:
         error = value = None
@@ -163,6 +174,150 @@ class Execution:
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del error, value
+
+    # Streams
+
+    async def _opened(self, flight: Flight) -> ToolResult:
+        """
+        Take a stream's first chunk; what came of it where there is none.
+        """
+        request = flight.request
+        chunk, end = await self.advance(flight)
+        if end is not None:
+            request.is_empty = end.error is None
+            return result_of(flight, end)
+        assert flight.steps is not None
+        flight.steps.first = chunk
+        request.opened = flight
+        if request.course is not None:
+            request.course.opened = True
+        return result(
+            name=flight.entry.name,
+            call_id=request.call_id,
+            content="",
+            value=None,
+            error=None,
+            ok=True,
+            verdict=Verdict.IGNORE,
+            late=False,
+            state=flight.circuit.state,
+            source=flight.entry.name,
+            duration=flight.spent,
+            attempts=1,
+            retry_after=None,
+        )
+
+    async def advance(self, flight: Flight) -> tuple[Any, End | None]:
+        """
+        The next chunk of a stream; or ``LAST``, and how it has ended.
+
+        Raises:
+            BaseException: Cancellation and control flow, and nothing else.
+        """
+        error = chunk = None
+        flight.started = self._time_now()
+        try:
+            chunk = await self._step(flight)
+            if chunk is not LAST and not flight.task_was_cancelled():
+                self._note_time(flight)
+                return chunk, None
+        except BaseException as raised:
+            error, chunk = raised, LAST
+        try:
+            if chunk is not LAST:  # it has swallowed what was asked of the task
+                await self._left(flight, cancelled=True)
+                await flight.reassert()
+            value = None
+            if error is None:
+                assert flight.steps is not None
+                value = flight.steps.gathered.value()
+            elif flight.steps is not None and not is_a(error, GeneratorExit):
+                try:
+                    await self._closed(flight)
+                except BaseException as raised:
+                    error = raised
+            return LAST, await self.land(flight, value, error, render=False)
+        finally:
+            del error, chunk
+
+    async def leave(
+        self, flight: Flight, *, cancelled: bool, at_once: bool = False
+    ) -> None:
+        """
+        End a stream before its end, because its consumer does not want the rest.
+
+        Args:
+            flight: The execution.
+            cancelled: Whether that is because the consumer was cancelled.
+            at_once: Whether nothing can be awaited any more.
+
+        Raises:
+            BaseException: A cancellation, or an interrupt.
+        """
+        flight.started = self._time_now()
+        if at_once:
+            self._ended_early(flight, cancelled)
+            return
+        flight.remember_task()
+        await self._left(flight, cancelled=cancelled)
+        if flight.task_was_cancelled():
+            await flight.reassert()
+
+    async def _left(self, flight: Flight, *, cancelled: bool) -> None:
+        try:
+            await self._closed(flight)
+        finally:
+            self._ended_early(flight, cancelled)
+
+    def _ended_early(self, flight: Flight, cancelled: bool) -> None:
+        self._note_time(flight)
+        end = End(verdict_of_leaving(flight), cancelled=cancelled)
+        end.duration = flight.spent
+        assert flight.steps is not None
+        flight.steps.left = end
+        self._close(flight, end, self._time_now())
+
+    async def _closed(self, flight: Flight) -> None:
+        """
+        Have the tool clean up after its last step.
+        """
+        assert flight.steps is not None
+        token = self._under_probe(flight)
+        try:
+            await flight.steps.close()
+        finally:
+            _reset(token)
+
+    @binds_arguments
+    async def _step(self, flight: Flight) -> Any:
+        token = self._under_probe(flight)
+        try:
+            flight.remember_task()
+            if flight.steps is None:
+                arguments = self._arguments_of(flight)
+                generator = flight.entry.fn(**arguments)
+                flight.steps = Steps(flight, generator, joined=False)
+            return await flight.steps.next()
+        finally:
+            _reset(token)
+
+    def _note_time(self, flight: Flight) -> None:
+        """
+        The tool has taken that long since it was begun, or asked for more.
+        """
+        if flight.steps is not None:
+            flight.steps.spent += max(0.0, self._time_now() - flight.started)
+
+    def _under_probe(self, flight: Flight) -> Token[_Probes] | None:
+        """
+        Have what the tool calls share its permit, if it is a probe.
+        """
+        if not flight.is_probe:
+            return None
+        probe = (flight.circuit.breaker, flight.permit)
+        return _probes.set((*_probes.get(()), probe))
+
+    # Refusals
 
     def refusal(self, entry: Entry, circuit: Circuit) -> Refusal | None:
         """
@@ -207,7 +362,7 @@ class Execution:
         except BaseException:
             self._close(flight, End(Verdict.IGNORE), now)
             raise
-        end.duration = duration
+        end.duration = flight.spent + duration
         try:
             self._close(flight, end, now)
             if end.goes_up is not None:
@@ -364,12 +519,9 @@ class Execution:
         """
         Run the tool, under its own timeout if it has one.
         """
-        token = None
+        token = self._under_probe(flight)
         try:
             flight.remember_task()
-            if flight.is_probe:
-                probe = (flight.circuit.breaker, flight.permit)
-                token = _probes.set((*_probes.get(()), probe))
             if flight.timeout is None:
                 return await self._enter(flight)
             with anyio.move_on_after(flight.timeout) as flight.scope:
@@ -380,8 +532,6 @@ class Execution:
                     raise
             raise struck(flight.entry, flight.allowed)
         finally:
-            if flight.reporter is not None:
-                flight.reporter.end()
             if flight.thread is not None:
                 flight.thread.give_up()
             _reset(token)
@@ -389,23 +539,10 @@ class Execution:
     @binds_arguments
     async def _enter(self, flight: Flight) -> Any:
         entry, request = flight.entry, flight.request
-        arguments = flight.arguments
-        if entry.binder.context_parameter is not None:
-            context = ToolContext(
-                tool_name=entry.name,
-                call_id=request.call_id,
-                attempt=1 if request.course is None else request.course.attempt,
-                deadline=anyio.current_effective_deadline(),
-                idempotency_key=(
-                    os.urandom(16).hex()
-                    if request.course is None
-                    else request.course.idempotency_key
-                ),
-                data=request.context,
-            )
-            flight.reporter = Reporter(flight, self._observers, self._clean)
-            reporting(context, flight.reporter)
-            arguments = {**arguments, entry.binder.context_parameter: context}
+        arguments = self._arguments_of(flight)
+        if entry.streams:
+            flight.steps = Steps(flight, entry.fn(**arguments), joined=True)
+            return await flight.steps.all()
         if flight.thread is None:
             return await entry.fn(**arguments)
         try:
@@ -417,6 +554,31 @@ class Execution:
             raise self._answers.no_thread(entry, count, "system threads") from error
         return await value if _is_awaitable(value) else value
 
+    def _arguments_of(self, flight: Flight) -> Mapping[str, Any]:
+        """
+        The tool's arguments, with its context where it wants that.
+        """
+        entry, request, course = flight.entry, flight.request, flight.request.course
+        name = entry.binder.context_parameter
+        if name is None:
+            return flight.arguments
+        deadline = anyio.current_effective_deadline()
+        if course is not None:
+            deadline = min(deadline, course.deadline)
+        context = ToolContext(
+            tool_name=entry.name,
+            call_id=request.call_id,
+            attempt=1 if course is None else course.attempt,
+            deadline=deadline,
+            idempotency_key=(
+                os.urandom(16).hex() if course is None else course.idempotency_key
+            ),
+            data=request.context,
+        )
+        flight.reporter = Reporter(flight, self._observers, self._clean)
+        reporting(context, flight.reporter)
+        return {**flight.arguments, name: context}
+
     # Landing
 
     def _close(self, flight: Flight, end: End, now: float) -> None:
@@ -424,6 +586,10 @@ class Execution:
         Give the permit back with the verdict, count, and tell the observers.
         """
         entry = flight.entry
+        if flight.reporter is not None:
+            flight.reporter.end()
+        if flight.steps is not None:
+            flight.steps.release()
         try:
             why = self._given_back(flight, end, now)
         except BaseException:
@@ -595,7 +761,10 @@ def _count(flight: Flight, end: End) -> None:
         figures.ignored += 1
 
 
-def _result(flight: Flight, end: End) -> ToolResult:
+def result_of(flight: Flight, end: End) -> ToolResult:
+    """
+    All that there is to say of a call that has ended.
+    """
     name = flight.entry.name
     return result(
         name=name,

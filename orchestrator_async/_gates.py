@@ -17,6 +17,7 @@ which somebody holds who waits for one of all, only ``max_wait`` ends that.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -163,9 +164,12 @@ class Gated:
                 before = _held.set((*_held.get(()), *places))
             return await self._step(request, render)
         finally:
-            now = self._time()
-            for place in places:
-                place.release(now)
+            opened = request.opened
+            if opened is None or opened.steps is None:
+                self._release(places)
+            else:  # a stream has them until it ends
+                release = functools.partial(self._release, places)
+                opened.steps.hand_over(release, _held, tuple(places))
             if not course.ran:
                 for token in tokens.values():
                     token.give_back()
@@ -173,6 +177,11 @@ class Gated:
                 # A coroutine that is closed by the garbage collector ends in another context.
                 with suppress(ValueError):
                     _held.reset(before)
+
+    def _release(self, places: list[_Holding]) -> None:
+        now = self._time()
+        for place in places:
+            place.release(now)
 
     async def _pass(
         self, request: Request, places: list[_Holding], tokens: dict[Gate, Token]

@@ -54,6 +54,7 @@ from ._registry import registry as _registry
 from ._settle import Flight
 from ._snapshot import restore_into, snapshot_of
 from ._stats import ToolStats
+from ._streams import Told, ToolStream
 from ._text import clean as default_clean
 from ._tool import Format, with_note
 from ._traceback import binds_arguments, raise_as_it_was
@@ -335,6 +336,27 @@ class ToolOrchestrator:
         """
         check_context(context)
         return await self._execution.run(Request(name, args, call_id, context))
+
+    def stream(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> ToolStream:
+        """
+        Run a tool and give its chunks one by one, for programs: ``call`` for a tool that
+        is an async generator, in an ``async with``. Another tool's value is one chunk.
+
+        The call is made when the ``async with`` is entered, up to the first chunk; what
+        ``call`` raises is raised there, and by the ``async for`` what the tool raises later.
+
+        Args:
+            name: Name of the tool.
+            args: The arguments: a mapping, JSON text, or ``None``.
+            call_id: An id of the call, for events and for the tool.
+            **context: What a tool finds in its ``ToolContext``.
+        """
+        check_context(context)
+        request = Request(name, args, call_id, context)
+        run = functools.partial(self._execution.run, render=False)
+        return ToolStream()._begin(request, self._execution, run, _raise, Told())
 
     async def dispatch_all(
         self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any

@@ -151,7 +151,7 @@ def judge_value(value: Any) -> Verdict:
         return Verdict.SUCCESS  # it raises when it is looked at, and tells of nothing
 
 
-_MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
+MAY_OPEN_AN_OBJECT: Final = frozenset("{ \t\n\r")
 """What the text of a JSON object can begin with. No other text is ever parsed."""
 
 
@@ -167,7 +167,7 @@ def read_object(text: str, is_worth_it: Callable[[str], bool]) -> Mapping[str, A
     The object that a JSON text is; ``None`` for other JSON, and for what is not worth
     the parsing. Text that is no JSON raises.
     """
-    if text[:1] not in _MAY_OPEN_AN_OBJECT or not is_worth_it(text):
+    if text[:1] not in MAY_OPEN_AN_OBJECT or not is_worth_it(text):
         return None
     from pydantic_core import from_json
 

@@ -287,6 +287,11 @@ class ToolPolicy:
             were given up and still run. Default 40.
         total_timeout: Seconds that a whole call may take, with its waits and all of its
             attempts, or ``None`` for no limit. Default ``None``.
+        first_chunk_timeout: Seconds until an async generator's first chunk, or ``None``
+            for no limit. Default: the ``timeout``.
+        chunk_timeout: Seconds from one chunk that is asked for to that one's coming, or
+            ``None`` for no limit. What the consumer does in between does not count.
+            Default: the ``timeout``.
         retry: How it is tried again, or ``None`` for not at all. Default ``None``.
         limits: How many calls of the tool there may be, or ``None`` for no limit.
             Default ``None``.
@@ -320,6 +325,8 @@ class ToolPolicy:
     max_args_values: int | Inherit = INHERIT
     max_threads: int | Inherit = INHERIT
     total_timeout: float | None | Inherit = INHERIT
+    first_chunk_timeout: float | None | Inherit = INHERIT
+    chunk_timeout: float | None | Inherit = INHERIT
     retry: RetryPolicy | None | Inherit = INHERIT
     limits: LimitPolicy | None | Inherit = INHERIT
     group: str | None | Inherit = INHERIT
@@ -329,7 +336,9 @@ class ToolPolicy:
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
     def __post_init__(self) -> None:
-        check_seconds(self, "timeout", "hang_after", "total_timeout", optional=True)
+        seconds = ("timeout", "hang_after", "total_timeout")
+        check_seconds(self, *seconds, optional=True)
+        check_seconds(self, "first_chunk_timeout", "chunk_timeout", optional=True)
         check_count(self, "max_args_size", "max_args_values", "max_threads")
         check_types(self, "ignore", "control_flow")
         check_predicate(self, "judge", "is_failure")
@@ -518,6 +527,10 @@ class ToolSettings(NamedTuple):
     max_args_values: int
     max_threads: int
     total_timeout: float | None
+    first_chunk_timeout: float | None
+    first_chunk_hang_after: float
+    chunk_timeout: float | None
+    chunk_hang_after: float
     retry: RetryPolicy | None
     limits: LimitPolicy | None
     group: str | None
@@ -568,6 +581,10 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     policy = layered(*levels, _TOOL_DEFAULTS)
     timeout = cast("float | None", policy.timeout)
     total_timeout = cast("float | None", policy.total_timeout)
+    first, chunk = (
+        timeout if said is INHERIT else said
+        for said in (policy.first_chunk_timeout, policy.chunk_timeout)
+    )
     judge, is_failure = policy.judge, policy.is_failure
     return ToolSettings(
         timeout=timeout,
@@ -580,6 +597,12 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         max_args_values=cast("int", policy.max_args_values),
         max_threads=cast("int", policy.max_threads),
         total_timeout=total_timeout,
+        first_chunk_timeout=first,
+        first_chunk_hang_after=_hang_after(
+            policy.hang_after, _shorter(first, total_timeout)
+        ),
+        chunk_timeout=chunk,
+        chunk_hang_after=_hang_after(policy.hang_after, _shorter(chunk, total_timeout)),
         retry=cast("RetryPolicy | None", policy.retry),
         limits=cast("LimitPolicy | None", policy.limits),
         group=cast("str | None", policy.group),

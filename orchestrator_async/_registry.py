@@ -19,6 +19,7 @@ from ._callable import name_of
 from ._calls import ToolContext, check_context
 from ._checks import INHERIT, Inherit
 from ._errors import DuplicateToolError, UnknownToolError
+from ._generators import joined
 from ._names import closest
 from ._policy import (
     INHERITED,
@@ -310,6 +311,8 @@ class Registry:
             arguments[binder.context_parameter] = ToolContext(
                 tool_name=name, idempotency_key=os.urandom(16).hex(), data=context
             )
+        if tool.streams:
+            return await joined(tool.fn(**arguments))
         if tool.is_async:
             return await tool.fn(**arguments)
         slots = Slots(1)

@@ -5,7 +5,8 @@ stamina makes the attempts and waits between them, on both loops; whoever has sw
 off or into its test mode has done so for these as well. What is decided here is whether
 there is to be another attempt at all:
 
-- A tool that was entered is entered again only if it is idempotent.
+- A tool that was entered is entered again only if it is idempotent, and a stream only
+  before its first chunk.
 - A circuit that has opened ends it. One that was asked for a pause does not, for the
   failure has said when to come back; the attempt after that may be the probe.
 - A probe is not tried again: its circuit has the next one made when it is time.
@@ -248,7 +249,7 @@ class Retrying:
     def _may_run_again(self, course: Course, result: ToolResult) -> bool:
         if not course.ran:
             return is_a(result.error, LimitExceededError)
-        if not self._entry.tool.idempotent or course.was_probe:
+        if course.opened or not self._entry.tool.idempotent or course.was_probe:
             return False
         if is_a(result.error, ToolTimeoutError) and result.error.still_running:
             return False  # another thread beside that one would be of no use

@@ -34,6 +34,7 @@ from ._traceback import codes_of, ends_in_ours
 
 if TYPE_CHECKING:
     from ._progress import Reporter
+    from ._steps import Steps
 
 
 class Flight(Caller):
@@ -57,6 +58,7 @@ class Flight(Caller):
         scope: The scope of that timeout, if there is one.
         thread: The worker thread's part of it, if it has one.
         reporter: What tells of its progress, if the tool can.
+        steps: What gets its chunks, if the tool is an async generator.
         on_time: Whether it is known that the tool ended within its timeout.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
@@ -78,6 +80,7 @@ class Flight(Caller):
         "request",
         "scope",
         "started",
+        "steps",
         "thread",
         "timeout",
     )
@@ -106,16 +109,42 @@ class Flight(Caller):
         self.on_time = self.is_cut = False
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
+        self.steps: Steps | None = None
 
     @property
     def allowed(self) -> float | None:
         """
         The timeout that its own is the rest of: that of the whole call, or the tool's.
         """
-        course = self.request.course
+        course, steps = self.request.course, self.steps
         if self.is_cut and course is not None:
             return course.total_timeout
+        if steps is not None and steps.has_struck:
+            return steps.allowed
         return self.entry.timeout
+
+    @property
+    def hang_after(self) -> float:
+        """
+        Seconds after which a caller who gives it up has waited for a tool that hangs.
+        """
+        steps = self.steps
+        return self.entry.settings.hang_after if steps is None else steps.hang_after
+
+    @property
+    def spent(self) -> float:
+        """
+        Seconds that the tool has taken before it was last begun, or asked for more.
+        """
+        return 0.0 if self.steps is None else self.steps.spent
+
+    @property
+    def is_left(self) -> bool:
+        """
+        Whether a caller who gives it up leaves a stream of which he has had something.
+        """
+        steps = self.steps
+        return steps is not None and steps.begun and not steps.joined
 
     def closed_by(self) -> GeneratorExit | None:
         """
@@ -131,6 +160,8 @@ class Flight(Caller):
         to cancel anything does not know.
         """
         scope = self.scope
+        if self.steps is not None and self.steps.has_struck:
+            return True
         if scope is None or self.on_time:
             return False
         return scope.cancel_called or scope.deadline <= anyio.current_time()
@@ -227,7 +258,7 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         _judge(flight, end, duration)
     if end.verdict is Verdict.FAILURE and not end.timed_out:
         end.cancelled = end.cancelled or flight.caller_is_cancelled()
-        if end.cancelled and duration < entry.settings.hang_after:
+        if end.cancelled and duration < flight.hang_after:
             end.verdict = Verdict.IGNORE
     return end
 
@@ -297,9 +328,10 @@ def _end_cancelled(
     The caller was cancelled: no verdict, but that a tool which was given up after
     ``hang_after`` seconds hangs.
     """
-    hangs = duration >= flight.entry.settings.hang_after
+    hangs = duration >= flight.hang_after
+    verdict = verdict_of_leaving(flight) if flight.is_left else Verdict.IGNORE
     return End(
-        Verdict.FAILURE if hangs else Verdict.IGNORE,
+        Verdict.FAILURE if hangs else verdict,
         error=_timeout(flight, error) if hangs else error,
         cancelled=True,
         goes_up=up,
@@ -307,12 +339,24 @@ def _end_cancelled(
     )
 
 
+def verdict_of_leaving(flight: Flight) -> Verdict:
+    """
+    A stream that is left before its end has shown a probe that the tool is well, unless it
+    has told of an error; of another call nobody knows how it would have ended.
+    """
+    assert flight.steps is not None
+    said = flight.steps.gathered.said
+    if said is not Verdict.SUCCESS:
+        return said
+    return Verdict.SUCCESS if flight.is_probe else Verdict.IGNORE
+
+
 def _verdict_of_timeout(flight: Flight, duration: float) -> Verdict:
     """
     The tool's own timeout is its failure. That of the whole call is, if the tool had time
     enough: attempts and queues before it may have left it next to none.
     """
-    if flight.is_cut and duration < flight.entry.settings.hang_after:
+    if flight.is_cut and duration < flight.hang_after:
         return Verdict.IGNORE
     return Verdict.FAILURE
 
@@ -321,7 +365,7 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     entry = flight.entry
     timeout = ToolTimeoutError(
         tool_name=entry.name,
-        timeout=flight.allowed or entry.settings.hang_after,
+        timeout=flight.allowed or flight.hang_after,
         still_running=flight.thread is not None and flight.thread.running,
     )
     if not is_a(error, ToolTimeoutError):
@@ -330,11 +374,16 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
 
 
 def _judge(flight: Flight, end: End, duration: float) -> None:
-    said = _opinion(flight, duration, value=end.value)
+    gathered = None if flight.steps is None else flight.steps.gathered
+    said = None
+    if gathered is None or gathered.is_whole:
+        said = _opinion(flight, duration, value=end.value)
     if said is not None:
         end.verdict = said
     elif flight.entry.reads_values:
         end.verdict = judge_value(end.value)
+        if gathered is not None and end.verdict is Verdict.SUCCESS:
+            end.verdict = gathered.said
         end.refused = end.verdict is Verdict.IGNORE
 
 
@@ -359,7 +408,8 @@ def _opinion(
     context = ToolContext(
         tool_name=entry.name, call_id=request.call_id, data=request.context
     )
-    outcome = Outcome(value=value, error=error, duration=duration, context=context)
+    took = flight.spent + duration
+    outcome = Outcome(value=value, error=error, duration=took, context=context)
     try:
         return opinion(entry.judge, outcome)
     except BaseException as raised:

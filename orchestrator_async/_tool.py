@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ._callable import check_callable, name_of, unwrapped
+from ._callable import check_callable, is_stream, name_of, unwrapped
 from ._calls import ToolContext
 from ._checks import is_async
 from ._errors import InvalidArgumentsError
@@ -35,8 +35,9 @@ class Tool:
     One tool.
 
     Args:
-        fn: What is run: a coroutine function, a plain function (which runs in a worker
-            thread), a bound method or an object that can be called.
+        fn: What is run: a coroutine function, an async generator function (whose chunks
+            can be had one by one), a plain function (which runs in a worker thread), a
+            bound method or an object that can be called.
         name: What the model calls it by. Default: the function's name.
         description: What the model reads of it. Default: from the docstring.
         parameters: JSON schema of the arguments, written by hand. They are then passed
@@ -154,7 +155,15 @@ class Tool:
         """
         Whether it runs in the event loop. Otherwise it runs in a worker thread.
         """
-        return is_async(unwrapped(self.fn))
+        return self.streams or is_async(unwrapped(self.fn))
+
+    @property
+    def streams(self) -> bool:
+        """
+        Whether it is an async generator, whose chunks ``ToolOrchestrator.stream`` gives
+        one by one.
+        """
+        return is_stream(self.fn)
 
     @property
     def circuit_name(self) -> str:
