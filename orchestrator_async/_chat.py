@@ -18,6 +18,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._calls import Request, ToolCall, ToolResult, call_id_of, check_context, read_call
+from ._completed import CompletedCalls
 from ._conversation import (
     MOST_TEXT,
     Action,
@@ -175,13 +176,25 @@ class Conversation:
         check_limit(limit)
         turn = None if self._rules is None else self._rules.new_turn()
         both = {**self._context, **context}
-        runner = Turn(
-            functools.partial(self._run_one, both, turn),
-            functools.partial(self._answers.broken_off, both),
-            limit,
-            self._fleet.line_of,
-        )
-        return await runner.results(entries)
+        return await self._turn(both, turn, limit).results(entries)
+
+    def as_completed(
+        self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any
+    ) -> CompletedCalls:
+        """
+        Run a turn's tool calls side by side, and give each result as soon as it is there.
+        They count as one turn.
+        """
+        check_context(context)
+        entries = listed(calls)
+        check_limit(limit)
+        both = {**self._context, **context}
+
+        def make(tell: Callable[[ToolResult], object]) -> Turn:
+            turn = None if self._rules is None else self._rules.new_turn()
+            return self._turn(both, turn, limit, tell)
+
+        return CompletedCalls()._begin(entries, make)
 
     def offered_tools(
         self, format: Format = "openai", *, hide_open: bool = False
@@ -192,6 +205,21 @@ class Conversation:
         return self._offered(format, hide_open=hide_open, allows=self._allows)
 
     # Beneath
+
+    def _turn(
+        self,
+        context: Mapping[str, Any],
+        turn: int | None,
+        limit: int | None,
+        tell: Callable[[ToolResult], object] | None = None,
+    ) -> Turn:
+        return Turn(
+            functools.partial(self._run_one, context, turn),
+            functools.partial(self._answers.broken_off, context),
+            limit,
+            self._fleet.line_of,
+            tell,
+        )
 
     def _allows(self, name: str) -> bool:
         return self._rules is not None and self._rules.allows(name)

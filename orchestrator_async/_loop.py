@@ -3,17 +3,19 @@ What the running loop alone knows, asked without importing a loop.
 
 Anyio answers every question of the core but these: was this task really cancelled by
 somebody (asyncio counts the requests; a ``CancelledError`` can also come out of thin
-air), does a loop still run, and how does a thread wake it without waiting for it. A
-loop that is not in ``sys.modules`` is not running, so nothing is imported here.
+air), does a loop still run, how does a thread wake it without waiting for it, and how is a
+task begun that belongs to no group. A loop that is not in ``sys.modules`` is not running,
+so nothing is imported here.
 """
 
 from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
-from typing import Any
+from contextvars import copy_context
+from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
@@ -143,6 +145,28 @@ def is_of_a_scope(cancellation: BaseException) -> bool:
     """
     said = cancellation.args[0] if cancellation.args else None
     return isinstance(said, str) and said.startswith("Cancelled ")
+
+
+def spawn(fn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """
+    Run it in a task of the loop's own, in a copy of this context. It raises nothing but
+    its cancellation.
+
+    Anyio has tasks in groups alone, and whoever opens a group has to leave it again, which
+    nobody can make an ``async for`` do.
+    """
+    loop = running_loop()
+    if loop is None or running_task() is None:
+        trio: Any = sys.modules["trio"]
+        trio.lowlevel.spawn_system_task(fn, context=copy_context())
+        return
+    task = loop.create_task(fn())
+    _spawned.add(task)
+    task.add_done_callback(_spawned.discard)
+
+
+_spawned: Final[set[Any]] = set()
+"""Asyncio itself keeps no task alive."""
 
 
 def leave() -> None:

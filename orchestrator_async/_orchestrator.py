@@ -33,6 +33,7 @@ from ._calls import (
 from ._chat import Conversation
 from ._checks import INHERIT, Inherit
 from ._circuit import Circuit
+from ._completed import CompletedCalls
 from ._conversation import ConversationPolicy
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
@@ -381,13 +382,27 @@ class ToolOrchestrator:
         check_context(context)
         entries = listed(calls)
         check_limit(limit)
-        turn = Turn(
-            functools.partial(self._run_one, context),
-            functools.partial(self._answers.broken_off, context),
-            limit,
-            self._fleet.line_of,
-        )
-        return await turn.results(entries)
+        return await self._turn(context, limit).results(entries)
+
+    def as_completed(
+        self, calls: Iterable[Any], *, limit: int | None = 16, **context: Any
+    ) -> CompletedCalls:
+        """
+        Run a turn's tool calls side by side, and give each result as soon as it is there:
+        ``dispatch_all`` for an ``async for``, with the same arguments and errors.
+
+        The calls begin when the first result is asked for. Leaving the loop early cancels
+        those that still run; in an ``async with`` it is also waited for until they have
+        ended.
+        """
+        check_context(context)
+        entries = listed(calls)
+        check_limit(limit)
+
+        def make(tell: Callable[[ToolResult], object]) -> Turn:
+            return self._turn(context, limit, tell)
+
+        return CompletedCalls()._begin(entries, make)
 
     def conversation(
         self,
@@ -732,6 +747,20 @@ class ToolOrchestrator:
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
     ) -> str:
         return await self._execution.text(Request(name, args, call_id, context))
+
+    def _turn(
+        self,
+        context: Mapping[str, Any],
+        limit: int | None,
+        tell: Callable[[ToolResult], object] | None = None,
+    ) -> Turn:
+        return Turn(
+            functools.partial(self._run_one, context),
+            functools.partial(self._answers.broken_off, context),
+            limit,
+            self._fleet.line_of,
+            tell,
+        )
 
     async def _run_one(self, context: Mapping[str, Any], entry: Any) -> ToolResult:
         try:

@@ -26,6 +26,7 @@ class Turn:
         limit: How many may run at one time; ``None`` for all of them.
         line_of: The line in which a call stands: those of one line run one after another.
             ``None`` for calls that stand in none, or where none does.
+        tell: Is told of each result when it is there.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Turn:
         broken_off: Callable[..., ToolResult],
         limit: int | None,
         line_of: Callable[[Any], str | None] | None = None,
+        tell: Callable[[ToolResult], object] | None = None,
     ) -> None:
+        self._tell = tell
         self._line_of = line_of
         self._last_of: dict[str, anyio.Event] = {}
         self._run = run
@@ -43,6 +46,7 @@ class Turn:
         self._results: dict[int, ToolResult] = {}
         self._raised: dict[int, BaseException] = {}
         self._begun: set[int] = set()
+        self._answered: set[int] = set()
         self._interrupted = False
 
     async def results(self, calls: Sequence[Any]) -> list[ToolResult]:
@@ -69,16 +73,20 @@ class Turn:
             self._raise_interrupt()
         if self._raised:
             raise_as_it_was(self._raised[min(self._raised)])
-        # Taken out, as the group's own cycles keep this object a while.
-        found, self._results = self._results, {}
         # A task that asyncio was asked to cancel before its first step has never run, and
         # anyio's group then cancels the others, of which some have begun.
-        return [
-            found[index]
-            if index in found
-            else self._broken_off(call, begun=index in self._begun)
-            for index, call in enumerate(calls)
-        ]
+        self.break_off(calls)
+        # Taken out, as the group's own cycles keep this object a while.
+        found, self._results = self._results, {}
+        return [found[index] for index in range(len(calls))]
+
+    def break_off(self, calls: Sequence[Any]) -> None:
+        """
+        Give those calls that have none the answer that they were broken off.
+        """
+        for index, call in enumerate(calls):
+            if index not in self._answered:
+                self._has(index, self._broken_off(call, begun=index in self._begun))
 
     async def _take_place(self) -> _Place | None:
         if self._places is None:
@@ -130,11 +138,11 @@ class Turn:
             if before is not None:
                 await before.wait()
             self._begun.add(index)
-            self._results[index] = await self._run(call)
+            self._has(index, await self._run(call))
         except anyio.get_cancelled_exc_class():
             if await _is_cancelled():
                 raise
-            self._results[index] = self._broken_off(call, begun=index in self._begun)
+            self._has(index, self._broken_off(call, begun=index in self._begun))
         except Exception as error:
             self._raised[index] = error
         except BaseException as error:
@@ -143,6 +151,12 @@ class Turn:
             self._raised[index] = error
             self._interrupted = True
             scope.cancel()
+
+    def _has(self, index: int, result: ToolResult) -> None:
+        self._results[index] = result
+        self._answered.add(index)
+        if self._tell is not None:
+            self._tell(result)
 
 
 async def _is_cancelled() -> bool:
