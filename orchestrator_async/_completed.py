@@ -169,9 +169,17 @@ class CompletedCalls:
 
     async def _end(self) -> None:
         self._let_go()
-        if self._work is not None and not self._work.ended.is_set():
-            with anyio.CancelScope(shield=True):
-                await self._work.ended.wait()
+        if self._work is None:
+            return
+        request = None
+        with anyio.CancelScope(shield=True):
+            while not self._work.ended.is_set():
+                try:
+                    await self._work.ended.wait()
+                except anyio.get_cancelled_exc_class() as error:
+                    request = error  # asyncio's own knows no shield
+        if request is not None:
+            raise_as_it_was(request)
 
     def _let_go(self) -> None:
         self._is_over = True

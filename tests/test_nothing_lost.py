@@ -312,6 +312,52 @@ for limit in (None, 1, 2):
     SCENARIOS[f"turn of {limit}"] = turn(limit)
 
 
+def as_they_come(limit: int | None, enough: int | None = None) -> Scenario:
+    """
+    The same, each result as it comes, and perhaps left when there are enough of them.
+    """
+
+    async def made(world: World) -> Body:
+        world.tool(work, "work")
+        world.tool(fail, "fail", timeout=20)
+        world.tool(swallow, "swallow", timeout=20)
+        world.tool(clean_up, "clean_up")
+        names = ("work", "fail", "unknown", "swallow", "clean_up")
+
+        async def body() -> None:
+            found = 0
+            calls = [*(ToolCall(name) for name in names), {"odd": 1}]
+            async with world.orch.as_completed(calls, limit=limit) as results:
+                async for _ in results:
+                    await turns(2)
+                    found += 1
+                    if found == enough:
+                        break
+            assert found == (enough or len(calls))
+
+        return body
+
+    return made
+
+
+for limit in (None, 1, 2):
+    SCENARIOS[f"turn of {limit} as it comes"] = as_they_come(limit)
+SCENARIOS["turn that is left"] = as_they_come(3, enough=2)
+
+
+@scenario
+async def turn_as_it_comes_without_a_with(world: World) -> Body:
+    world.tool(work, "work")
+    world.tool(clean_up, "clean_up")
+
+    async def body() -> None:
+        calls = [ToolCall(name) for name in ("work", "clean_up", "work")]
+        found = [each.ok async for each in world.orch.as_completed(calls)]
+        assert found == [True] * 3
+
+    return body
+
+
 def tried_again(tool: Callable[[], Awaitable[Any]], **options: Any) -> Scenario:
     async def made(world: World) -> Body:
         retry = RetryPolicy(wait_initial=1, wait_jitter=0)
