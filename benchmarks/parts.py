@@ -7,6 +7,7 @@ that is closed; a failure with one that nobody asks for a pause.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import fields
 from itertools import cycle, islice
 from typing import Any
@@ -135,6 +136,56 @@ def conversing() -> Batch:
     return batch
 
 
+CHUNKS = 10
+
+
+async def pieces(city: int) -> AsyncIterator[str]:
+    """
+    A tool that has its answer in so many chunks.
+    """
+    for _ in range(CHUNKS):
+        yield "sun "
+
+
+def streaming(**options: Any) -> Batch:
+    """
+    Streams that are read to their end.
+    """
+    stream = orchestrated(pieces, **options).stream
+
+    async def batch(times: int) -> None:
+        for _ in range(times):
+            async with stream("tool", args) as chunks:
+                async for _ in chunks:
+                    pass
+
+    return batch
+
+
+def joining() -> Batch:
+    """
+    Streams that are dispatched.
+    """
+    return dispatching(orchestrated(pieces))
+
+
+def turning(as_completed: bool) -> Batch:
+    """
+    Turns of so many calls, their results as they come or all at once.
+    """
+    orch, calls = orchestrated(), [ToolCall("tool", args)] * CHUNKS
+
+    async def batch(times: int) -> None:
+        for _ in range(times):
+            if as_completed:
+                async for _ in orch.as_completed(calls):
+                    pass
+            else:
+                await orch.dispatch_all(calls)
+
+    return batch
+
+
 async def parts(loop: str, effort: Effort) -> list[Row]:
     """
     Calls on healthy circuits with one part or another.
@@ -156,6 +207,11 @@ async def parts(loop: str, effort: Effort) -> list[Row]:
     cases["a failure, a time window"] = failing(
         window_seconds=60, minimum_calls=NEVER, max_pause=None
     )
+    cases["10 chunks, joined"] = joining()
+    cases["a stream of 10 chunks"] = streaming()
+    cases["a timed stream of 10 chunks"] = streaming(timeout=60)
+    cases["10 calls in a turn"] = turning(False)
+    cases["10 calls as they come"] = turning(True)
     times = await in_turn(cases, effort)
 
     def against(name: str) -> str:
