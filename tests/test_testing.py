@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -644,6 +644,46 @@ async def test_a_fault_that_does_not_strike_changes_nothing() -> None:
 
 
 @real_time
+class Teller:
+    """
+    Tells in pieces.
+    """
+
+    async def __call__(self, text: str) -> AsyncIterator[str]:
+        for piece in text.split():
+            yield piece
+
+
+async def tell(text: str) -> AsyncIterator[str]:
+    for piece in text.split():
+        yield piece
+
+
+@pytest.mark.parametrize("fn", [tell, Teller()], ids=["function", "object"])
+async def test_a_fault_strikes_a_stream_before_its_first_chunk(fn: Any) -> None:
+    registry = Registry()
+    registry.tool(name="tell")(fn)
+    arguments = {"text": "a b"}
+
+    def struck(**rates: Any) -> ToolOrchestrator:
+        return ToolOrchestrator(Faults(**rates, latency_seconds=(0, 0)).wrap(registry))
+
+    for rates in ({}, {"latency": 1.0}):
+        async with struck(**rates).stream("tell", arguments) as chunks:
+            assert [each async for each in chunks] == ["a", "b"]
+    with pytest.raises(ConnectionError):
+        async with struck(error=1).stream("tell", arguments):
+            raise AssertionError("it has no first chunk")
+    async with struck(malformed=1).stream("tell", arguments) as chunks:
+        [chunk] = [each async for each in chunks]
+        assert chunk.startswith("{")
+    closed = struck().stream("tell", arguments)
+    async with closed as chunks:
+        assert await anext(chunks) == "a"
+    assert closed.result is not None
+    assert closed.result.ok
+
+
 async def test_a_fault_strikes_a_plain_function_in_its_thread() -> None:
     registry, threads = Registry(), []
 

@@ -9,8 +9,8 @@ import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
@@ -52,6 +52,7 @@ class Faults:
     Each tool draws from its own sequence, which the seed and its name decide: the third
     execution of ``search`` meets the same fate in every run, whatever other tools do. At
     most one fault strikes an execution, and but for the latency the tool is not run then.
+    A stream is struck before its first chunk.
 
     Args:
         seed: What the sequences are made of. Default 0.
@@ -152,6 +153,8 @@ class Faults:
 
     def _struck(self, tool: Tool) -> Tool:
         wrapper = _in_loop if tool.is_async else _in_thread
+        if tool.streams:
+            wrapper = _in_stream
         draw = functools.partial(self._draw, tool.name)
         return stand_in(tool, functools.partial(wrapper, draw))
 
@@ -204,6 +207,21 @@ def _in_loop(draw: Draw, fn: Callable[..., Any]) -> Callable[..., Any]:
             if fault.kind != "latency":
                 return value
         return await fn(*filled, **arguments)
+
+    return faulty
+
+
+def _in_stream(draw: Draw, fn: Callable[..., Any]) -> Callable[..., Any]:
+    async def faulty(*filled: Any, **arguments: Any) -> AsyncGenerator[Any, None]:
+        fault = draw()
+        if fault is not None:
+            value = await _strike(fault)
+            if fault.kind != "latency":
+                yield value
+                return
+        async with aclosing(fn(*filled, **arguments)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     return faulty
 

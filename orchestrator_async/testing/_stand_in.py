@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,16 @@ def _method(fn: Callable[..., Any]) -> Callable[..., Any]:
             return await fn(*filled, **arguments)
 
         return call_async
+    if inspect.isasyncgenfunction(fn):
+
+        async def stream(
+            self: Any, /, *filled: Any, **arguments: Any
+        ) -> AsyncGenerator[Any, None]:
+            async with aclosing(fn(*filled, **arguments)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+        return stream
 
     def call(self: Any, /, *filled: Any, **arguments: Any) -> Any:
         return fn(*filled, **arguments)
