@@ -214,31 +214,32 @@ class Execution:
         Raises:
             BaseException: Cancellation and control flow, and nothing else.
         """
-        error = chunk = None
+        error = chunk = value = None
         flight.started = self._time_now()
         try:
             chunk = await self._step(flight)
-            if chunk is not LAST and not flight.task_was_cancelled():
-                self._note_time(flight)
-                return chunk, None
+            if chunk is LAST:
+                assert flight.steps is not None
+                value = flight.steps.gathered.value()
         except BaseException as raised:
             error, chunk = raised, LAST
         try:
+            if chunk is not LAST and not flight.task_was_cancelled():
+                self._note_time(flight)
+                return chunk, None
             if chunk is not LAST:  # it has swallowed what was asked of the task
+                assert flight.steps is not None
                 await self._left(flight, cancelled=True)
                 await flight.reassert()
-            value = None
-            if error is None:
-                assert flight.steps is not None
-                value = flight.steps.gathered.value()
-            elif flight.steps is not None and not is_a(error, GeneratorExit):
+                return LAST, flight.steps.left  # its clean-up has taken that back
+            if flight.steps is not None and not is_a(error, GeneratorExit):
                 try:
                     await self._closed(flight)
                 except BaseException as raised:
                     error = raised
             return LAST, await self.land(flight, value, error, render=False)
         finally:
-            del error, chunk
+            del error, chunk, value
 
     async def leave(
         self, flight: Flight, *, cancelled: bool, at_once: bool = False
@@ -256,7 +257,11 @@ class Execution:
         """
         flight.started = self._time_now()
         if at_once:
-            self._ended_early(flight, cancelled)
+            try:
+                assert flight.steps is not None
+                flight.steps.close_at_once()
+            finally:
+                self._ended_early(flight, cancelled)
             return
         flight.remember_task()
         await self._left(flight, cancelled=cancelled)
