@@ -232,9 +232,12 @@ class Execution:
                 await self._left(flight, cancelled=True)
                 await flight.reassert()
                 return LAST, flight.steps.left  # its clean-up has taken that back
-            if flight.steps is not None and not is_a(error, GeneratorExit):
+            if flight.steps is not None:
                 try:
-                    await self._closed(flight)
+                    if is_a(error, GeneratorExit):
+                        flight.steps.close_at_once()
+                    else:
+                        await self._closed(flight)
                 except BaseException as raised:
                     error = raised
             return LAST, await self.land(flight, value, error, render=False)

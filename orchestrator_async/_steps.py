@@ -7,7 +7,8 @@ timeout of that step, and nothing of ours is around whatever its consumer does i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final
@@ -22,7 +23,7 @@ from ._generators import MOST_ITEMS, as_one
 from ._hooks import NoAnswerError, ask
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
 from ._policy import shorter
-from ._settle import End, Flight
+from ._settle import End, Flight, fatal_in
 
 _MOST_TEXT: Final = 50_000
 """Characters of a text that are kept to see whether it is an object that tells of an
@@ -252,7 +253,7 @@ class Steps:
     async def _step(self) -> Any:
         tokens = self._set()
         try:
-            return await self._generator.__anext__()
+            return await self._driven(self._generator.__anext__())
         except StopAsyncIteration:
             return LAST
         finally:
@@ -316,9 +317,9 @@ class Steps:
         tokens = self._set()
         try:
             if self.allowed is None:
-                await self._generator.aclose()
+                await self._closing()
             else:
-                await self._timed(self._generator.aclose, self.allowed)
+                await self._timed(self._closing, self.allowed)
         except (Exception, SystemExit) as error:
             # Also where the caller is cancelled, who has something else to hear.
             self._flight.entry.complain(_UNCLOSED, error)
@@ -335,13 +336,42 @@ class Steps:
         if self._generator.ag_frame is None:
             return
         closing = self._generator.aclose()
+        self._cut_short(lambda: closing.send(None), lambda: closing.throw(GeneratorExit))
+
+    async def _closing(self) -> None:
+        await self._driven(self._generator.aclose())
+
+    @types.coroutine
+    def _driven(self, step: Any) -> Generator[Any, Any, Any]:
+        """
+        Await a step of the generator. Before 3.13 Python does not tell that of it when the
+        coroutine which awaits is closed, and the generator would hang there for ever.
+        """
+        move, given = step.send, None
+        while True:
+            try:
+                waited = move(given)
+            except StopIteration as done:
+                return done.value
+            try:
+                move, given = step.send, (yield waited)
+            except GeneratorExit:
+                self._cut_short(*[lambda: step.throw(GeneratorExit)] * 2)
+                raise
+            except BaseException as error:
+                move, given = step.throw, error
+
+    def _cut_short(self, *moves: Callable[[], object]) -> None:
+        """
+        Move the generator on until it ends; what it waits for in between does not come.
+        """
         try:
-            closing.send(None)
-            closing.throw(GeneratorExit)
-        except StopIteration:
+            for move in moves:
+                move()
+        except (StopIteration, StopAsyncIteration, GeneratorExit):
             pass  # it has ended
         except BaseException as error:
-            if not is_its_own(error):
+            if not is_its_own(error) and fatal_in(error) is not None:
                 raise
             self._flight.entry.complain(_UNCLOSED, error)
 

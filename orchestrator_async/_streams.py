@@ -237,9 +237,9 @@ def _is_cancellation(error: BaseException) -> bool:
 
 def _may_wait(traceback: TracebackType | None) -> bool:
     """
-    Whether a consumer that is closed can still wait for something: if it is an async
-    generator, at a ``yield`` of its own. Other coroutines are thrown away.
+    Whether a consumer that is closed can still wait for something: an async generator can,
+    in its ``aclose``. Other coroutines are thrown away.
     """
-    if traceback is None or traceback.tb_next is not None:
+    if traceback is None:
         return False
     return bool(traceback.tb_frame.f_code.co_flags & CO_ASYNC_GENERATOR)
