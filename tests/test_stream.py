@@ -532,7 +532,7 @@ async def test_refusals_are_raised_on_entry() -> None:
 
     house.tool(tool)
     house.tool(tool, "guarded", guard=lambda call, context: "not now")
-    house.tool(tool, "limited", limits=LimitPolicy(max_concurrent=1))
+    house.tool(tool, "limited", limits=LimitPolicy(max_concurrent=1, max_wait=0))
     for name, args, expected in (
         ("nothing", None, UnknownToolError),
         ("tool", {"number": "x"}, InvalidArgumentsError),
@@ -1731,7 +1731,7 @@ async def test_who_waits_for_a_place_has_it_when_a_stream_ends() -> None:
 
 
 async def test_a_nested_call_in_any_step_needs_no_second_place() -> None:
-    house = House(groups={"g": LimitPolicy(max_concurrent=1)})
+    house = House(groups={"g": LimitPolicy(max_concurrent=1, max_wait=0)})
 
     async def inner() -> str:
         return "inner"
