@@ -266,10 +266,7 @@ class Execution:
             finally:
                 self._ended_early(flight, cancelled)
             return
-        flight.remember_task()
         await self._left(flight, cancelled=cancelled)
-        if flight.task_was_cancelled():
-            await flight.reassert()
 
     async def _left(self, flight: Flight, *, cancelled: bool) -> None:
         try:

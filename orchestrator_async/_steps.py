@@ -172,10 +172,9 @@ class Steps:
 
     def release(self) -> None:
         """
-        Give back what was handed over, once.
+        Give back what was handed over.
         """
-        releases, self._releases = self._releases, []
-        for each in releases:
+        for each in self._releases:
             each()
 
     async def next(self) -> Any:

@@ -216,15 +216,15 @@ class ToolStream:
         """
         What came of the whole call, with the attempts before.
         """
-        opening, result = self._opening, result_of(flight, end)
-        if opening is not None:
-            result = replace(
-                result,
-                name=opening.name,
-                value=None,
-                attempts=opening.attempts,
-                duration=self._before + end.duration,
-            )
+        opening = self._opening
+        assert opening is not None
+        result = replace(
+            result_of(flight, end),
+            name=opening.name,
+            value=None,
+            attempts=opening.attempts,
+            duration=self._before + end.duration,
+        )
         self.result = self._told.ended(result)
 
 
@@ -240,6 +240,5 @@ def _may_wait(traceback: TracebackType | None) -> bool:
     Whether a consumer that is closed can still wait for something: an async generator can,
     in its ``aclose``. Other coroutines are thrown away.
     """
-    if traceback is None:
-        return False
-    return bool(traceback.tb_frame.f_code.co_flags & CO_ASYNC_GENERATOR)
+    code = None if traceback is None else traceback.tb_frame.f_code
+    return code is not None and bool(code.co_flags & CO_ASYNC_GENERATOR)

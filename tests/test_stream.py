@@ -412,11 +412,6 @@ async def test_a_chunk_may_tell_a_dispatch_of_an_error(chunks: list[Any]) -> Non
 async def test_the_refusal_of_a_call_that_it_made_is_no_verdict() -> None:
     house = House()
 
-    async def tool() -> Chunks:
-        yield "a"
-        yield {"error": "open", "tool": "inner", "circuit_state": "open", "retry_after": 3}
-
-    house.tool(tool)
     house.tool(yields("x"), "inner")
     house.orch.circuit("inner").trip()
 
@@ -425,7 +420,7 @@ async def test_the_refusal_of_a_call_that_it_made_is_no_verdict() -> None:
 
         yield "a"
         yield json.loads(await house.orch.dispatch("inner"))
-        yield "b"
+        yield {"all": "well"}
 
     house.tool(passes_on, "outer")
     async with house.orch.stream("outer") as chunks:
@@ -1149,6 +1144,27 @@ async def test_a_tool_does_not_outwit_its_timeout(how: str, joined: bool) -> Non
 
 
 @virtual_time
+async def test_a_caller_may_be_cancelled_while_a_tool_that_was_stopped_cleans_up() -> None:
+    house = House()
+
+    async def tool() -> Chunks:
+        try:
+            with suppress(anyio.get_cancelled_exc_class()):
+                await anyio.sleep(1000)
+            yield "a"
+        finally:
+            await anyio.sleep(1000)
+
+    house.tool(tool, timeout=5)
+    with anyio.move_on_after(7) as scope:
+        await read(house)
+    assert scope.cancelled_caught
+    assert house.verdicts() == ["failure"]
+    assert house.orch.stats("tool").in_flight == 0
+    house.assert_all_is_back()
+
+
+@virtual_time
 async def test_a_clean_up_that_is_long_does_not_make_a_timeout_of_an_error() -> None:
     house = House()
 
@@ -1604,6 +1620,30 @@ async def test_a_clean_up_that_waits_is_broken_off_where_nobody_can_wait() -> No
     assert house.notes == ["begins", "ends"]
     assert house.verdicts() == ["ignore"]
     house.assert_all_is_back()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_tool_that_waits_again_and_again_is_let_go() -> None:
+    house = House()
+
+    async def tool() -> Chunks:
+        try:
+            yield "a"
+            await checkpoint()
+        finally:
+            for _ in range(3):
+                with suppress(GeneratorExit):
+                    await checkpoint()
+            house.notes.append("closed")
+
+    house.tool(tool, limits=LimitPolicy(max_concurrent=1))
+    coro: Any = read(house)
+    coro.send(None)
+    coro.close()
+    assert house.verdicts() == ["ignore"]
+    house.assert_all_is_back()
+    del coro
+    gc.collect()  # Python itself complains of it
 
 
 async def test_a_dispatch_that_is_thrown_away_between_two_chunks_closes_its_tool() -> None:
