@@ -310,8 +310,8 @@ class Execution:
         """
         The tool has taken that long since it was begun, or asked for more.
         """
-        if flight.steps is not None:
-            flight.steps.spent += max(0.0, self._time_now() - flight.started)
+        assert flight.steps is not None
+        flight.steps.spent += max(0.0, self._time_now() - flight.started)
 
     def _under_probe(self, flight: Flight) -> Token[_Probes] | None:
         """
