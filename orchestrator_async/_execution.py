@@ -228,10 +228,9 @@ class Execution:
                 self._note_time(flight)
                 return chunk, None
             if chunk is not LAST:  # it has swallowed what was asked of the task
-                assert flight.steps is not None
-                await self._left(flight, cancelled=True)
+                end = await self._left(flight, cancelled=True)
                 await flight.reassert()
-                return LAST, flight.steps.left  # its clean-up has taken that back
+                return LAST, end  # its clean-up has taken that back
             if flight.steps is not None:
                 try:
                     if is_a(error, GeneratorExit):
@@ -268,19 +267,21 @@ class Execution:
             return
         await self._left(flight, cancelled=cancelled)
 
-    async def _left(self, flight: Flight, *, cancelled: bool) -> None:
+    async def _left(self, flight: Flight, *, cancelled: bool) -> End:
         try:
             await self._closed(flight)
         finally:
-            self._ended_early(flight, cancelled)
+            end = self._ended_early(flight, cancelled)
+        return end
 
-    def _ended_early(self, flight: Flight, cancelled: bool) -> None:
+    def _ended_early(self, flight: Flight, cancelled: bool) -> End:
         self._note_time(flight)
         end = End(verdict_of_leaving(flight), cancelled=cancelled)
         end.duration = flight.spent
         assert flight.steps is not None
         flight.steps.left = end
         self._close(flight, end, self._time_now())
+        return end
 
     async def _closed(self, flight: Flight) -> None:
         """
