@@ -356,7 +356,9 @@ class _Counted(Told):
         if result is None:
             rules.give_back(made)
             return None
-        return self._conversation._told(rules, made, result, "".join(self._heard))
+        # What was there on entry, and is no stream, is known by what a model would read.
+        heard = "".join(self._heard) or result.content
+        return self._conversation._told(rules, made, result, heard)
 
 
 def _text_of(chunk: Any) -> str:

@@ -214,31 +214,34 @@ class Execution:
         Raises:
             BaseException: Cancellation and control flow, and nothing else.
         """
-        error = chunk = None
+        error = chunk = value = None
         flight.started = self._time_now()
         try:
             chunk = await self._step(flight)
-            if chunk is not LAST and not flight.task_was_cancelled():
-                self._note_time(flight)
-                return chunk, None
+            if chunk is LAST:
+                assert flight.steps is not None
+                value = flight.steps.gathered.value()
         except BaseException as raised:
             error, chunk = raised, LAST
         try:
+            if chunk is not LAST and not flight.task_was_cancelled():
+                self._note_time(flight)
+                return chunk, None
             if chunk is not LAST:  # it has swallowed what was asked of the task
-                await self._left(flight, cancelled=True)
+                end = await self._left(flight, cancelled=True)
                 await flight.reassert()
-            value = None
-            if error is None:
-                assert flight.steps is not None
-                value = flight.steps.gathered.value()
-            elif flight.steps is not None and not is_a(error, GeneratorExit):
+                return LAST, end  # its clean-up has taken that back
+            if flight.steps is not None:
                 try:
-                    await self._closed(flight)
+                    if is_a(error, GeneratorExit):
+                        flight.steps.close_at_once()
+                    else:
+                        await self._closed(flight)
                 except BaseException as raised:
                     error = raised
             return LAST, await self.land(flight, value, error, render=False)
         finally:
-            del error, chunk
+            del error, chunk, value
 
     async def leave(
         self, flight: Flight, *, cancelled: bool, at_once: bool = False
@@ -256,26 +259,29 @@ class Execution:
         """
         flight.started = self._time_now()
         if at_once:
-            self._ended_early(flight, cancelled)
+            try:
+                assert flight.steps is not None
+                flight.steps.close_at_once()
+            finally:
+                self._ended_early(flight, cancelled)
             return
-        flight.remember_task()
         await self._left(flight, cancelled=cancelled)
-        if flight.task_was_cancelled():
-            await flight.reassert()
 
-    async def _left(self, flight: Flight, *, cancelled: bool) -> None:
+    async def _left(self, flight: Flight, *, cancelled: bool) -> End:
         try:
             await self._closed(flight)
         finally:
-            self._ended_early(flight, cancelled)
+            end = self._ended_early(flight, cancelled)
+        return end
 
-    def _ended_early(self, flight: Flight, cancelled: bool) -> None:
+    def _ended_early(self, flight: Flight, cancelled: bool) -> End:
         self._note_time(flight)
         end = End(verdict_of_leaving(flight), cancelled=cancelled)
         end.duration = flight.spent
         assert flight.steps is not None
         flight.steps.left = end
         self._close(flight, end, self._time_now())
+        return end
 
     async def _closed(self, flight: Flight) -> None:
         """
@@ -305,8 +311,8 @@ class Execution:
         """
         The tool has taken that long since it was begun, or asked for more.
         """
-        if flight.steps is not None:
-            flight.steps.spent += max(0.0, self._time_now() - flight.started)
+        assert flight.steps is not None
+        flight.steps.spent += max(0.0, self._time_now() - flight.started)
 
     def _under_probe(self, flight: Flight) -> Token[_Probes] | None:
         """

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from typing import Any, Final
 
+from ._foreign import is_a
+
 MOST_ITEMS: Final = 100_000
 """Items that a generator may yield."""
 
@@ -46,6 +48,6 @@ def as_one(chunks: list[Any]) -> Any:
     """
     The chunks of a stream as one value: the text that they are, or a list of them.
     """
-    if all(isinstance(chunk, str) for chunk in chunks):
+    if all(is_a(chunk, str) for chunk in chunks):
         return "".join(chunks)
     return chunks

@@ -573,7 +573,7 @@ class ToolSettings(NamedTuple):
         """
         Seconds that one execution may take, or ``None`` where nothing limits it.
         """
-        return _shorter(self.timeout, self.total_timeout)
+        return shorter(self.timeout, self.total_timeout)
 
 
 @functools.lru_cache(maxsize=256)
@@ -588,7 +588,7 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     judge, is_failure = policy.judge, policy.is_failure
     return ToolSettings(
         timeout=timeout,
-        hang_after=_hang_after(policy.hang_after, _shorter(timeout, total_timeout)),
+        hang_after=_hang_after(policy.hang_after, shorter(timeout, total_timeout)),
         judge=None if judge is INHERIT else judge,
         is_failure=None if is_failure is INHERIT else is_failure,
         ignore=cast("ExceptionTypes", policy.ignore),
@@ -599,10 +599,10 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         total_timeout=total_timeout,
         first_chunk_timeout=first,
         first_chunk_hang_after=_hang_after(
-            policy.hang_after, _shorter(first, total_timeout)
+            policy.hang_after, shorter(first, total_timeout)
         ),
         chunk_timeout=chunk,
-        chunk_hang_after=_hang_after(policy.hang_after, _shorter(chunk, total_timeout)),
+        chunk_hang_after=_hang_after(policy.hang_after, shorter(chunk, total_timeout)),
         retry=cast("RetryPolicy | None", policy.retry),
         limits=cast("LimitPolicy | None", policy.limits),
         group=cast("str | None", policy.group),
@@ -612,7 +612,11 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     )
 
 
-def _shorter(one: float | None, other: float | None) -> float | None:
+HANGS: Final = 0.95
+"""The part of its time after which a tool that has not ended is one that hangs."""
+
+
+def shorter(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return one or other
     return min(one, other)
@@ -620,7 +624,7 @@ def _shorter(one: float | None, other: float | None) -> float | None:
 
 def _hang_after(set_to: float | None | Inherit, timeout: float | None) -> float:
     if set_to is INHERIT:
-        return math.inf if timeout is None else 0.95 * timeout
+        return math.inf if timeout is None else HANGS * timeout
     return math.inf if set_to is None else set_to
 
 

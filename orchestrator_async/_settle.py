@@ -29,6 +29,7 @@ from ._errors import (
 )
 from ._foreign import context_of, is_a, members_of
 from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
+from ._policy import HANGS
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
@@ -116,12 +117,22 @@ class Flight(Caller):
         """
         The timeout that its own is the rest of: that of the whole call, or the tool's.
         """
-        course, steps = self.request.course, self.steps
+        steps, course = self.timed_steps, self.request.course
+        if steps is not None:
+            return steps.allowed
         if self.is_cut and course is not None:
             return course.total_timeout
-        if steps is not None and steps.has_struck:
-            return steps.allowed
         return self.entry.timeout
+
+    @property
+    def timed_steps(self) -> Steps | None:
+        """
+        Its steps, where their timeout counts, and not one of the whole execution.
+        """
+        steps = self.steps
+        if steps is None or (steps.joined and not steps.has_struck):
+            return None
+        return steps
 
     @property
     def hang_after(self) -> float:
@@ -356,9 +367,13 @@ def _verdict_of_timeout(flight: Flight, duration: float) -> Verdict:
     The tool's own timeout is its failure. That of the whole call is, if the tool had time
     enough: attempts and queues before it may have left it next to none.
     """
-    if flight.is_cut and duration < flight.hang_after:
-        return Verdict.IGNORE
-    return Verdict.FAILURE
+    steps = flight.timed_steps
+    is_cut = flight.is_cut if steps is None else steps.is_cut
+    if not is_cut or duration >= flight.hang_after:
+        return Verdict.FAILURE
+    if steps is not None and flight.spent + duration >= HANGS * (steps.allowed or 0.0):
+        return Verdict.FAILURE  # it had the time, in many steps
+    return Verdict.IGNORE
 
 
 def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:

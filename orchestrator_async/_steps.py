@@ -7,20 +7,23 @@ timeout of that step, and nothing of ours is around whatever its consumer does i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any, Final
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ._callbacks import is_its_own
 from ._entry import Entry
 from ._errors import InvalidResultError, ToolTimeoutError
-from ._foreign import is_a
 from ._generators import MOST_ITEMS, as_one
+from ._hooks import NoAnswerError, ask
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
-from ._settle import End, Flight, part
+from ._policy import shorter
+from ._settle import End, Flight, fatal_in
 
 _MOST_TEXT: Final = 50_000
 """Characters of a text that are kept to see whether it is an object that tells of an
@@ -112,6 +115,9 @@ class Steps:
         first: The first one, until it is taken.
         left: How it ended, if its consumer has left it before its end.
         spent: Seconds that the tool took for the steps before the present one.
+        has_struck: Whether the timeout of the last step had passed when that ended.
+        allowed: Seconds of that timeout, or of the whole call's that it is the rest of.
+        is_cut: Whether it is the rest of the whole call's.
         hang_after: Seconds of one step after which a caller who gives it up has waited
             for a tool that hangs.
     """
@@ -121,49 +127,35 @@ class Steps:
         "_flight",
         "_generator",
         "_releases",
-        "_scope",
-        "_timeout",
+        "allowed",
         "begun",
         "first",
         "gathered",
         "hang_after",
+        "has_struck",
+        "is_cut",
         "joined",
         "left",
         "spent",
     )
 
-    def __init__(self, flight: Flight, generator: Any, *, joined: bool) -> None:
+    def __init__(
+        self, flight: Flight, generator: AsyncGenerator[Any, Any], *, joined: bool
+    ) -> None:
         entry = flight.entry
         self._flight = flight
-        self._generator = aiter(generator)
+        self._generator: Any = generator
         self.joined = joined
         self._also: list[tuple[ContextVar[tuple[Any, ...]], tuple[Any, ...]]] = []
         self._releases: list[Callable[[], object]] = []
-        self._scope: anyio.CancelScope | None = None
-        self._timeout: float | None = None
+        self.has_struck = self.is_cut = False
+        self.allowed: float | None = None
         self.begun = False
         self.first: Any = LAST
         self.left: End | None = None
         self.spent = 0.0
         self.hang_after = entry.settings.hang_after
         self.gathered = Gathered(entry, keeps_all=joined or entry.judge is not None)
-
-    @property
-    def has_struck(self) -> bool:
-        """
-        Whether the timeout of the present step has passed.
-        """
-        scope = self._scope
-        if scope is None:
-            return False
-        return scope.cancel_called or scope.deadline <= anyio.current_time()
-
-    @property
-    def allowed(self) -> float | None:
-        """
-        Seconds that the present step may take.
-        """
-        return self._timeout
 
     def hand_over(
         self,
@@ -180,10 +172,9 @@ class Steps:
 
     def release(self) -> None:
         """
-        Give back what was handed over, once.
+        Give back what was handed over.
         """
-        releases, self._releases = self._releases, []
-        for each in releases:
+        for each in self._releases:
             each()
 
     async def next(self) -> Any:
@@ -194,22 +185,15 @@ class Steps:
             ToolTimeoutError: It took too long; of ours, and ``has_struck``.
             BaseException: Whatever the tool raises.
         """
-        self._scope = None
+        self.has_struck = False
         timeout = self._timeout_of_step()
         if timeout is None:
-            return self._noted(await self._step())
-        with anyio.move_on_after(timeout) as self._scope:
-            try:
-                chunk = await self._step()
-            except GeneratorExit as closing:
-                self._flight.closing = closing
-                raise
-            if chunk is LAST or not self.has_struck:
-                return self._noted(chunk)
-        # Or it has yielded something in spite of it, when its time was over.
-        raise self._struck()
-
-    def _noted(self, chunk: Any) -> Any:
+            chunk = await self._step()
+        else:
+            chunk = await self._timed(self._step, timeout)
+            # In spite of the timeout it may have yielded something, or come to its end.
+            if self.has_struck and chunk is not LAST:
+                raise self._struck(self.allowed)
         if chunk is not LAST:
             self.gathered.add(chunk)
             self.begun = True
@@ -225,31 +209,60 @@ class Steps:
             # There is a scope for the whole execution already.
             timeout = None if timeout == settings.timeout else timeout
         else:
-            self.hang_after, flight.is_cut = hang, False
+            self.hang_after, self.is_cut = hang, False
             course = flight.request.course
             if course is not None and course.total_timeout is not None:
                 rest = max(0.0, course.deadline - anyio.current_time())
                 if timeout is None or rest < timeout:
-                    self._timeout, flight.is_cut = course.total_timeout, True
+                    self.allowed, self.is_cut = course.total_timeout, True
                     return rest
-        self._timeout = timeout
+        self.allowed = timeout
         return timeout
 
-    def _struck(self) -> ToolTimeoutError:
-        assert self._timeout is not None
-        return ToolTimeoutError(tool_name=self._flight.entry.name, timeout=self._timeout)
+    async def _timed(self, step: Callable[[], Awaitable[Any]], timeout: float) -> Any:
+        """
+        What it comes to, in so many seconds.
+
+        Raises:
+            ToolTimeoutError: It was stopped.
+        """
+        is_closed = False
+        try:
+            with anyio.move_on_after(timeout) as scope:
+                try:
+                    return await step()
+                except GeneratorExit:
+                    is_closed = True
+                    raise
+                finally:
+                    self.has_struck = (
+                        scope.cancel_called or scope.deadline <= anyio.current_time()
+                    )
+        except BaseException:
+            if is_closed:
+                # The scope has complained: of another task, or that there is no loop.
+                raise GeneratorExit from None
+            raise
+        raise self._struck(self.allowed)
+
+    def _struck(self, timeout: float | None) -> ToolTimeoutError:
+        assert timeout is not None
+        return ToolTimeoutError(tool_name=self._flight.entry.name, timeout=timeout)
 
     async def _step(self) -> Any:
-        tokens = [(each, each.set((*each.get(()), *also))) for each, also in self._also]
+        tokens = self._set()
         try:
-            return await self._generator.__anext__()
+            return await self._driven(self._generator.__anext__())
         except StopAsyncIteration:
             return LAST
         finally:
-            for variable, token in reversed(tokens):
-                # A coroutine that is closed by the garbage collector ends in another context.
-                with suppress(ValueError):
-                    variable.reset(token)
+            _reset(tokens)
+
+    def _set(self) -> _Tokens:
+        """
+        Run what comes now with what was handed over.
+        """
+        return [(each, each.set((*each.get(()), *also))) for each, also in self._also]
 
     async def all(self) -> Any:
         """
@@ -272,7 +285,8 @@ class Steps:
                         reason=f"it has more than {MOST_ITEMS:,} chunks, and may never end",
                     )
         except GeneratorExit:
-            raise  # nothing can be waited for
+            self.close_at_once()
+            raise
         except BaseException:
             await self.close()
             raise
@@ -281,26 +295,94 @@ class Steps:
     async def close(self) -> None:
         """
         Have the generator clean up, for which it has the time of a step. What it raises is
-        logged and has no other consequence, unless the caller is cancelled.
+        logged and has no other consequence.
+
+        Raises:
+            BaseException: A cancellation of the caller, or control flow.
         """
-        close = getattr(self._generator, "aclose", None)
-        if close is None or getattr(self._generator, "ag_frame", self) is None:
-            return
-        flight = self._flight
+        if self._generator.ag_frame is None:
+            return  # it has ended
+        struck, allowed = self.has_struck, self.allowed
         try:
-            with anyio.move_on_after(self._timeout_of_step()) as scope:
-                await close()
-            if scope.cancelled_caught:
-                flight.entry.complain(_UNCLOSED, self._struck())
-        except GeneratorExit:
-            raise
+            with suppress(NoAnswerError):
+                await ask(self._flight.entry, _UNCLOSED, self._clean_up)
+        finally:
+            self.has_struck, self.allowed = struck, allowed
+
+    async def _clean_up(self) -> None:
+        settings = self._flight.entry.settings
+        # Not what is left of the whole call's time, which may be nothing.
+        self.allowed = shorter(settings.chunk_timeout, settings.total_timeout)
+        tokens = self._set()
+        try:
+            if self.allowed is None:
+                await self._closing()
+            else:
+                await self._timed(self._closing, self.allowed)
+        except (Exception, SystemExit) as error:
+            # Also where the caller is cancelled, who has something else to hear.
+            self._flight.entry.complain(_UNCLOSED, error)
+        finally:
+            _reset(tokens)
+
+    def close_at_once(self) -> None:
+        """
+        The same where nothing can be waited for: where the clean-up would, it is broken off.
+
+        Raises:
+            BaseException: An interrupt.
+        """
+        if self._generator.ag_frame is None:
+            return
+        closing = self._generator.aclose()
+        self._cut_short(lambda: closing.send(None), lambda: closing.throw(GeneratorExit))
+
+    async def _closing(self) -> None:
+        await self._driven(self._generator.aclose())
+
+    @types.coroutine
+    def _driven(self, step: Any) -> Generator[Any, Any, Any]:
+        """
+        Await a step of the generator. Before 3.13 Python does not tell that of it when the
+        coroutine which awaits is closed, and the generator would hang there for ever.
+        """
+        move, given = step.send, None
+        while True:
+            try:
+                waited = move(given)
+            except StopIteration as done:
+                return done.value
+            try:
+                move, given = step.send, (yield waited)
+            except GeneratorExit:
+                self._cut_short(*[lambda: step.throw(GeneratorExit)] * 2)
+                raise
+            except BaseException as error:
+                move, given = step.throw, error
+
+    def _cut_short(self, *moves: Callable[[], object]) -> None:
+        """
+        Move the generator on until it ends; what it waits for in between does not come.
+        """
+        try:
+            for move in moves:
+                move()
+        except (StopIteration, StopAsyncIteration, GeneratorExit):
+            pass  # it has ended
         except BaseException as error:
-            own, _ = part(error)
-            if own is None and flight.caller_is_cancelled():
+            if not is_its_own(error) and fatal_in(error) is not None:
                 raise
-            if not is_a(error, Exception) and own is not None:
-                raise
-            flight.entry.complain(_UNCLOSED, error)
+            self._flight.entry.complain(_UNCLOSED, error)
+
+
+_Tokens = list[tuple[ContextVar[tuple[Any, ...]], Token[tuple[Any, ...]]]]
+
+
+def _reset(tokens: _Tokens) -> None:
+    for variable, token in reversed(tokens):
+        # A coroutine that is closed by the garbage collector ends in another context.
+        with suppress(ValueError):
+            variable.reset(token)
 
 
 _UNCLOSED: Final = "it raised, or took too long, when its stream was closed"

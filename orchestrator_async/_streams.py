@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from inspect import CO_ASYNC_GENERATOR
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -76,7 +77,7 @@ class ToolStream:
         self._before = 0.0
         self._flight: Flight | None = None
         self._first: Any = LAST
-        self._is_busy = False
+        self._is_busy = self._is_left = False
         return self
 
     async def __aenter__(self) -> Self:
@@ -121,16 +122,19 @@ class ToolStream:
         traceback: TracebackType | None,
     ) -> None:
         self._first = LAST
-        closing = error is not None and is_a(error, GeneratorExit)
-        cancelled = error is not None and not closing and part(error)[0] is None
+        if error is None:
+            await self._leave()
+            return
+        cancelled = _is_cancellation(error)
+        at_once = is_a(error, GeneratorExit) and not _may_wait(traceback)
         try:
-            await self._leave(cancelled=cancelled, at_once=closing)
+            await self._leave(cancelled=cancelled, at_once=at_once)
         except BaseException as raised:
-            if not cancelled or part(raised)[0] is not None:
+            if not (cancelled and _is_cancellation(raised)):
                 raise
             # The consumer's own cancellation goes on up.
         finally:
-            del error
+            del error, traceback
 
     def __aiter__(self) -> Self:
         return self
@@ -167,6 +171,9 @@ class ToolStream:
             raise
         finally:
             self._is_busy = False
+        if end is None and self._is_left:
+            await self._leave()
+            raise StopAsyncIteration
         if end is None:
             self._told.heard(chunk)
             return chunk
@@ -183,33 +190,55 @@ class ToolStream:
         """
         Want no more chunks: what leaving the ``async with`` does.
         """
-        await self._leave(cancelled=False, at_once=False)
+        self._first = LAST
+        await self._leave()
 
-    async def _leave(self, *, cancelled: bool, at_once: bool) -> None:
+    async def _leave(self, *, cancelled: bool = False, at_once: bool = False) -> None:
+        if self._is_busy:
+            self._is_left = True  # whoever waits will end it
+            if cancelled or at_once:
+                return
+            raise RuntimeError("A stream cannot be left while another task waits for it")
         flight, self._flight = self._flight, None
         if flight is None:
             return
-        if self._is_busy:
-            self._flight = flight
-            raise RuntimeError("A stream cannot be left while another task waits for it")
         try:
             await self._execution.leave(flight, cancelled=cancelled, at_once=at_once)
         finally:
-            left = None if flight.steps is None else flight.steps.left
-            if left is not None:
-                self._note(flight, left)
+            if cancelled:
+                self._told.ended(None)
+            else:
+                assert flight.steps is not None
+                assert flight.steps.left is not None
+                self._note(flight, flight.steps.left)
 
     def _note(self, flight: Flight, end: End) -> None:
         """
         What came of the whole call, with the attempts before.
         """
-        opening, result = self._opening, result_of(flight, end)
-        if opening is not None:
-            result = replace(
-                result,
-                name=opening.name,
-                value=None,
-                attempts=opening.attempts,
-                duration=self._before + end.duration,
-            )
+        opening = self._opening
+        assert opening is not None
+        result = replace(
+            result_of(flight, end),
+            name=opening.name,
+            value=None,
+            attempts=opening.attempts,
+            duration=self._before + end.duration,
+        )
         self.result = self._told.ended(result)
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    try:
+        return part(error)[0] is None
+    except Exception:
+        return False  # a group that cannot be looked into
+
+
+def _may_wait(traceback: TracebackType | None) -> bool:
+    """
+    Whether a consumer that is closed can still wait for something: an async generator can,
+    in its ``aclose``. Other coroutines are thrown away.
+    """
+    code = None if traceback is None else traceback.tb_frame.f_code
+    return code is not None and bool(code.co_flags & CO_ASYNC_GENERATOR)

@@ -68,6 +68,8 @@ TESTS: Final = {
     "conversation": "conversation_rules",
     "chat": "conversation",
     "cut": "cut",
+    "steps": "stream",
+    "streams": "stream",
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"

@@ -16,8 +16,15 @@ import importlib
 import random
 import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import anyio
@@ -33,6 +40,9 @@ from orchestrator_async import (
     ToolOrchestrator,
     Verdict,
 )
+from orchestrator_async._around import _falling
+from orchestrator_async._execution import _probes
+from orchestrator_async._gates import _held
 from orchestrator_async._rate import Rate, Token
 
 from .support import assert_adds_up
@@ -100,6 +110,35 @@ class World:
 
         self.registry.tool(name=name, **options)(behave)
 
+    def stream(
+        self,
+        fn: Callable[[], AsyncGenerator[Any, None]],
+        name: str = "tool",
+        **options: Any,
+    ) -> None:
+        """
+        The same of a tool that is an async generator. It counts who is inside of it from
+        its beginning until it is closed, and is never left to the garbage collector.
+        """
+
+        async def behave() -> AsyncGenerator[Any, None]:
+            self.runs[name] += 1
+            if self.down:
+                raise ConnectionError("down")
+            if self.well:
+                yield "well"
+                return
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+            try:
+                async with aclosing(fn()) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                self.inside -= 1
+
+        self.registry.tool(name=name, **options)(behave)
+
     async def open(self, name: str = "tool", *, and_wait: bool = True) -> None:
         """
         Open a circuit by failures of this tool, and let its time pass.
@@ -118,6 +157,8 @@ class World:
         """
         assert self.inside == 0
         assert_adds_up(self.orch)
+        for variable in (_falling, _held, _probes):
+            assert variable.get(()) == ()
         if self.watched:
             self._assert_told()
         stats = self.orch.get_fleet_stats()

@@ -19,8 +19,8 @@ import linecache
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import anyio
@@ -117,7 +117,21 @@ class Soak:
             "has_every_part": (self.flaky, {"policy": every_part, "timeout": 0.02}),
             "asks_for_pauses": (self.throttle, {"policy": keyed}),
             "has_hosts": (self.throttle, {"policy": keyed, "circuit": self.host}),
+            **self.streams(),
             **self.surrounded(),
+        }
+
+    def streams(self) -> dict[str, tuple[Callable[[], Any], dict[str, Any]]]:
+        """
+        Those that are async generators.
+        """
+        limits = LimitPolicy(max_concurrent=2, max_queue=4, max_wait=0.02)
+        steps = ToolPolicy(first_chunk_timeout=0.02, chunk_timeout=0.005)
+        bounded = ToolPolicy(total_timeout=0.02, limits=limits, fallback="streams")
+        return {
+            "streams": (self.stream, {"policy": ToolPolicy(group="crowd")}),
+            "streams_slowly": (self.stream, {"policy": steps}),
+            "streams_bounded": (self.stream, {"policy": bounded}),
         }
 
     def surrounded(self) -> dict[str, tuple[Callable[[], Awaitable[Any]], dict[str, Any]]]:
@@ -173,7 +187,16 @@ class Soak:
         async def tool(number: int = 0) -> Any:
             return "well" if self.well else await behaviour()
 
-        self.registry.tool(name=name, replace=True, **options)(tool)
+        async def stream(number: int = 0) -> AsyncGenerator[Any, None]:
+            if self.well:
+                yield "well"
+                return
+            async with aclosing(self.stream()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+        fn = stream if behaviour == self.stream else tool
+        self.registry.tool(name=name, replace=True, **options)(fn)
         if "threaded" not in self.registry:
             policy = ToolPolicy(max_threads=4)
             self.registry.tool(name="threaded", timeout=0.02, policy=policy)(self.block)
@@ -191,6 +214,19 @@ class Soak:
         if chance < 0.4:
             raise ConnectionError("down: http://user:secret@host/")
         return {"error": "busy"} if chance < 0.5 else "up"
+
+    async def stream(self) -> AsyncGenerator[Any, None]:
+        try:
+            for number in range(self.random.randrange(6)):
+                await anyio.sleep(self.random.choice([0, 0, 0, 0.002, 0.01]))
+                if self.random.random() < 0.05:
+                    raise ConnectionError("down")
+                if self.random.random() < 0.1:
+                    with suppress(anyio.get_cancelled_exc_class()):
+                        await anyio.sleep(0.01)
+                yield self.random.choice(["text", {"number": number}, await self.nest()])
+        finally:
+            await checkpoint()
 
     async def hang(self) -> str:
         await anyio.sleep(self.random.choice([0, 0.002, 0.05]))
@@ -284,7 +320,16 @@ class Soak:
         self.calls += 1
         name = self.random.choice([*self.names, "nothing", "stead"])
         args = self.random.choice([None, {}, {"number": 1}, '{"number": 2}', "[", {"x": 1}])
-        match self.random.randrange(6):
+        match self.random.randrange(7):
+            case 6:
+                with suppress(Exception):
+                    async with self.orch.stream(name, args) as chunks:
+                        most = self.random.randrange(8)
+                        async for _ in chunks:
+                            most -= 1
+                            if most < 0:
+                                break
+                            await checkpoint()
             case 5:
                 async with self.orch.conversation(user="ada") as chat:
                     for _ in range(self.random.randrange(6)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -650,6 +650,247 @@ async def limits_that_change(world: World) -> Body:
             world.orch.reload(limits=None, groups={"g": SOME})
             if world.orch._fleet.drain is not None:
                 world.orch.resume()
+
+    return body
+
+
+# Streams
+
+
+Chunks = AsyncGenerator[Any, None]
+
+
+async def three() -> Chunks:
+    for number in range(3):
+        await checkpoint()
+        yield number
+
+
+async def fails_midway() -> Chunks:
+    yield "a"
+    await checkpoint()
+    raise ConnectionError("down")
+
+
+async def swallows() -> Chunks:
+    yield "a"
+    yield await swallow()
+    yield "b"
+
+
+async def swallows_at_first() -> Chunks:
+    yield await swallow()
+    yield "b"
+
+
+async def turns_into_errors() -> Chunks:
+    yield "a"
+    await turn_into_an_error()
+
+
+async def cleans_up() -> Chunks:
+    try:
+        yield "a"
+        await anyio.sleep(10)
+        yield "b"
+    finally:
+        await turns(2)
+        with anyio.CancelScope(shield=True):
+            await turns(2)
+
+
+async def swallows_in_its_clean_up() -> Chunks:
+    try:
+        yield "a"
+        yield "b"
+    finally:
+        await swallow()
+
+
+async def raises_in_its_clean_up() -> Chunks:
+    try:
+        yield "a"
+        await checkpoint()
+        yield "b"
+    finally:
+        await checkpoint()
+        raise ConnectionError("gone")
+
+
+STREAMS = (
+    three,
+    fails_midway,
+    swallows,
+    swallows_at_first,
+    turns_into_errors,
+    cleans_up,
+    swallows_in_its_clean_up,
+    raises_in_its_clean_up,
+)
+
+
+async def read(caller: Any, most: int = 9) -> None:
+    """
+    Read so many chunks, with waits in between, and leave.
+    """
+    number = 0
+    with suppress(ConnectionError, OrchestratorError):
+        async with caller.stream("tool") as chunks:
+            async for _ in chunks:
+                number += 1
+                await checkpoint()
+                if number == most:
+                    break
+
+
+def streamed(tool: Callable[[], Chunks], most: int = 9, **options: Any) -> Scenario:
+    async def made(world: World) -> Body:
+        world.stream(tool, **options)
+
+        async def body() -> None:
+            await read(world.orch, most)
+
+        return body
+
+    return made
+
+
+def joined(tool: Callable[[], Chunks]) -> Scenario:
+    async def made(world: World) -> Body:
+        world.stream(tool, policy=ToolPolicy(timeout=20, chunk_timeout=8))
+
+        async def body() -> None:
+            await world.orch.dispatch("tool")
+
+        return body
+
+    return made
+
+
+def streamed_by_many(tool: Callable[[], Chunks], **options: Any) -> Scenario:
+    async def made(world: World) -> Body:
+        world.stream(tool, **options)
+
+        async def body() -> None:
+            async with anyio.create_task_group() as group:
+                for most in (9, 1, 9):
+                    group.start_soon(read, world.orch, most)
+                group.start_soon(world.orch.dispatch, "tool")
+
+        return body
+
+    return made
+
+
+def streamed_as_a_probe(tool: Callable[[], Chunks], most: int = 9) -> Scenario:
+    async def made(world: World) -> Body:
+        world.stream(tool, timeout=20)
+        await world.open()
+
+        async def body() -> None:
+            async with anyio.create_task_group() as group:
+                for _ in range(2):
+                    group.start_soon(read, world.orch, most)
+            assert world.most_inside <= 1
+
+        return body
+
+    return made
+
+
+for stream in STREAMS:
+    label = f"stream {stream.__name__}"
+    SCENARIOS[label] = streamed(stream)
+    SCENARIOS[f"{label}, left early"] = streamed(stream, 1)
+    SCENARIOS[f"{label}, with timeouts"] = streamed(
+        stream, policy=ToolPolicy(timeout=20, first_chunk_timeout=8)
+    )
+    SCENARIOS[f"{label}, of a whole call's time"] = streamed(
+        stream, policy=ToolPolicy(total_timeout=15)
+    )
+    SCENARIOS[f"{label}, left early as a probe"] = streamed_as_a_probe(stream, 1)
+    SCENARIOS[f"{label}, as a probe"] = streamed_as_a_probe(stream)
+    SCENARIOS[f"dispatch of a {label}"] = joined(stream)
+    SCENARIOS[f"limits, {label}"] = streamed_by_many(
+        stream,
+        policy=ToolPolicy(
+            limits=LimitPolicy(max_concurrent=1, max_queue=1, max_wait=60), timeout=20
+        ),
+    )
+
+
+@scenario
+async def stream_with_every_other_part(world: World) -> Body:
+    policy = ToolPolicy(
+        limits=LimitPolicy(max_concurrent=1, max_queue=2, max_wait=60),
+        total_timeout=50,
+        retry=RetryPolicy(attempts=2, wait_initial=1, wait_jitter=0),
+        guard=agree,
+        fallback="other",
+    )
+
+    async def fails() -> Chunks:
+        await checkpoint()
+        raise ConnectionError("down")
+        yield
+
+    other = ToolPolicy(limits=LimitPolicy(max_concurrent=1, max_queue=2, max_wait=60))
+    world.stream(cleans_up, "other", policy=other)
+    world.stream(fails, policy=policy, idempotent=True)
+
+    async def body() -> None:
+        async with anyio.create_task_group() as group:
+            for most in (9, 1):
+                group.start_soon(read, world.orch, most)
+
+    return body
+
+
+@scenario
+async def stream_in_a_conversation(world: World) -> Body:
+    world.stream(cleans_up)
+
+    async def body() -> None:
+        async with world.orch.conversation() as chat:
+            await read(chat)
+            await read(chat, 1)
+
+    return body
+
+
+@scenario
+async def stream_that_streams(world: World) -> Body:
+    async def outer() -> Chunks:
+        async with world.orch.stream("inner") as chunks:
+            async for chunk in chunks:
+                yield chunk
+        yield await world.orch.dispatch("inner")
+
+    world.stream(three, "inner", circuit="both", policy=ToolPolicy(group="g"))
+    world.stream(outer, circuit="both", policy=ToolPolicy(group="g"))
+    world.orch.reload(groups={"g": ONE})
+    await world.open()
+
+    async def body() -> None:
+        await read(world.orch)
+        await read(world.orch, 2)
+
+    return body
+
+
+@scenario
+async def drain_of_streams(world: World) -> Body:
+    world.stream(cleans_up)
+
+    async def body() -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(read, world.orch)
+                group.start_soon(read, world.orch, 1)
+                await checkpoint()
+                await world.orch.drain()
+        finally:
+            world.orch.resume()
 
     return body
 

@@ -162,12 +162,15 @@ def test_what_cannot_be_called_is_no_tool(what: Any) -> None:
         Registry().add(what)
 
 
-def test_an_async_generator_is_no_tool() -> None:
+async def test_an_async_generator_is_a_tool() -> None:
+    registry = Registry()
+
+    @registry.tool
     async def stream() -> Any:
         yield 1
 
-    with pytest.raises(TypeError, match="stream"):
-        Registry().tool(stream)
+    assert registry["stream"].streams
+    assert await registry.dispatch("stream") == [1]
 
 
 def test_at_most_three_alternatives() -> None:
