@@ -329,7 +329,7 @@ def test_an_open_circuit_that_is_asked_again_and_again_is_one_entry() -> None:
     for _ in range(100):
         bench.now += 0.01
         bench.call("a")
-    assert len(bench.keyed._due) == 1
+        assert len(bench.keyed._due) == 1
     bench.now = RESET
     assert bench.call("b").key == "b"
 
