@@ -139,8 +139,7 @@ class Execution:
         try:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
-            if course.arguments is None:
-                course.arguments = self.arguments(entry, request)
+            course.arguments = self.arguments(entry, request)
             circuit: Circuit | None = entry.circuit
             if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
                 key = entry.key_of(course.arguments, request)

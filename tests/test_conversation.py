@@ -182,6 +182,23 @@ async def test_it_warns_then_refuses_then_stops() -> None:
     assert {each.reason for each in rejected} == {"conversation"}
 
 
+async def test_wrong_arguments_and_unusable_tools_are_told_and_counted() -> None:
+    office = Office()
+
+    @office.registry.tool
+    async def broken(value: Missing) -> str:  # type: ignore[name-defined]  # noqa: F821
+        return "never"
+
+    policy = ConversationPolicy(same_failures=2)
+    async with office.conversation(policy=policy) as chat:
+        for name, arguments in (("mail_read", {"number": "x"}), ("broken", {"value": 1})):
+            first, second = [await chat.run(name, arguments) for _ in range(2)]
+            assert (first.attempts, second.attempts) == (0, 0)
+            assert "warning" not in read(first.content)
+            assert "2 times in a row" in read(second.content)["warning"]
+    assert office.asked == []
+
+
 async def test_a_warning_leaves_json_json_and_text_text() -> None:
     office = Office()
 

@@ -309,7 +309,15 @@ async def test_a_message_that_only_speaks_has_no_calls(message: Any, form: Any) 
     assert await Turn().orch.dispatch_all(form(message)) == []
 
 
-@pytest.mark.parametrize("calls", [3, object(), {}, {"role": "user"}, {"content": "x"}])
+class Unreadable:
+    @property
+    def role(self) -> str:
+        raise RuntimeError("there is nothing to be read")
+
+
+@pytest.mark.parametrize(
+    "calls", [3, object(), {}, {"role": "user"}, {"content": "x"}, Unreadable()]
+)
 async def test_what_has_no_calls_is_refused(calls: Any) -> None:
     with pytest.raises(TypeError, match="message"):
         await Turn().orch.dispatch_all(calls)

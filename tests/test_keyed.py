@@ -329,7 +329,7 @@ def test_an_open_circuit_that_is_asked_again_and_again_is_one_entry() -> None:
     for _ in range(100):
         bench.now += 0.01
         bench.call("a")
-    assert len(bench.keyed._due) == 1
+        assert len(bench.keyed._due) == 1
     bench.now = RESET
     assert bench.call("b").key == "b"
 
@@ -786,6 +786,37 @@ def test_a_clock_that_goes_back_leaves_what_was_left() -> None:
     bench.now = RESET
     assert bench.begin("c").circuit.key == "c"
     assert bench.begin("d").circuit.key == "d"
+
+
+def test_who_is_due_is_found_among_many_when_the_clock_has_gone_back() -> None:
+    bench = Bench(100)
+    bench.now = 1000.0
+    bench.call("first", "failure", "failure")
+    bench.now += RESET / 2
+    for number in range(99):
+        bench.call(f"host-{number}", "failure", "failure")
+    bench.call("first")  # refused, so that all others come before it but by its time
+    for bench.now in (0.0, RESET / 2):  # where its circuit is asked, and learns of it
+        assert bench.call("new").key != "new"
+    bench.now = RESET
+    assert bench.call("new").key == "new"
+    assert "first" not in [circuit.key for circuit in bench.keyed]
+
+
+def test_the_heap_is_not_tidied_for_every_entry() -> None:
+    class Counting(KeyedCircuits):
+        tidied = 0
+
+        def _tidy(self) -> None:
+            Counting.tidied += 1
+            super()._tidy()
+
+    bench = Bench(50, threshold=1, kind=Counting)
+    for _ in range(20):
+        for number in range(50):
+            bench.call(f"host-{number}", "failure")
+        bench.now += RESET
+    assert 5 <= Counting.tidied <= 25
 
 
 # Memory

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator_async import (
     BreakerPolicy,
+    BudgetPolicy,
     Registry,
     ToolOrchestrator,
     ToolPolicy,
@@ -229,12 +230,63 @@ def test_tool_keywords_are_checked_where_the_tool_is_defined(value: Any) -> None
         ("is_failure", 3),
         ("breaker", {"failure_threshold": 3}),
         ("breaker", None),
+        ("retry", 3),
+        ("retry", {"attempts": 2}),
+        ("limits", 3),
+        ("limits", {"calls": 2}),
+        ("group", 3),
+        ("guard", "ask"),
+        ("fallback", ""),
+        ("fallback", 3),
+        ("max_result_size", 199),
     ],
 )
 def test_other_fields_are_checked_too(field: str, value: Any) -> None:
     with pytest.raises(ValueError) as error:
         ToolPolicy(**{field: value})
     assert field in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("share", -0.1),
+        ("share", float("inf")),
+        ("share", "half"),
+        ("a_second", -1),
+        ("a_second", 1.5),
+        ("a_second", 10**9),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused_by_name_and_value(
+    field: str, value: Any
+) -> None:
+    with pytest.raises(ValueError) as error:
+        BudgetPolicy(**{field: value})
+    assert named(error, field, value)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"retry_budget": 3}, TypeError, "retry_budget=3: expected a BudgetPolicy"),
+        ({"limits": 3}, TypeError, "limits=3: expected a LimitPolicy"),
+        ({"groups": 3}, TypeError, "groups=3: expected a mapping of names"),
+        (
+            {"groups": {"slow": 3}},
+            ValueError,
+            r"groups\['slow'\]=3: expected a LimitPolicy",
+        ),
+    ],
+)
+def test_what_all_tools_share_is_checked_when_it_is_given(
+    options: Any, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        ToolOrchestrator(Registry(), **options)
+    orch = ToolOrchestrator(Registry())
+    with pytest.raises(kind, match=said):
+        orch.reload(**options)
 
 
 @pytest.mark.parametrize("field", ["judge", "is_failure"])

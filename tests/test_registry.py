@@ -190,6 +190,9 @@ def test_at_most_three_alternatives() -> None:
         ("validate", "no"),
         ("validate", None),
         ("idempotent", 1),
+        ("polling", 0),
+        ("read_only", 1),
+        ("read_only", "no"),
         ("parameters", "{}"),
     ],
 )

@@ -556,6 +556,7 @@ def test_an_error_names_the_place() -> None:
     twice["circuits"][1]["name"] = "tool"
     for snapshot, place in [
         ({**GOOD, "version": 2}, "snapshot: version=2; expected 1"),
+        ({**GOOD, "version": 0}, "snapshot: version=0; expected 1"),
         ({**GOOD, "version": True}, "snapshot: version=True; expected 1"),
         ({**GOOD, "version": 1.0}, "snapshot: version=1.0; expected 1"),
         ({**GOOD, "taken_at": "now"}, "snapshot: taken_at='now'; expected seconds"),
