@@ -129,10 +129,6 @@ class ToolStream:
         at_once = is_a(error, GeneratorExit) and not _may_wait(traceback)
         try:
             await self._leave(cancelled=cancelled, at_once=at_once)
-        except BaseException as raised:
-            if not (cancelled and _is_cancellation(raised)):
-                raise
-            # The consumer's own cancellation goes on up.
         finally:
             del error, traceback
 

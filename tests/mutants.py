@@ -66,8 +66,10 @@ TESTS: Final = {
     "gates": "gates",
     "around": "guard fallback retry gates total_timeout",
     "conversation": "conversation_rules",
-    "chat": "conversation",
+    "chat": "conversation stream completed",
     "cut": "cut",
+    "turn": "dispatch_all completed",
+    "completed": "completed",
     "steps": "stream",
     "streams": "stream",
 }

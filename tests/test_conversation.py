@@ -122,6 +122,9 @@ async def test_only_its_own_tools_are_offered_run_and_told_of() -> None:
             await chat.call("shell", {"command": "x"})
     assert office.asked == []
     assert office.orch.stats("shell").calls == 0
+    async with office.conversation(tools=["mail_send", "status"]) as chat:
+        names = [each["name"] for each in chat.offered_tools("mcp")]
+        assert names == ["mail_send", "status"]
     async with office.conversation(tools=[]) as chat:
         assert chat.offered_tools() == []
 

@@ -2031,6 +2031,36 @@ async def test_a_request_during_a_clean_up_is_not_lost(swallows: bool) -> None:
 
 
 @asyncio_only
+async def test_a_request_to_the_consumer_is_not_lost_in_a_scope_that_ends_the_clean_up() -> (
+    None
+):
+    house, scope = House(), anyio.CancelScope()
+
+    async def tool() -> Chunks:
+        try:
+            yield "a"
+        finally:
+            await asyncio.sleep(10_000)
+
+    async def consume() -> None:
+        with scope:
+            async with house.orch.stream("tool"):
+                await asyncio.sleep(10_000)
+        house.notes.append("went on")
+
+    house.tool(tool)
+    task = asyncio.create_task(consume())
+    await when_blocked()
+    task.cancel()
+    await when_blocked()
+    scope.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert house.notes == []
+    house.assert_all_is_back()
+
+
+@asyncio_only
 async def test_a_tool_that_breaks_off_by_itself_is_an_error() -> None:
     house = House()
     house.tool(then_raises(asyncio.CancelledError(), "a"))
