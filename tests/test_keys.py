@@ -35,7 +35,7 @@ from orchestrator_async import (
 )
 
 from .clock import real_time, virtual_time
-from .support import HandClock, assert_adds_up
+from .support import HandClock, assert_adds_up, bench
 
 
 class Web:
@@ -305,6 +305,12 @@ def test_handles_by_key_are_for_tools_that_have_them() -> None:
     assert web.orch.circuit("fetch", "a") is web.orch.circuit("fetch", "a")
     assert "key='a'" in repr(web.orch.circuit("fetch", "a"))
     assert web.orch.circuit("fetch").key is None
+
+
+async def test_a_tool_without_keys_has_none_in_its_figures() -> None:
+    orch, _ = bench(HandClock())
+    await orch.dispatch("tool")
+    assert orch.stats("tool").keys == 0
 
 
 def test_a_key_function_must_be_a_plain_function() -> None:
