@@ -53,7 +53,7 @@ TESTS: Final = {
     "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
     "rates keys offered reload by_hand draining waiting gates retry conversation dispatch "
-    "cancellation fallback",
+    "cancellation fallback completed stream",
     "window": "window",
     "keyed": "keyed keys",
     "waiting": "waiting",

@@ -425,3 +425,21 @@ def test_what_decides_does_no_waiting(module: str) -> None:
 
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("stream", "call"),
+        ("run", "call"),
+        ("dispatch", "call"),
+        ("as_completed", "dispatch_all"),
+    ],
+)
+def test_who_calls_in_another_way_calls_in_the_same_words(one: str, other: str) -> None:
+    def words(offer: object, name: str) -> list[object]:
+        return [*inspect.signature(getattr(offer, name)).parameters.values()]
+
+    orch = ToolOrchestrator(Registry())
+    assert words(orch, one) == words(orch, other)
+    assert words(orch.conversation(), one) == words(orch, other)

@@ -224,7 +224,7 @@ async def test_a_stream_may_be_empty() -> None:
     house.assert_all_is_back()
 
 
-@pytest.mark.parametrize("value", ["text", None, 7, {"error": "busy"}])
+@pytest.mark.parametrize("value", ["text", None, 7, {"error": "busy"}, object])
 async def test_another_tools_value_is_one_chunk(value: Any) -> None:
     house = House()
 
