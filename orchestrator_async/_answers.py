@@ -87,7 +87,13 @@ class Answers:
         entry.figures.rejected += 1
         if error is None:
             error = self.no_thread(entry, entry.settings.max_threads, "threads")
-        more = {"limit": error.limit, "retry_after": math.ceil(error.retry_after)}
+        more: dict[str, Any] = {
+            "limit": error.limit,
+            "retry_after": math.ceil(error.retry_after),
+        }
+        names = filter(request.allows or bool, entry.alternatives)
+        if alternatives := list(names):
+            more["alternatives"] = alternatives
         text = error_text(str(error), entry.name, **more)
         return self._turn_away(entry.name, error, "limit", text, request, circuit)
 
@@ -189,16 +195,23 @@ class Answers:
         return self._turn_away(tool.name, error, "unusable", text, request)
 
     def broken_off(
-        self, context: Mapping[str, Any], entry: Any, *, begun: bool = True
+        self,
+        context: Mapping[str, Any],
+        entry: Any,
+        *,
+        begun: bool = True,
+        late: bool = False,
     ) -> ToolResult:
         """
-        To a call whose task was cancelled, by its tool or before it began.
+        To a call whose task was cancelled, by its tool, before it began, or because the
+        time of the turn was over.
         """
         try:
             call = read_call(entry)
         except InvalidArgumentsError as unread:
             return self.malformed(unread, Request("", entry, call_id_of(entry), context))
-        error = ToolCancelledError(tool_name=quote_name(call.name), begun=begun)
+        name = quote_name(call.name)
+        error = ToolCancelledError(tool_name=name, begun=begun, late=late)
         kind = type(error).__name__
         return result(
             name=call.name,

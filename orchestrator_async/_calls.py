@@ -206,6 +206,7 @@ class Course:
         deadline: When the whole call is to be over, on the loop's clock.
         idempotency_key: That of the call, the same in all of its attempts.
         arguments: The keyword arguments, if they have been made already.
+        key: The key of its circuit, if that has been asked for already.
         ran: Whether the tool was entered.
         was_probe: Whether its circuit's fate hung on it.
         failed: Whether the last attempt that ran the tool was judged a failure.
@@ -219,6 +220,7 @@ class Course:
         "deadline",
         "failed",
         "idempotency_key",
+        "key",
         "opened",
         "pause",
         "ran",
@@ -241,6 +243,7 @@ class Course:
         An attempt begins.
         """
         self.arguments: Mapping[str, Any] | None = None
+        self.key: tuple[str | None] | None = None
         # Not the failure: where this one is turned away, the one before is the answer.
         self.ran = self.was_probe = self.opened = False
         self.pause = 0.0

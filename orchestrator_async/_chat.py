@@ -141,13 +141,17 @@ class Conversation:
             CallRefusedError: The rules of the conversation refuse the call.
             Exception: What ``ToolOrchestrator.call`` raises.
         """
-        result = await self._run(self._request(name, args, call_id, context))
+        request = self._request(name, args, call_id, context)
+        made, call = await self._made(request, render=False)
+        result = made
+        if call is not None:
+            result = self._told(*call, made, _text_of(made.value) if made.ok else "")
         try:
             if result.error is not None:
                 self._raises(result.error, result.name)
             return result.value
         finally:
-            del result
+            del result, made
 
     def stream(
         self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
@@ -213,13 +217,12 @@ class Conversation:
         limit: int | None,
         tell: Callable[[ToolResult], object] | None = None,
     ) -> Turn:
-        return Turn(
-            functools.partial(self._run_one, context, turn),
-            functools.partial(self._answers.broken_off, context),
-            limit,
-            self._fleet.line_of,
-            tell,
-        )
+        def broken_off(entry: Any, **how: bool) -> ToolResult:
+            result = self._answers.broken_off(context, entry, **how)
+            return replace(result, stop=self.stop_reason is not None)
+
+        run = functools.partial(self._run_one, context, turn)
+        return Turn(run, broken_off, limit, self._fleet.line_of, tell)
 
     def _allows(self, name: str) -> bool:
         return self._rules is not None and self._rules.allows(name)
@@ -236,24 +239,33 @@ class Conversation:
         try:
             call: ToolCall = read_call(entry)
         except InvalidArgumentsError as error:
-            request = Request("", entry, call_id_of(entry), context)
-            result = self._answers.malformed(error, request)
-            await checkpoint()
-            return result
+            request = Request("", None, call_id_of(entry), context)
+            return await self._run(request, turn, error)
         return await self._run(Request(call.name, call.args, call.id, context), turn)
 
-    async def _run(self, request: Request, turn: int | None = None) -> ToolResult:
-        result, call = await self._made(request, turn)
+    async def _run(
+        self,
+        request: Request,
+        turn: int | None = None,
+        unread: InvalidArgumentsError | None = None,
+    ) -> ToolResult:
+        result, call = await self._made(request, turn, unread)
         if call is None:
             return result
         rules, ended = call
         return self._told(rules, ended, result)
 
     async def _made(
-        self, request: Request, turn: int | None = None
+        self,
+        request: Request,
+        turn: int | None = None,
+        unread: InvalidArgumentsError | None = None,
+        *,
+        render: bool = True,
     ) -> tuple[ToolResult, tuple[ConversationRules, Call] | None]:
         """
         The result of a call, and what is to be told of it, if the rules let it be made.
+        One that cannot be read is one of a tool that there is not, for them.
         """
         rules = self._rules
         if rules is None:
@@ -269,13 +281,16 @@ class Conversation:
             await checkpoint()
             return result, None
         try:
-            if decision.action is Action.UNKNOWN:
+            if unread is not None:
+                result = self._answers.malformed(unread, request)
+                await checkpoint()
+            elif decision.action is Action.UNKNOWN:
                 unknown = self._fleet.registry.unknown(request.name, self._allows)
                 result = self._answers.unknown(unknown, request)
                 await checkpoint()
             else:
                 request.allows = self._allows
-                result = await self._execution.run(request)
+                result = await self._execution.run(request, render=render)
         except BaseException:
             rules.give_back(decision.call)
             raise
@@ -339,12 +354,11 @@ class _Counted(Told):
         """
         Make the call, if the rules let it be made.
         """
-        result, self._call = await self._conversation._made(request)
+        result, self._call = await self._conversation._made(request, render=False)
         return result
 
     def heard(self, chunk: Any) -> None:
-        if self._size < MOST_TEXT:
-            text = _text_of(chunk)
+        if self._size < MOST_TEXT and (text := _text_of(chunk)):
             self._heard.append(text)
             self._size += len(text)
 
@@ -356,8 +370,10 @@ class _Counted(Told):
         if result is None:
             rules.give_back(made)
             return None
-        # What was there on entry, and is no stream, is known by what a model would read.
-        heard = "".join(self._heard) or result.content
+        # What was there on entry, and is no stream, is known by its value.
+        heard = "".join(self._heard)
+        if not heard and result.ok:
+            heard = _text_of(result.value)
         return self._conversation._told(rules, made, result, heard)
 
 

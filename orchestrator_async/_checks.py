@@ -9,6 +9,8 @@ import inspect
 import sys
 from typing import Final
 
+from ._callable import is_stream
+
 
 class Inherit(enum.Enum):
     """
@@ -106,7 +108,7 @@ def check_predicate(policy: object, *names: str) -> None:
         value = getattr(policy, name)
         if value is INHERIT:
             continue
-        if not callable(value) or is_async(value):
+        if not callable(value) or is_async(value) or is_stream(value):
             raise bad(policy, name, "a plain function, not a coroutine function")
 
 

@@ -54,7 +54,8 @@ class _Work:
                 raise  # by whoever ends all tasks that there are
         finally:
             if self.error is None:
-                turn.break_off(calls)  # if there is anything left
+                # If there is anything left.
+                turn.break_off(calls, late=self.scope.cancel_called)
             self.ended.set()
             self.news.set()
 

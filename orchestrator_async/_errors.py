@@ -177,6 +177,7 @@ class ToolTimeoutError(OrchestratorError, TimeoutError):
         timeout: The timeout, in seconds.
         still_running: Whether the tool may go on in the background, which a worker
             thread does: it cannot be stopped.
+        chunk: Whether that was the time of one chunk of a stream.
     """
 
     def __init__(
@@ -185,18 +186,21 @@ class ToolTimeoutError(OrchestratorError, TimeoutError):
         tool_name: str,
         timeout: float,
         still_running: bool = False,
+        chunk: bool = False,
     ) -> None:
+        what = "yield its next chunk" if chunk else "finish"
         rest = (
             "It may still be running, so what it does may yet happen; do not repeat it blindly."
             if still_running
             else "It was stopped. Try something smaller, or another tool."
         )
         super().__init__(
-            f"{tool_name} did not finish within its {timeout:g} s. {rest}",
+            f"{tool_name} did not {what} within its {timeout:g} s. {rest}",
             tool_name=tool_name,
         )
         self.timeout = timeout
         self.still_running = still_running
+        self.chunk = chunk
 
 
 class ToolCancelledError(OrchestratorError):
@@ -208,19 +212,22 @@ class ToolCancelledError(OrchestratorError):
     Attributes:
         begun: Whether the tool was entered: not where a turn's task was cancelled before
             its first step.
+        late: Whether the time of its caller was over, while somebody still reads the
+            results of a turn.
     """
 
-    def __init__(self, *, tool_name: str, begun: bool = True) -> None:
-        what = (
-            "broke off by itself, as a lost connection does"
-            if begun
-            else "was not run, for its task was cancelled before it began"
-        )
-        super().__init__(
-            f"{tool_name} {what}. Try it once more, or use another tool.",
-            tool_name=tool_name,
-        )
+    def __init__(self, *, tool_name: str, begun: bool = True, late: bool = False) -> None:
+        if late:
+            what = "was stopped" if begun else "was not run"
+            what += ", for the time of its caller was over. Use what there is"
+        elif begun:
+            what = "broke off by itself, as a lost connection does. Try it once more"
+        else:
+            what = "was not run, for its task was cancelled before it began. "
+            what += "Try it once more"
+        super().__init__(f"{tool_name} {what}, or use another tool.", tool_name=tool_name)
         self.begun = begun
+        self.late = late
 
 
 class DuplicateToolError(OrchestratorError, ValueError):
@@ -275,7 +282,7 @@ class LimitExceededError(OrchestratorError):
         if seconds is not None:
             said = f"may not be called that often: {size} calls{of} in {seconds:g} s"
         elif limit == "concurrency":
-            said = f"is busy: {size} calls{of} may run at one time, and others wait"
+            said = f"is busy: no more than {size} calls{of} may run at one time"
         else:
             said = f"is busy: {size} of {size} {limit} in use"
         super().__init__(

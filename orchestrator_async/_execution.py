@@ -143,6 +143,7 @@ class Execution:
             circuit: Circuit | None = entry.circuit
             if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
                 key = entry.key_of(course.arguments, request)
+                course.key = (key,)
                 if key is not None:
                     circuit = entry.keyed.peek(key, self._clock())
             if circuit is None or (refusal := self.refusal(entry, circuit)) is None:
@@ -275,11 +276,14 @@ class Execution:
 
     def _ended_early(self, flight: Flight, cancelled: bool) -> End:
         self._note_time(flight)
-        end = End(verdict_of_leaving(flight), cancelled=cancelled)
+        end = End(Verdict.IGNORE, cancelled=cancelled)
         end.duration = flight.spent
         assert flight.steps is not None
         flight.steps.left = end
-        self._close(flight, end, self._time_now())
+        try:
+            end.verdict = verdict_of_leaving(flight)
+        finally:
+            self._close(flight, end, self._time_now())
         return end
 
     async def _closed(self, flight: Flight) -> None:
@@ -426,7 +430,7 @@ class Execution:
         now = self._clock()
         if entry.keyed is None:
             return self._claimed(entry, circuit, request, arguments, now)
-        key = entry.key_of(arguments, request)
+        key = self._key_of(entry, arguments, request)
         circuit = entry.take(key, now)
         flight: Flight | ToolResult | None = None
         try:
@@ -452,6 +456,19 @@ class Execution:
             return self.arguments(entry, request)
         arguments, course.arguments = course.arguments, None
         return arguments
+
+    def _key_of(
+        self, entry: Entry, arguments: Mapping[str, Any], request: Request
+    ) -> str | None:
+        """
+        The key, unless the attempt has been asked for it already: who gives it need not
+        say the same twice.
+        """
+        course = request.course
+        if course is None or course.key is None:
+            return entry.key_of(arguments, request)
+        (key,), course.key = course.key, None
+        return key
 
     def arguments(self, entry: Entry, request: Request) -> Mapping[str, Any]:
         """
@@ -664,7 +681,7 @@ class Execution:
                 verdict=Verdict.IGNORE if end.late else end.verdict,
                 late=end.late,
                 duration=end.duration,
-                value=end.value,
+                value=None if request.streams and entry.streams else end.value,
                 error=end.error,
                 state=state,
                 attempt=1 if request.course is None else request.course.attempt,

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
+from ._callable import is_stream
 from ._checks import (
     INHERIT,
     Inherit,
@@ -354,7 +355,9 @@ class ToolPolicy:
             raise bad(self, "group", "the name of a group, or None")
         for name, text in (("guard", ""), ("fallback", "the name of a tool, ")):
             value = getattr(self, name)
-            if value is INHERIT or value is None or callable(value):
+            if value is INHERIT or value is None:
+                continue
+            if callable(value) and not is_stream(value):
                 continue
             if not text or type(value) is not str or not 0 < len(value) <= MAX_NAME:
                 raise bad(self, name, f"{text}a function, or None")

@@ -340,9 +340,11 @@ def _end_cancelled(
     ``hang_after`` seconds hangs.
     """
     hangs = duration >= flight.hang_after
-    verdict = verdict_of_leaving(flight) if flight.is_left else Verdict.IGNORE
+    verdict = Verdict.FAILURE if hangs else Verdict.IGNORE
+    if not hangs and flight.is_left:
+        verdict = verdict_of_leaving(flight, duration)
     return End(
-        Verdict.FAILURE if hangs else verdict,
+        verdict,
         error=_timeout(flight, error) if hangs else error,
         cancelled=True,
         goes_up=up,
@@ -350,13 +352,19 @@ def _end_cancelled(
     )
 
 
-def verdict_of_leaving(flight: Flight) -> Verdict:
+def verdict_of_leaving(flight: Flight, duration: float = 0.0) -> Verdict:
     """
     A stream that is left before its end has shown a probe that the tool is well, unless it
-    has told of an error; of another call nobody knows how it would have ended.
+    has told of an error; of another call nobody knows how it would have ended. The tool's
+    own judge, who is to see all of it, is asked only whether that was an error.
     """
     assert flight.steps is not None
-    said = flight.steps.gathered.said
+    gathered, said = flight.steps.gathered, flight.steps.gathered.said
+    if said is Verdict.SUCCESS and flight.entry.reads_values:
+        said = judge_value(gathered.value())
+    if said is not Verdict.SUCCESS and gathered.is_whole:
+        opinion = _opinion(flight, duration, value=gathered.value())
+        said = said if opinion is None else opinion
     if said is not Verdict.SUCCESS:
         return said
     return Verdict.SUCCESS if flight.is_probe else Verdict.IGNORE
@@ -382,6 +390,7 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
         tool_name=entry.name,
         timeout=flight.allowed or flight.hang_after,
         still_running=flight.thread is not None and flight.thread.running,
+        chunk=flight.timed_steps is not None and not flight.timed_steps.is_cut,
     )
     if not is_a(error, ToolTimeoutError):
         timeout.__cause__ = error

@@ -126,6 +126,7 @@ class Steps:
         "_also",
         "_flight",
         "_generator",
+        "_is_stopped",
         "_releases",
         "allowed",
         "begun",
@@ -148,7 +149,7 @@ class Steps:
         self.joined = joined
         self._also: list[tuple[ContextVar[tuple[Any, ...]], tuple[Any, ...]]] = []
         self._releases: list[Callable[[], object]] = []
-        self.has_struck = self.is_cut = False
+        self.has_struck = self.is_cut = self._is_stopped = False
         self.allowed: float | None = None
         self.begun = False
         self.first: Any = LAST
@@ -191,8 +192,8 @@ class Steps:
             chunk = await self._step()
         else:
             chunk = await self._timed(self._step, timeout)
-            # In spite of the timeout it may have yielded something, or come to its end.
-            if self.has_struck and chunk is not LAST:
+            # It may have yielded something in spite of the timeout, or ended because of it.
+            if self.has_struck and (chunk is not LAST or self._is_stopped):
                 raise self._struck(self.allowed)
         if chunk is not LAST:
             self.gathered.add(chunk)
@@ -235,6 +236,7 @@ class Steps:
                     is_closed = True
                     raise
                 finally:
+                    self._is_stopped = scope.cancel_called
                     self.has_struck = (
                         scope.cancel_called or scope.deadline <= anyio.current_time()
                     )
@@ -247,7 +249,8 @@ class Steps:
 
     def _struck(self, timeout: float | None) -> ToolTimeoutError:
         assert timeout is not None
-        return ToolTimeoutError(tool_name=self._flight.entry.name, timeout=timeout)
+        name = self._flight.entry.name
+        return ToolTimeoutError(tool_name=name, timeout=timeout, chunk=not self.is_cut)
 
     async def _step(self) -> Any:
         tokens = self._set()
@@ -312,7 +315,10 @@ class Steps:
     async def _clean_up(self) -> None:
         settings = self._flight.entry.settings
         # Not what is left of the whole call's time, which may be nothing.
-        self.allowed = shorter(settings.chunk_timeout, settings.total_timeout)
+        self.allowed = shorter(
+            shorter(settings.chunk_timeout, settings.first_chunk_timeout),
+            settings.total_timeout,
+        )
         tokens = self._set()
         try:
             if self.allowed is None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from inspect import CO_ASYNC_GENERATOR
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 from ._calls import Request, ToolResult
 from ._execution import Execution, result_of
@@ -123,7 +123,10 @@ class ToolStream:
     ) -> None:
         self._first = LAST
         if error is None:
+            is_busy = self._is_busy
             await self._leave()
+            if is_busy:
+                raise RuntimeError(_BUSY)
             return
         cancelled = _is_cancellation(error)
         at_once = is_a(error, GeneratorExit) and not _may_wait(traceback)
@@ -186,15 +189,15 @@ class ToolStream:
         """
         Want no more chunks: what leaving the ``async with`` does.
         """
+        if self._is_busy:
+            raise RuntimeError(_BUSY)
         self._first = LAST
         await self._leave()
 
     async def _leave(self, *, cancelled: bool = False, at_once: bool = False) -> None:
         if self._is_busy:
             self._is_left = True  # whoever waits will end it
-            if cancelled or at_once:
-                return
-            raise RuntimeError("A stream cannot be left while another task waits for it")
+            return
         flight, self._flight = self._flight, None
         if flight is None:
             return
@@ -222,6 +225,9 @@ class ToolStream:
             duration=self._before + end.duration,
         )
         self.result = self._told.ended(result)
+
+
+_BUSY: Final = "A stream cannot be left while another task waits for it."
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -80,13 +80,14 @@ class Turn:
         found, self._results = self._results, {}
         return [found[index] for index in range(len(calls))]
 
-    def break_off(self, calls: Sequence[Any]) -> None:
+    def break_off(self, calls: Sequence[Any], *, late: bool = False) -> None:
         """
         Give those calls that have none the answer that they were broken off.
         """
         for index, call in enumerate(calls):
             if index not in self._answered:
-                self._has(index, self._broken_off(call, begun=index in self._begun))
+                begun = index in self._begun
+                self._has(index, self._broken_off(call, begun=begun, late=late))
 
     async def _take_place(self) -> _Place | None:
         if self._places is None:
