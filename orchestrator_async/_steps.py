@@ -7,6 +7,7 @@ timeout of that step, and nothing of ours is around whatever its consumer does i
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from anyio.lowlevel import checkpoint
 from ._callbacks import is_its_own
 from ._entry import Entry
 from ._errors import InvalidResultError, ToolTimeoutError
+from ._foreign import is_a, members_of
 from ._generators import MOST_ITEMS, as_one
 from ._hooks import NoAnswerError, ask
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
@@ -127,6 +129,7 @@ class Steps:
         "_flight",
         "_generator",
         "_is_stopped",
+        "_is_timed",
         "_releases",
         "allowed",
         "begun",
@@ -156,6 +159,13 @@ class Steps:
         self.left: End | None = None
         self.spent = 0.0
         self.hang_after = entry.settings.hang_after
+        settings = entry.settings
+        timeouts = {settings.first_chunk_timeout, settings.chunk_timeout}
+        if joined:
+            timeouts.discard(settings.timeout)  # there is a scope for that already
+        else:
+            timeouts.add(settings.total_timeout)
+        self._is_timed = bool(timeouts - {None})
         self.gathered = Gathered(entry, keeps_all=joined or entry.judge is not None)
 
     def hand_over(
@@ -188,7 +198,7 @@ class Steps:
         """
         self.has_struck = False
         timeout = self._timeout_of_step()
-        if timeout is None:
+        if timeout is None and not self._is_timed:
             chunk = await self._step()
         else:
             chunk = await self._timed(self._step, timeout)
@@ -220,32 +230,55 @@ class Steps:
         self.allowed = timeout
         return timeout
 
-    async def _timed(self, step: Callable[[], Awaitable[Any]], timeout: float) -> Any:
+    async def _timed(
+        self, step: Callable[[], Awaitable[Any]], timeout: float | None
+    ) -> Any:
         """
         What it comes to, in so many seconds.
 
         Raises:
             ToolTimeoutError: It was stopped.
+            RuntimeError: The tool has left a scope of its own open.
         """
-        is_closed = False
+        raised: BaseException | None = None
+        scope = anyio.move_on_after(timeout)
         try:
-            with anyio.move_on_after(timeout) as scope:
+            with scope:
                 try:
                     return await step()
-                except GeneratorExit:
-                    is_closed = True
+                except BaseException as error:
+                    raised = error
                     raise
                 finally:
                     self._is_stopped = scope.cancel_called
                     self.has_struck = (
                         scope.cancel_called or scope.deadline <= anyio.current_time()
                     )
-        except BaseException:
-            if is_closed:
+        except BaseException as error:
+            if is_a(raised, GeneratorExit):
                 # The scope has complained: of another task, or that there is no loop.
                 raise GeneratorExit from None
-            raise
+            if error is raised or not is_a(error, RuntimeError):
+                raise
+        finally:
+            del raised
+        if not self._is_stopped:
+            await self._leave_open_scopes(scope)
         raise self._struck(self.allowed)
+
+    async def _leave_open_scopes(self, scope: anyio.CancelScope) -> None:
+        """
+        The tool has yielded with a scope or a task group open, which it opened in this one
+        of ours: neither can be left before the other. Close the tool, which leaves its own.
+        """
+        scope.deadline = math.inf
+        self.has_struck = False
+        with suppress(Exception, GeneratorExit, BaseExceptionGroup):
+            await self._closing()
+        with suppress(RuntimeError):
+            scope.__exit__(None, None, None)  # asyncio would go on cancelling the task
+        name = self._flight.entry.name
+        raise RuntimeError(_OPEN_SCOPE.format(name)) from None
 
     def _struck(self, timeout: float | None) -> ToolTimeoutError:
         assert timeout is not None
@@ -315,10 +348,8 @@ class Steps:
     async def _clean_up(self) -> None:
         settings = self._flight.entry.settings
         # Not what is left of the whole call's time, which may be nothing.
-        self.allowed = shorter(
-            shorter(settings.chunk_timeout, settings.first_chunk_timeout),
-            settings.total_timeout,
-        )
+        step = settings.chunk_timeout or settings.first_chunk_timeout
+        self.allowed = shorter(step, settings.total_timeout)
         tokens = self._set()
         try:
             if self.allowed is None:
@@ -328,8 +359,21 @@ class Steps:
         except (Exception, SystemExit) as error:
             # Also where the caller is cancelled, who has something else to hear.
             self._flight.entry.complain(_UNCLOSED, error)
+        except BaseExceptionGroup as error:
+            self._note_group(error)
         finally:
             _reset(tokens)
+
+    def _note_group(self, group: BaseExceptionGroup[Any]) -> None:
+        """
+        What a task group makes of its generator's being closed is nothing; with errors
+        beside it, it is logged; with anything else, it goes up.
+        """
+        others = [each for each in _leaves(group) if not is_a(each, GeneratorExit)]
+        if not all(is_a(each, (Exception, SystemExit)) for each in others):
+            raise group
+        if others:
+            self._flight.entry.complain(_UNCLOSED, group)
 
     def close_at_once(self) -> None:
         """
@@ -375,6 +419,8 @@ class Steps:
                 move()
         except (StopIteration, StopAsyncIteration, GeneratorExit):
             pass  # it has ended
+        except BaseExceptionGroup as group:
+            self._note_group(group)
         except BaseException as error:
             if not is_its_own(error) and fatal_in(error) is not None:
                 raise
@@ -390,5 +436,17 @@ def _reset(tokens: _Tokens) -> None:
         with suppress(ValueError):
             variable.reset(token)
 
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if not is_a(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in members_of(error) for leaf in _leaves(each)]
+
+
+_OPEN_SCOPE: Final = (
+    "{} yields with a cancel scope or a task group open, so that its chunks cannot be given "
+    "a time: set its timeout, first_chunk_timeout, chunk_timeout and total_timeout to None "
+    "to take them as a stream, or open the group in a task of its own"
+)
 
 _UNCLOSED: Final = "it raised, or took too long, when its stream was closed"
