@@ -282,7 +282,7 @@ class LimitExceededError(OrchestratorError):
         if seconds is not None:
             said = f"may not be called that often: {size} calls{of} in {seconds:g} s"
         elif limit == "concurrency":
-            said = f"is busy: no more than {size} calls{of} may run at one time"
+            said = f"is busy: {size} of {size} calls{of} are running"
         else:
             said = f"is busy: {size} of {size} {limit} in use"
         super().__init__(

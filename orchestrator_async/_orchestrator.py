@@ -422,7 +422,8 @@ class ToolOrchestrator:
             **context: What the tools find in their ``ToolContext``, in every call.
 
         Raises:
-            TypeError: ``policy`` is no ``ConversationPolicy``, or ``tools`` is one name.
+            TypeError: ``policy`` is no ``ConversationPolicy``.
+            ValueError: ``tools`` is one name.
         """
         check_context(context)
         checked: object = policy

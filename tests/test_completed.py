@@ -300,8 +300,23 @@ async def test_calls_past_the_deadline_of_where_they_began_have_an_answer() -> N
     with anyio.move_on_after(7):
         assert (await anext(results)).value == 1
     rest = [each async for each in results]
-    assert [type(each.error) for each in rest] == [ToolCancelledError]
+    [late] = rest
+    assert isinstance(late.error, ToolCancelledError)
+    assert (late.error.begun, late.error.late) == (True, True)
+    assert "the time of its caller was over" in late.content
+    assert "Try it once more" not in late.content
     assert yard.in_flight == 0
+
+
+@virtual_time
+async def test_calls_that_had_not_begun_by_then_say_so() -> None:
+    yard = Yard()
+    results = yard.orch.as_completed(naps(1, 50, 2), limit=2)
+    with anyio.move_on_after(1.5):
+        assert (await anext(results)).value == 1
+    rest = {each.call_id: each.error async for each in results}
+    errors = [rest["50"], rest["2"]]
+    assert [type(each) for each in errors] == [ToolCancelledError] * 2
 
 
 async def test_results_have_one_consumer() -> None:

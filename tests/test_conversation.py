@@ -7,6 +7,7 @@ The rules themselves are in ``test_conversation_rules``.
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -108,6 +109,21 @@ async def test_its_context_is_in_every_call_and_a_call_may_add_to_it() -> None:
     ]
 
 
+async def test_a_stream_keeps_nothing_of_what_is_empty() -> None:
+    office = Office()
+
+    @office.registry.tool
+    async def pause() -> AsyncIterator[str]:
+        for _ in range(1000):
+            yield ""
+        yield "at last"
+
+    async with office.conversation() as chat, chat.stream("pause") as chunks:
+        assert len([chunk async for chunk in chunks]) == 1001
+        told: Any = chunks._told
+        assert told._heard == ["at last"]
+
+
 async def test_only_its_own_tools_are_offered_run_and_told_of() -> None:
     office = Office()
     async with office.conversation(tools=["mail_*"]) as chat:
@@ -200,6 +216,62 @@ async def test_wrong_arguments_and_unusable_tools_are_told_and_counted() -> None
             assert "warning" not in read(first.content)
             assert "2 times in a row" in read(second.content)["warning"]
     assert office.asked == []
+
+
+async def test_call_gives_what_is_no_json_and_knows_it_again() -> None:
+    office, thing = Office(), object()
+
+    @office.registry.tool
+    async def hold() -> object:
+        return thing
+
+    async with office.conversation(policy=ConversationPolicy(same_results=3)) as chat:
+        for _ in range(2):
+            assert await chat.call("hold") is thing
+        async with chat.stream("hold") as chunks:
+            assert [chunk async for chunk in chunks] == [thing]
+    assert office.orch.stats("hold").total_failures == 0
+
+
+async def test_call_tells_other_results_from_the_same() -> None:
+    office = Office()
+    policy = ConversationPolicy(same_results=2, patience=1)
+    async with office.conversation(policy=policy) as chat:
+        for _ in range(9):
+            await chat.call("mail_send", {"text": "hello"})
+        assert chat.stop_reason is None
+        for _ in range(2):
+            await chat.call("mail_read", {"number": 1})
+        with pytest.raises(CallRefusedError):
+            await chat.call("mail_read", {"number": 1})
+
+
+async def test_what_cannot_be_read_is_held_to_the_rules() -> None:
+    office = Office()
+    unread = {"id": "c1", "type": "function", "function": {"name": None}}
+    async with office.conversation() as chat:
+        made = 0
+        while chat.stop_reason is None:
+            [result] = await chat.dispatch_all([unread])
+            assert (result.ok, result.attempts, result.call_id) == (False, 0, "c1")
+            made += 1
+            assert made < 50
+        assert chat.stop_reason == "unknown"
+        results = await chat.dispatch_all([unread, ToolCall("status")])
+        assert [each.stop for each in results] == [True, True]
+    results = await chat.dispatch_all([unread, ToolCall("status")])
+    assert [each.stop for each in results] == [True, True]
+
+
+async def test_what_was_broken_off_says_stop_too() -> None:
+    office = Office()
+    policy = ConversationPolicy(calls=1, patience=1)
+    async with office.conversation(policy=policy) as chat:
+        broken_off = chat._turn({}, None, None)._broken_off
+        assert not broken_off(ToolCall("status"), begun=True).stop
+        while chat.stop_reason is None:
+            await chat.dispatch("status")
+        assert broken_off(ToolCall("status"), begun=False).stop
 
 
 async def test_a_warning_leaves_json_json_and_text_text() -> None:

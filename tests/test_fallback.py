@@ -1049,6 +1049,24 @@ async def test_a_refusal_names_the_alternatives_that_can_be_called() -> None:
     assert await alternatives_of(house) == ()
 
 
+async def test_a_limit_names_them_too_those_that_the_caller_may_be_told_of() -> None:
+    house = House()
+    house.tool(
+        alternatives=["a", "b"], limits=LimitPolicy(calls=1, seconds=1e6, max_wait=0)
+    )
+    house.tool("a", succeed)
+    house.tool("b", succeed)
+    house.tool("plain", limits=LimitPolicy(calls=1, seconds=1e6, max_wait=0))
+    for name in ("tool", "plain"):
+        await house.orch.dispatch(name)
+    assert json.loads(await house.orch.dispatch("tool"))["alternatives"] == ["a", "b"]
+    house.orch.circuit("a").isolate()
+    assert json.loads(await house.orch.dispatch("tool"))["alternatives"] == ["b"]
+    async with house.orch.conversation(tools=["tool", "a"]) as chat:
+        assert "alternatives" not in json.loads(await chat.dispatch("tool"))
+    assert "alternatives" not in json.loads(await house.orch.dispatch("plain"))
+
+
 async def test_one_that_is_open_past_its_time_is_not_named() -> None:
     clock = HandClock()
     house = House(clock=clock)

@@ -237,7 +237,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(scope: st
     )
     of = f" of {SCOPED[scope]}" if SCOPED[scope] else ""
     assert told["error"] == (
-        f"tool is busy: 1 calls{of} may run at one time, and others wait. Try again in 1 s, "
+        f"tool is busy: 1 of 1 calls{of} are running. Try again in 1 s, "
         "or use another tool."
     )
     assert json.loads(result.content) == told
@@ -1569,10 +1569,10 @@ async def test_places_that_are_taken_count_after_a_reload_too(scope: str) -> Non
             tasks.start_soon(orch.dispatch, "tool")
         await when_blocked()
         reload(orch, scope, LimitPolicy(max_concurrent=2, max_wait=0))
-        assert "busy: 2 calls" in await orch.dispatch("tool")
+        assert "busy: 2 of 2 calls" in await orch.dispatch("tool")
         reload(orch, scope, None)
         reload(orch, scope, LimitPolicy(max_concurrent=3, max_wait=0))
-        assert "busy: 3 calls" in await orch.dispatch("tool")
+        assert "busy: 3 of 3 calls" in await orch.dispatch("tool")
         door.open.set()
     assert await orch.dispatch("tool") == "fine"
     assert_free(orch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 import json
 import logging
 import tracemalloc
@@ -25,8 +26,10 @@ from orchestrator_async import (
     CircuitState,
     Event,
     InvalidArgumentsError,
+    LimitPolicy,
     OrchestratorError,
     Registry,
+    RetryPolicy,
     Tool,
     ToolContext,
     ToolOrchestrator,
@@ -305,6 +308,30 @@ def test_handles_by_key_are_for_tools_that_have_them() -> None:
     assert web.orch.circuit("fetch", "a") is web.orch.circuit("fetch", "a")
     assert "key='a'" in repr(web.orch.circuit("fetch", "a"))
     assert web.orch.circuit("fetch").key is None
+
+
+async def test_a_key_is_asked_for_once_an_attempt() -> None:
+    keys = itertools.cycle(["bad", "good"])
+    asked: list[str] = []
+
+    def key(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        asked.append(next(keys))
+        return asked[-1]
+
+    registry = Registry()
+    limited = ToolPolicy(
+        limits=LimitPolicy(max_concurrent=1), retry=RetryPolicy(wait_initial=0)
+    )
+
+    @registry.tool(circuit=key, policy=limited, idempotent=True)
+    async def fetch() -> str:
+        return asked[-1]
+
+    orch = ToolOrchestrator(registry)
+    orch.circuit("fetch", "bad").isolate()
+    results = [await orch.run("fetch") for _ in range(6)]
+    assert [each.ok for each in results] == [False, True] * 3
+    assert asked == ["bad", "good"] * 3
 
 
 async def test_a_tool_without_keys_has_none_in_its_figures() -> None:

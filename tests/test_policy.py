@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import anyio
@@ -209,6 +210,10 @@ def test_what_is_not_said_of_rates_is_filled_in(
     assert {type(each) for each in settings} <= {int, float, type(None), type(len)}
 
 
+async def generates(*asked: Any) -> AsyncIterator[Any]:
+    yield asked
+
+
 @pytest.mark.parametrize("value", [0, float("nan"), -1])
 def test_tool_keywords_are_checked_where_the_tool_is_defined(value: Any) -> None:
     with pytest.raises(ValueError) as error:
@@ -239,6 +244,9 @@ def test_tool_keywords_are_checked_where_the_tool_is_defined(value: Any) -> None
         ("fallback", ""),
         ("fallback", 3),
         ("max_result_size", 199),
+        ("guard", generates),
+        ("fallback", generates),
+        ("judge", generates),
     ],
 )
 def test_other_fields_are_checked_too(field: str, value: Any) -> None:

@@ -2055,6 +2055,85 @@ async def test_a_request_to_the_consumer_is_not_lost_in_a_scope_that_ends_the_cl
     house.assert_all_is_back()
 
 
+# Leaving what has told of an error
+
+ERROR = '{"error": "down"}'
+
+
+@virtual_time
+@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize(
+    ("pieces", "verdict"),
+    [
+        ([ERROR], "failure"),
+        (['{"error": ', '"down"}', " "], "failure"),
+        (['{"error": ', '"down"'], None),
+        (["all is well, ", ERROR], None),
+        ([" ", '{"error": null}'], None),
+    ],
+)
+async def test_text_that_tells_of_an_error_does_so_where_it_is_left(
+    pieces: list[str], verdict: str | None, probe: bool
+) -> None:
+    house = House()
+    house.tool(yields(*pieces, "and more"))
+    if probe:
+        await house.probe_next()
+    await leave(house, "break", number=len(pieces))
+    assert house.verdicts() == [verdict or ("success" if probe else "ignore")]
+    closed = house.orch.circuit("tool").state is CircuitState.CLOSED
+    assert closed == (verdict is None or not probe)
+
+
+@virtual_time
+@pytest.mark.parametrize("says", [None, True, False, Verdict.IGNORE])
+@pytest.mark.parametrize("probe", [False, True])
+async def test_the_tools_judge_says_whether_that_was_an_error(
+    says: Any, probe: bool
+) -> None:
+    house = House()
+    house.tool(yields({"error": "busy"}, "b"), judge=lambda outcome: says)
+    if probe:
+        await house.probe_next()
+    await leave(house, "break")
+    failed = says is True or says is None
+    rest = "success" if probe and says is False else "ignore"
+    assert house.verdicts() == ["failure" if failed else rest]
+
+
+async def test_a_judge_is_not_asked_of_a_part() -> None:
+    house = House()
+    asked: list[Outcome] = []
+    house.tool(yields("a", "b"), judge=asked.append)
+    await leave(house, "break")
+    assert asked == []
+    assert await read(house) == ["a", "b"]
+    assert [outcome.value for outcome in asked] == ["ab"]
+
+
+async def test_a_judge_that_is_interrupted_leaves_nothing_behind() -> None:
+    house = House()
+
+    def judge(outcome: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    house.tool(yields({"error": "busy"}, "b"), judge=judge)
+    with pytest.raises(KeyboardInterrupt):
+        await leave(house, "break")
+    assert house.verdicts() == ["ignore"]
+    house.assert_all_is_back()
+
+
+async def test_observers_have_no_value_of_what_is_taken_in_chunks() -> None:
+    house = House()
+    house.tool(yields("{", "}"))
+    house.tool(yields("a"), "other")
+    await read(house)
+    await read(house, "other")
+    await house.orch.dispatch("tool")
+    assert [each.value for each in house.finished()] == [None, None, "{}"]
+
+
 # Tools with scopes of their own
 
 
