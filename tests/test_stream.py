@@ -1554,10 +1554,13 @@ async def test_an_error_of_the_consumer_that_cannot_be_looked_into_goes_up() -> 
     house = House()
     house.tool(closes(house, "a", "b", waits=1))
     error = CannotBeSplit("no parts", [ValueError("oh"), KeyboardInterrupt()])
+    stream = house.orch.stream("tool")
     with pytest.raises(CannotBeSplit) as caught:
-        async with house.orch.stream("tool"):
+        async with stream:
             raise error
     assert caught.value is error
+    assert stream.result is not None
+    assert house.orch.stats("tool").ignored == 1
     assert house.notes == ["closed"]
     house.assert_all_is_back()
 
