@@ -74,7 +74,7 @@ class ToolStream:
         self._raises = raises
         self._told = told
         self._opening: ToolResult | None = None
-        self._before = 0.0
+        self._before: float  # seconds of the attempts before
         self._flight: Flight | None = None
         self._first: Any = LAST
         self._is_busy = self._is_left = False
