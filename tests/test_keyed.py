@@ -788,6 +788,22 @@ def test_a_clock_that_goes_back_leaves_what_was_left() -> None:
     assert bench.begin("d").circuit.key == "d"
 
 
+@pytest.mark.parametrize("late", [0.0, 1.0])
+def test_who_is_due_is_found_among_many(late: float) -> None:
+    bench = Bench(100)
+    bench.call("first", "failure", "failure")
+    bench.now += RESET / 2
+    for number in range(99):
+        bench.call(f"host-{number}", "failure", "failure")
+    bench.call("first")
+    bench.now = RESET - 0.5
+    for _ in range(3):
+        assert bench.call("new").key != "new"
+    bench.now = RESET + late
+    assert bench.call("new").key == "new"
+    assert "first" not in [circuit.key for circuit in bench.keyed]
+
+
 def test_who_is_due_is_found_among_many_when_the_clock_has_gone_back() -> None:
     bench = Bench(100)
     bench.now = 1000.0
