@@ -436,8 +436,6 @@ class KeyedCircuits:
         place = self._places[key]
         assert place.shelf is not None  # it is idle
         del place.shelf[key]
-        if place.due <= self._time(now):
-            place.due = math.inf  # it has come, and was too early
         self._file(key, place, now)
 
     def _file(self, key: str, place: _Place, now: float) -> None:

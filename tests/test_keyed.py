@@ -740,6 +740,16 @@ def test_what_may_go_goes_a_few_at_a_time() -> None:
     assert bench.made == 102
 
 
+def test_a_few_are_enough_where_no_more_are_needed() -> None:
+    bench = Bench(15, threshold=1)
+    for number in range(15):
+        bench.call(str(number), "failure")
+    bench.configure(8)
+    bench.now += RESET
+    assert bench.call("new").key == "new"
+    assert len(bench.keyed) == 8
+
+
 def test_an_open_time_that_was_made_shorter_is_found_in_time() -> None:
     bench = Bench(8)
     for number in range(8):
