@@ -1499,6 +1499,24 @@ async def test_an_interrupt_in_a_clean_up_goes_up(how: str) -> None:
     house.assert_all_is_back()
 
 
+@each_way
+async def test_an_interrupt_in_a_group_of_the_clean_up_goes_up(how: str) -> None:
+    house = House()
+
+    async def tool() -> Chunks:
+        try:
+            yield "a"
+        finally:
+            members = [KeyboardInterrupt(), ValueError("oh"), GeneratorExit()]
+            raise BaseExceptionGroup("all", members)
+
+    house.tool(tool)
+    with pytest.raises(BaseExceptionGroup):
+        await leave(house, how)
+    assert house.verdicts() == ["ignore"]
+    house.assert_all_is_back()
+
+
 async def test_a_tool_that_yields_when_it_is_closed_has_that_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
