@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -1150,3 +1151,43 @@ async def test_a_loop_of_another_thread_waits_in_a_row_of_its_own() -> None:
         await anyio.to_thread.run_sync(elsewhere)
     assert 0 in crowd.went
     assert nobody_waits(orch)
+
+
+# A circuit's clock that is not the loop's
+
+
+@pytest.mark.parametrize(
+    ("before", "slept", "rest", "pause"),
+    [
+        (math.nan, math.nan, 7.0, 7.0),
+        (100.0, 100.0, 100.0, 200.0),  # the clock stands still
+        (100.0, 100.0, 51.0, 200.0),
+        (100.0, 100.0, 50.0, 50.0),  # it goes at half the pace of the loop's
+        (100.0, 100.0, 49.0, 49.0),
+        (100.0, 200.0, 20.0, 400.0),
+        (3.0, 3.0, 1.8, 6.0),
+        (8e4, 8e4, 8e4, 86_400.0),
+        (1e6, 86_400.0, 1e6, 1e6),
+    ],
+)
+def test_one_who_waits_asks_a_slow_clock_less_and_less_often(
+    before: float, slept: float, rest: float, pause: float
+) -> None:
+    async def main() -> float:
+        waiter = Waiter(lambda: None, lambda circuit: 0.0)
+        waiter._rest, waiter._slept = before, slept
+        return waiter._patience(rest)
+
+    assert anyio.run(main) == pause
+
+
+def test_what_was_slept_before_the_circuit_could_be_asked_is_no_sign_of_its_clock() -> None:
+    async def main() -> list[float]:
+        rests = iter([100.0, 0.0, 100.0, None, 100.0])
+        breaker = SimpleNamespace(available_in=lambda now: next(rests))
+        circuit: Any = SimpleNamespace(breaker=breaker, pace=None, key=None)
+        waiter = Waiter(lambda: None, lambda circuit: 0.0)
+        return [waiter._pause(circuit) for _ in range(5)]
+
+    first, none, again, _, last = anyio.run(main)
+    assert (first, none, again, last) == (100.0, 0.0, 100.0, 100.0)
