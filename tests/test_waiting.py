@@ -11,6 +11,7 @@ import itertools
 import math
 import re
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from orchestrator_async import (
     ToolOrchestrator,
     UnknownToolError,
 )
-from orchestrator_async._waiting import Waiter
+from orchestrator_async._waiting import Waiter, Waiters
 
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run
@@ -1191,3 +1192,26 @@ def test_what_was_slept_before_the_circuit_could_be_asked_is_no_sign_of_its_cloc
 
     first, none, again, _, last = anyio.run(main)
     assert (first, none, again, last) == (100.0, 0.0, 100.0, 100.0)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_row_in_the_loop_of_another_thread_is_alive_as_long_as_that(backend: str) -> None:
+    rows: list[Waiters] = []
+    made, enough = threading.Event(), threading.Event()
+
+    async def elsewhere() -> None:
+        rows.append(Waiters())
+        assert rows[0].is_alive
+        made.set()
+        await anyio.to_thread.run_sync(enough.wait)
+
+    thread = threading.Thread(
+        target=anyio.run, args=(elsewhere,), kwargs={"backend": backend}
+    )
+    thread.start()
+    made.wait()
+    assert rows[0].is_alive
+    assert not rows[0].is_of_this_loop
+    enough.set()
+    thread.join()
+    assert not rows[0].is_alive
