@@ -8,6 +8,7 @@ before it is made and told of when it has ended, on whatever path.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -379,8 +380,10 @@ class _Counted(Told):
 
 def _text_of(chunk: Any) -> str:
     """
-    A chunk as text, to know it again by.
+    A value or a chunk as text, to know it again by. A generator is not run for that.
     """
+    if inspect.isgenerator(chunk):
+        return f"{bare_type_name(chunk)} {id(chunk)}"
     try:
         return to_text(chunk, tool_name="")
     except InvalidResultError:

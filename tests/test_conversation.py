@@ -233,6 +233,19 @@ async def test_call_gives_what_is_no_json_and_knows_it_again() -> None:
     assert office.orch.stats("hold").total_failures == 0
 
 
+async def test_call_leaves_a_generator_to_the_program() -> None:
+    office = Office()
+
+    @office.registry.tool
+    async def count() -> Any:
+        return (number for number in range(3))
+
+    async with office.conversation() as chat:
+        assert list(await chat.call("count")) == [0, 1, 2]
+        async with chat.stream("count") as chunks:
+            assert [list(chunk) async for chunk in chunks] == [[0, 1, 2]]
+
+
 async def test_call_tells_other_results_from_the_same() -> None:
     office = Office()
     policy = ConversationPolicy(same_results=2, patience=1)

@@ -1209,7 +1209,7 @@ def test_a_row_in_the_loop_of_another_thread_is_alive_as_long_as_that(backend: s
         target=anyio.run, args=(elsewhere,), kwargs={"backend": backend}
     )
     thread.start()
-    made.wait()
+    assert made.wait(60)
     assert rows[0].is_alive
     assert not rows[0].is_of_this_loop
     enough.set()
