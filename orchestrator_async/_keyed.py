@@ -449,17 +449,22 @@ class KeyedCircuits:
         if shelf is self._kept:
             then = now if self._time_for is None else self._time_for(circuit)
             due = self._time(now) + _wait(circuit, then)
-            # An open circuit that is asked again and again is due when it was.
-            if due < math.inf and abs(due - place.due) > _ROUNDING:
+            # An open circuit that is asked again and again is due when it was; one that no
+            # time will do for any more is due no longer, or it would hide those after it.
+            if abs(due - place.due) > _ROUNDING:
                 place.due = due
-                heapq.heappush(self._due, (due, key))
-                if len(self._due) > 2 * len(self._places) + _SPARE:
-                    self._tidy()
+                if due < math.inf:
+                    self._push(due, key)
 
     def _shelf_of(self, circuit: Circuit) -> _Shelf:
         if circuit.breaker.state is not CircuitState.CLOSED or circuit.is_waited_for:
             return self._kept
         return self._failing if circuit.breaker.has_bad_calls else self._clean
+
+    def _push(self, due: float, key: str) -> None:
+        heapq.heappush(self._due, (due, key))
+        if len(self._due) > 2 * len(self._places) + _SPARE:
+            self._tidy()
 
     def _tidy(self) -> None:
         """

@@ -78,6 +78,9 @@ LEFT_OUT: Final = re.compile(
 )
 COPIED: Final = ("orchestrator_async", "tests", "examples", "benchmarks", "docs")
 WARM: Final = ("anyio", "hypothesis.strategies", "pydantic")
+# The longest test takes some four seconds.
+SECONDS_A_TEST: Final = 15
+FAILED: Final = re.compile(r"^FAILED (\S+?::.*?)(?: - .*)?$", re.MULTILINE)
 NOT_RUN: Final = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -153,14 +156,39 @@ def listed(module: str) -> Counter[Mutant]:
 # Running the tests against them
 
 
-class AsyncioFirst:
+class Quickly:
     """
-    One loop finds most of what is to be found, so the others wait.
+    First the tests that noticed the last mutants, which were of lines nearby; then those
+    on asyncio, as one loop finds most of what is to be found. Tests of the tests' own
+    models are not run, what is found is not made smaller, and a test that hangs ends all.
     """
+
+    def __init__(self, first: list[str]) -> None:
+        self.rank = {test: rank for rank, test in enumerate(reversed(first), 1)}
+
+    def pytest_sessionstart(self) -> None:
+        # Not before: pytest warns of what it cannot rewrite, and warnings are errors here.
+        from hypothesis import Phase, settings
+
+        settings.register_profile(
+            "mutants",
+            parent=settings.get_profile("here"),
+            phases=[Phase.explicit, Phase.generate],
+        )
+        settings.load_profile("mutants")
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: "trio" in item.name or "uvloop" in item.name)
+        items[:] = [item for item in items if "planted_fault" not in item.name]
+        items.sort(
+            key=lambda item: (
+                -self.rank.get(item.nodeid, 0),
+                "trio" in item.name or "uvloop" in item.name,
+            )
+        )
+
+    def pytest_runtest_logstart(self) -> None:
+        signal.alarm(SECONDS_A_TEST)
 
 
 def move_to(folder: Path) -> None:
@@ -183,7 +211,7 @@ def move_to(folder: Path) -> None:
     gc.freeze()  # pytest collects all garbage at its end, five times
 
 
-def run_tests(module: str, output: int) -> None:
+def run_tests(module: str, output: int, first: list[str]) -> None:
     """
     In a process of its own: run a module's tests until one fails.
     """
@@ -192,17 +220,21 @@ def run_tests(module: str, output: int) -> None:
         os.dup2(output, stream)
     files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
     options = ["-x", "-q", "--tb=short", "--assert=plain", "-p", "no:cacheprovider"]
-    sys.exit(int(pytest.main([*options, *files], plugins=[AsyncioFirst()])))
+    sys.exit(int(pytest.main([*options, *files], plugins=[Quickly(first)])))
 
 
-def outcome(module: str, limit: float | None = None) -> Outcome:
+def outcome(
+    module: str, limit: float | None = None, first: list[str] | None = None
+) -> Outcome:
     """
-    How the tests of a module end, as it stands in the copy.
+    How the tests of a module end, as it stands in the copy. The test that notices goes to
+    the front of ``first``.
     """
+    first = [] if first is None else first
     began = time.monotonic()
     with open("output.txt", "wb") as output:
         child = multiprocessing.get_context("fork").Process(
-            target=run_tests, args=(module, output.fileno()), daemon=True
+            target=run_tests, args=(module, output.fileno(), first), daemon=True
         )
         child.start()
     child.join(limit)
@@ -212,6 +244,9 @@ def outcome(module: str, limit: float | None = None) -> Outcome:
         child.join()
     if status in NOT_RUN:
         raise SystemExit(f"no tests were run:\n{Path('output.txt').read_text()}")
+    if found := FAILED.search(Path("output.txt").read_text(errors="replace")):
+        test = found[1]
+        first[:] = [test, *(each for each in first if each != test)]
     return Outcome(status, time.monotonic() - began)
 
 
@@ -232,9 +267,11 @@ def survivors(module: str) -> Iterator[tuple[Mutant, bool]]:
         file.write_text("")
         if outcome(module).status == 0:
             raise SystemExit(f"the tests do not look at the copy of {file.name}")
+        first: list[str] = []
         for mutant, text in mutants(module, source):
             file.write_text(text, encoding="utf-8")
-            yield mutant, outcome(module, 10 + 4 * well.seconds).status == 0
+            ended = outcome(module, 10 + 4 * well.seconds, first)
+            yield mutant, ended.status == 0
     finally:
         file.write_text(source, encoding="utf-8")
 

@@ -656,6 +656,18 @@ def test_looking_counts_on_no_place_that_is_not_there_any_more() -> None:
     assert bench.call("c", "none") is shared
 
 
+def test_looking_finds_no_room_among_hundreds_that_stay() -> None:
+    bench = Bench(300)
+    for number in range(300):
+        bench.call(str(number), "failure", "failure")
+    assert bench.keyed.peek("new", bench.now) is None  # those who share have no circuit yet
+    others = bench.call("new", "none")
+    bench.configure(300)
+    assert bench.keyed.peek("new", bench.now) is others
+    bench.configure(299)
+    assert len(bench.keyed) == 300
+
+
 def test_a_handle_is_made_where_there_is_room() -> None:
     bench = Bench(1)
     circuit = bench.keyed.ensure("a", 0.0)
@@ -824,6 +836,58 @@ def test_who_is_due_is_found_among_many_when_the_clock_has_gone_back() -> None:
     bench.call("first")  # refused, so that all others come before it but by its time
     for bench.now in (0.0, RESET / 2):  # where its circuit is asked, and learns of it
         assert bench.call("new").key != "new"
+    bench.now = RESET
+    assert bench.call("new").key == "new"
+    assert "first" not in [circuit.key for circuit in bench.keyed]
+
+
+@pytest.mark.parametrize("kept", ["waited for", "isolated", "disabled"])
+def test_who_is_due_is_found_behind_one_that_has_to_stay(kept: str) -> None:
+    bench = Bench(100)
+    for key in ("first", "second"):
+        bench.call(key, "failure", "failure")
+        bench.now += 1.0
+    bench.now = RESET / 2
+    for number in range(98):
+        bench.call(f"host-{number}", "failure", "failure")
+    circuit = bench.call("first", "none")
+    if kept == "waited for":
+        wait_for(circuit)
+    elif kept == "isolated":
+        circuit.isolate()
+    else:
+        circuit.disable()
+    bench.call("second", "none")
+    bench.now = RESET + 1.0
+    assert bench.call("new").key == "new"
+    names = [circuit.key for circuit in bench.keyed]
+    assert "first" in names
+    assert "second" not in names
+
+
+def test_who_is_due_is_found_among_many_after_a_reload() -> None:
+    bench = Bench(100)
+    bench.call("first", "failure", "failure")
+    bench.now = RESET / 2
+    for number in range(99):
+        bench.call(f"host-{number}", "failure", "failure")
+    bench.call("first", "none")
+    bench.configure(100)
+    bench.now = RESET
+    assert bench.call("new").key == "new"
+    assert "first" not in [circuit.key for circuit in bench.keyed]
+
+
+def test_who_is_found_to_be_waited_for_no_longer_is_found_among_many_when_due() -> None:
+    bench = Bench(100)
+    circuit = bench.call("first", "failure", "failure")
+    row = wait_for(circuit)
+    bench.now = RESET / 2
+    for number in range(99):
+        bench.call(f"host-{number}", "failure", "failure")
+    bench.configure(100)  # it is due no more
+    row.is_alive = False
+    assert bench.call("new", "none").key != "new"  # who looks around, and finds that out
     bench.now = RESET
     assert bench.call("new").key == "new"
     assert "first" not in [circuit.key for circuit in bench.keyed]
