@@ -517,6 +517,15 @@ def test_a_row_of_flags_is_cut_between_two(flags: int) -> None:
         assert (len(shown) - start) % 2 == 0
 
 
+def test_what_stands_far_before_is_not_looked_at() -> None:
+    # Nobody counts so many flags, nor reads a letter with so many marks.
+    assert not _cut._is_one("\U0001f1eb" * 5000, 4999)
+    text = "x" * 5000 + "\u094d" + "\u0301" * (LOOK_BACK + 10) + "\u0915"
+    assert not _cut._is_one(text, len(text) - 1)
+    near = "x" * 5000 + "\u094d" + "\u0301" * (LOOK_BACK - 10) + "\u0915"
+    assert _cut._is_one(near, len(near) - 1)
+
+
 def test_of_something_endless_that_a_reader_sees_as_one_as_much_as_fits_is_shown() -> None:
     text = "e" + "\u0301" * 10_000
     assert len(cut(text, LEAST)) == LEAST
