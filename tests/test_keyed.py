@@ -878,14 +878,24 @@ def test_who_is_due_is_found_among_many_after_a_reload() -> None:
     assert "first" not in [circuit.key for circuit in bench.keyed]
 
 
-def test_who_is_found_to_be_waited_for_no_longer_is_found_among_many_when_due() -> None:
+@pytest.mark.parametrize("was_due", [True, False])
+def test_who_is_found_to_be_waited_for_no_longer_is_found_among_many_when_due(
+    was_due: bool,
+) -> None:
     bench = Bench(100)
-    circuit = bench.call("first", "failure", "failure")
-    row = wait_for(circuit)
+    flights = [bench.begin("first") for _ in range(2)]
+    if was_due:
+        for flight in flights:
+            bench.end(flight, "failure")
+    row = wait_for(flights[0].circuit)
+    if was_due:
+        bench.configure(100)  # and is no longer
+    else:
+        for flight in flights:
+            bench.end(flight, "failure")
     bench.now = RESET / 2
     for number in range(99):
         bench.call(f"host-{number}", "failure", "failure")
-    bench.configure(100)  # it is due no more
     row.is_alive = False
     assert bench.call("new", "none").key != "new"  # who looks around, and finds that out
     bench.now = RESET
