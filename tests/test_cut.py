@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import from_json
@@ -488,7 +489,7 @@ def test_many_that_are_one_each_are_not_torn(one: str) -> None:
         "\ud83da",
         "\ud83d\U0001f600",
         "\ud83d\ue000",
-        "\udc00\udc01",
+        chr(0xDC00) + chr(0xDC01),
         "\u0e01\u0e02",
         "\u05d0\u05b0\u05d1",
         "\u3042\u3044",
@@ -498,6 +499,24 @@ def test_many_that_are_one_each_are_not_torn(one: str) -> None:
 def test_what_a_reader_sees_as_two_may_be_parted(two: str) -> None:
     text = "xx" + two
     assert _cut._boundary(text, len(text) - 1) == len(text) - 1
+
+
+def test_the_tables_are_those_of_unicode() -> None:
+    is_one = regex.compile(r"\X").fullmatch
+    is_mark = regex.compile(r"[\p{Mn}\p{Mc}\p{Me}]").fullmatch
+    every = [chr(code) for code in [*range(0x20000), *range(0xE0000, 0xE1000)]]
+
+    # By their categories marks are known. Some places between vowels of Hangul are free.
+    rest = (each for each in every if each >= "\u0300" and not is_mark(each))
+    extend = {each for each in rest if is_one("e" + each) or is_one("\uac00" + each)}
+    assert set(map(chr, range(0xD7C7, 0xD7CB))) | extend == _cut._EXTENDING
+
+    lead = {each for each in every if is_one(each + "e") or is_one(each + "\u1100")}
+    assert lead == _cut._LEADING
+
+    # Three more have been among them, or before letters, in one version or another.
+    link = {each for each in every if is_one(f"\u0915{each}\u0915")}
+    assert link | {"\u1cf5", "\u1cf6", "\U00011a3a"} == _cut._LINKERS
 
 
 @pytest.mark.parametrize("length", [1, 2, LOOK_BACK])
