@@ -739,6 +739,17 @@ def test_with_fewer_places_those_who_may_not_go_do_so_later() -> None:
     assert len(bench.keyed) == 2
 
 
+def test_with_fewer_places_no_more_go_later_than_have_to() -> None:
+    bench = Bench(3)
+    flight = bench.begin("a")
+    bench.call("b", "failure", "failure")
+    bench.begin("c")
+    bench.configure(2)
+    bench.now += RESET
+    bench.end(flight, "success")
+    assert bench.has("abc") == "bc"
+
+
 def test_what_may_go_goes_a_few_at_a_time() -> None:
     bench = Bench(100, threshold=1)
     for number in range(100):
@@ -770,6 +781,19 @@ def test_an_open_time_that_was_made_shorter_is_found_in_time() -> None:
     bench.now += 2.0
     new = [bench.begin(f"new {number}").circuit.key for number in range(8)]
     assert new == [f"new {number}" for number in range(8)]
+
+
+def test_an_open_time_that_was_made_a_little_shorter_is_found_in_time() -> None:
+    bench = Bench(100)
+    bench.call("first", "failure", "failure")
+    bench.now = RESET / 2
+    for number in range(99):
+        bench.call(f"host-{number}", "failure", "failure")
+    bench.call("first", "none")
+    bench.configure(100, reset_timeout=RESET - 0.5)
+    bench.now = RESET - 0.5
+    assert bench.call("new").key == "new"
+    assert "first" not in [circuit.key for circuit in bench.keyed]
 
 
 # Clocks
