@@ -36,8 +36,6 @@ _LOOKS_AROUND: Final = 4
 # Seconds by which one time may differ when it is reckoned twice.
 _ROUNDING: Final = 0.001
 
-_SPARE: Final = 8  # entries of the heap for which it is not worth being tidied
-
 
 class _Place:
     """
@@ -127,8 +125,7 @@ class KeyedCircuits:
         self._kept: _Shelf = OrderedDict()  # not closed, or disabled, or waited for
         self._stirred: dict[str, None] = {}  # keys whose circuits may lie on the wrong one
         self._due: list[tuple[float, str]] = []  # a heap: when which of the kept may go
-        self._seen = 0.0
-        self._skew = 0.0
+        self._seen = self._skew = 0.0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -185,8 +182,7 @@ class KeyedCircuits:
             self._file(key, place, now)
             if self._shared and place.shelf is not self._kept:
                 self._wake_shared()  # one of those may have its place now
-        if len(self._places) > self._capacity:
-            self._has_room(now, newcomers=0)
+        self._has_room(now, newcomers=0)
 
     def get(self, key: str) -> Circuit | None:
         """
@@ -329,15 +325,14 @@ class KeyedCircuits:
         Whether there is room for so many more, if need be because others have gone. More
         than one goes only where there were more places before: a few at a time.
         """
-        most = self._capacity - newcomers
-        for _ in range(_LOOKS):
-            if len(self._places) <= most:
-                return True
-            key = self._next_to_go(now)
+        most, looks = self._capacity - newcomers, _LOOKS
+        while len(self._places) > most:
+            key = self._next_to_go(now) if looks else None
             if key is None:
                 return False
             self._drop(key)
-        return len(self._places) <= most
+            looks -= 1
+        return True
 
     def _could_have_room(self, now: float) -> bool:
         """
@@ -361,13 +356,9 @@ class KeyedCircuits:
                 return key
             self._refile(key, now)
         for key in list(islice(self._kept, _LOOKS_AROUND)):
-            place = self._places[key]
-            if self._may_go(place, now):
+            if self._may_go(self._places[key], now):
                 return key
-            if place.due < math.inf:
-                self._kept.move_to_end(key)
-            else:
-                self._refile(key, now)  # it has an entry, unless no time will do
+            self._refile(key, now)  # behind the others, and with the entry that it may lack
         return None
 
     def _stir(self, circuit: Circuit) -> None:
@@ -419,7 +410,7 @@ class KeyedCircuits:
             return False  # what is most frequent, for a fraction of the price
         shelf = self._shelf_of(place.circuit)
         if shelf is self._kept:
-            return place.shelf is shelf and _wait(place.circuit, now) == 0
+            return place.shelf is shelf and not _wait(place.circuit, now)
         return shelf is self._clean or place.shelf is not self._clean
 
     def _drop(self, key: str) -> None:
@@ -453,7 +444,7 @@ class KeyedCircuits:
             # time will do for any more is due no longer, or it would hide those after it.
             if abs(due - place.due) > _ROUNDING:
                 place.due = due
-                if due < math.inf:
+                if math.isfinite(due):
                     self._push(due, key)
 
     def _shelf_of(self, circuit: Circuit) -> _Shelf:
@@ -463,7 +454,7 @@ class KeyedCircuits:
 
     def _push(self, due: float, key: str) -> None:
         heapq.heappush(self._due, (due, key))
-        if len(self._due) > 2 * len(self._places) + _SPARE:
+        if len(self._due) > 2 * len(self._places):
             self._tidy()
 
     def _tidy(self) -> None:
@@ -474,7 +465,7 @@ class KeyedCircuits:
         for key, place in self._places.items():
             if place.shelf is not self._kept:
                 place.due = math.inf
-            elif place.due < math.inf:
+            elif math.isfinite(place.due):
                 self._due.append((place.due, key))
         heapq.heapify(self._due)
 
