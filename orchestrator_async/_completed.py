@@ -138,7 +138,6 @@ class CompletedCalls:
         try:
             while not work.found:
                 if work.ended.is_set():
-                    self._is_over = True
                     if work.error is not None:
                         raise_as_it_was(work.error)
                     raise StopAsyncIteration

@@ -275,6 +275,45 @@ async def test_a_consumer_that_is_cancelled_takes_the_calls_along(
 
 
 @virtual_time
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again"])
+async def test_who_is_cancelled_waits_for_calls_that_take_their_time_to_end(
+    again: bool,
+) -> None:
+    if again and not on_asyncio():
+        return  # a request to a task, which knows no shield, is asyncio's
+    yard = Yard()
+
+    @yard.registry.tool
+    async def tidy() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5)
+            yard.ended.append(anyio.current_time())
+
+    async def consume() -> None:
+        async for _ in yard.orch.as_completed([ToolCall("tidy")]):
+            raise AssertionError("there is no result")
+
+    began = anyio.current_time()
+    if again:
+        task = asyncio.ensure_future(consume())
+        for _ in range(2):
+            await anyio.sleep(1)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    else:
+        with anyio.move_on_after(1) as scope:
+            await consume()
+        assert scope.cancelled_caught
+    assert yard.ended == [began + 6]
+    assert yard.in_flight == 0
+    assert_adds_up(yard.orch)
+
+
+@virtual_time
 async def test_the_callers_deadline_is_that_of_the_calls() -> None:
     yard, deadlines = Yard(), []
 
