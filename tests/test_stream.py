@@ -668,7 +668,7 @@ async def test_a_stream_without_an_end_is_an_error_and_others_have_their_turn() 
     async with anyio.create_task_group() as group:
         group.start_soon(other)
         result = await house.orch.run("tool")
-        assert turns >= 99
+        assert 99 <= turns <= 110
         group.cancel_scope.cancel()
 
     assert isinstance(result.error, InvalidResultError)
