@@ -570,6 +570,15 @@ def test_a_call_without_a_verdict_leaves_a_key_as_good_as_it_was() -> None:
     bench.end(held, "none")
 
 
+def test_who_was_open_by_hand_when_it_went_is_not_known_good() -> None:
+    bench = Bench(1)
+    bench.call("a").trip()
+    bench.now += RESET
+    bench.begin("b")
+    assert bench.has("a") == ""
+    assert bench.call("a", "none").key == OTHERS
+
+
 def test_who_succeeds_among_the_others_is_known_good() -> None:
     bench = Bench(1)
     bench.begin("a")
@@ -968,6 +977,15 @@ def assert_bounded(keyed: KeyedCircuits, most: int) -> None:
     assert len(keyed._good) <= most
     assert len(keyed._due) <= 2 * most + 8
     assert len(keyed._stirred) <= most
+
+
+def test_the_heap_of_hundreds_is_tidied() -> None:
+    bench = Bench(300, threshold=1)
+    for _ in range(4):
+        for number in range(300):
+            bench.call(str(number), "failure")
+            assert len(bench.keyed._due) <= 601
+        bench.now += RESET
 
 
 def test_the_heap_is_tidied_of_those_who_went_on() -> None:
