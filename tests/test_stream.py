@@ -51,6 +51,7 @@ from orchestrator_async._gates import _held
 
 from .clock import virtual_time
 from .support import HandClock, assert_adds_up, when_blocked
+from .test_cancellation import block_the_loop
 from .test_interrupts import CannotBeSplit
 from .test_turn import asyncio_only
 
@@ -1137,6 +1138,27 @@ async def test_a_tool_does_not_outwit_its_timeout(how: str, joined: bool) -> Non
     assert house.notes == ["closed"]
     assert house.verdicts() == ["failure"]
     assert house.orch.stats("tool").timeouts == 1
+    house.assert_all_is_back()
+
+
+@virtual_time
+@pytest.mark.parametrize(("seconds", "struck"), [(4.5, False), (5.0, True), (50.0, True)])
+async def test_a_tool_that_holds_the_loop_up_until_its_time_is_over_was_too_slow(
+    seconds: float, struck: bool
+) -> None:
+    house = House()
+
+    async def tool() -> Chunks:
+        block_the_loop(seconds)
+        yield "a"
+
+    house.tool(tool, timeout=5)
+    if struck:
+        with pytest.raises(ToolTimeoutError, match="within its 5 s"):
+            await read(house)
+    else:
+        assert await read(house) == ["a"]
+    assert house.verdicts() == ["failure" if struck else "success"]
     house.assert_all_is_back()
 
 
