@@ -1141,6 +1141,45 @@ async def test_a_tool_does_not_outwit_its_timeout(how: str, joined: bool) -> Non
     house.assert_all_is_back()
 
 
+@pytest.mark.parametrize(("size", "verdict"), [(50_000, "failure"), (50_001, "success")])
+async def test_text_is_kept_as_far_as_it_may_be_an_object_that_tells_of_an_error(
+    size: int, verdict: str
+) -> None:
+    house = House()
+    begin, end = '{"error": "down", "log": "', '"}'
+
+    async def tool() -> Chunks:
+        yield begin
+        yield "x" * (size - len(begin) - len(end))
+        yield end
+
+    house.tool(tool)
+    assert len("".join(await read(house))) == size
+    assert house.verdicts() == [verdict]
+
+
+@virtual_time
+@pytest.mark.parametrize("total", [5, 50])
+@pytest.mark.parametrize("chunks", [0, 1])
+async def test_the_time_of_a_step_is_not_that_of_the_whole_where_that_is_no_less(
+    chunks: int, total: int
+) -> None:
+    house = House()
+
+    async def tool() -> Chunks:
+        for _ in range(chunks):
+            yield "a"
+        await anyio.sleep(1000)
+        yield "b"
+
+    house.tool(tool, timeout=5, total_timeout=total)
+    with pytest.raises(ToolTimeoutError, match="its next chunk within its 5 s"):
+        await read(house)
+    assert anyio.current_time() == pytest.approx(5)
+    assert house.verdicts() == ["failure"]
+    house.assert_all_is_back()
+
+
 @virtual_time
 @pytest.mark.parametrize(("seconds", "struck"), [(4.5, False), (5.0, True), (50.0, True)])
 async def test_a_tool_that_holds_the_loop_up_until_its_time_is_over_was_too_slow(
