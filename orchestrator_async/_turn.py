@@ -4,6 +4,7 @@ A turn of a model: many calls side by side, none of which can harm another.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,15 @@ from ._calls import ToolCall, ToolResult, calls_of_message
 from ._settle import fatal_in
 from ._traceback import raise_as_it_was
 
+_Due = tuple[int, Any, tuple[anyio.Event | None, anyio.Event | None]]
+
 
 class Turn:
     """
     Runs each call in a task of its own, so that what one sets in its context is seen by
-    no other. They are begun in their order.
+    no other. They are begun in their order: each when the one before has come to its first
+    await. A loop may take new tasks in any order, so a task has the call that is due when
+    it takes its first step.
 
     Args:
         run: Runs one call. Raises nothing but cancellation and control flow.
@@ -45,6 +50,7 @@ class Turn:
         self._places = None if limit is None else anyio.Semaphore(limit)
         self._results: dict[int, ToolResult] = {}
         self._raised: dict[int, BaseException] = {}
+        self._due: deque[_Due] = deque()
         self._begun: set[int] = set()
         self._answered: set[int] = set()
         self._interrupted = False
@@ -63,10 +69,8 @@ class Turn:
                     place = await self._take_place()
                     if self._interrupted:
                         break  # pragma: no cover - by an eager task, from Python 3.12 on
-                    turn = self._turn_of(call)
-                    group.start_soon(
-                        self._work, group.cancel_scope, place, turn, index, call
-                    )
+                    self._due.append((index, call, self._turn_of(call)))
+                    group.start_soon(self._work, group.cancel_scope, place)
         except BaseExceptionGroup as errors:
             self._raised[-1] = fatal_in(errors) or errors
         finally:
@@ -114,15 +118,8 @@ class Turn:
             if not isinstance(error, Exception):
                 raise_as_it_was(error)
 
-    async def _work(
-        self,
-        scope: anyio.CancelScope,
-        place: _Place | None,
-        turn: tuple[anyio.Event | None, anyio.Event | None],
-        index: int,
-        call: Any,
-    ) -> None:
-        before, done = turn
+    async def _work(self, scope: anyio.CancelScope, place: _Place | None) -> None:
+        index, call, (before, done) = self._due.popleft()
         try:
             if not self._interrupted:
                 await self._answer(scope, before, index, call)

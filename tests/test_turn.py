@@ -16,11 +16,24 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from orchestrator_async import Registry, ToolCall, ToolOrchestrator
+from orchestrator_async import (
+    ConversationPolicy,
+    LimitPolicy,
+    Registry,
+    ToolCall,
+    ToolOrchestrator,
+    ToolPolicy,
+)
+
+from .clock import virtual_time
+from .rig import shuffled
 
 asyncio_only = pytest.mark.parametrize(
     "anyio_backend", ["asyncio", "asyncio+uvloop"], indirect=True
 )
+
+
+LIMITS = LimitPolicy(calls=3, seconds=100, max_wait=0)
 
 
 def orchestrator_of(*tools: Any) -> ToolOrchestrator:
@@ -39,7 +52,8 @@ async def test_calls_can_be_given_by_name() -> None:
     assert result.content == "fine"
 
 
-async def test_calls_are_begun_in_their_order() -> None:
+@pytest.mark.parametrize("limit", [1, 3, None])
+async def test_calls_are_begun_in_their_order(limit: int | None) -> None:
     ran = []
 
     async def tool(number: int) -> None:
@@ -48,8 +62,39 @@ async def test_calls_are_begun_in_their_order() -> None:
 
     orch = orchestrator_of(tool)
     calls = [ToolCall("tool", {"number": number}) for number in range(8)]
-    await orch.dispatch_all(calls, limit=1)
+    await orch.dispatch_all(calls, limit=limit)
     assert ran == list(range(8))
+
+
+@virtual_time
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("as_they_come", [False, True])
+async def test_what_there_is_too_little_of_goes_to_the_first_calls(
+    as_they_come: bool, seed: int
+) -> None:
+    registry = Registry()
+
+    @registry.tool(policy=ToolPolicy(limits=LIMITS))
+    async def rare(number: int) -> int:
+        return number
+
+    @registry.tool
+    async def common(number: int) -> int:
+        return number
+
+    async def ran(offer: Any, name: str) -> list[int]:
+        calls = [ToolCall(name, {"number": number}) for number in range(8)]
+        if as_they_come:
+            results = [each async for each in offer.as_completed(calls)]
+        else:
+            results = await offer.dispatch_all(calls)
+        return sorted(each.value for each in results if each.ok)
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    with shuffled(seed):  # in whatever order the loop takes the tasks
+        assert await ran(orch, "rare") == [0, 1, 2]
+        async with orch.conversation(policy=ConversationPolicy(calls=3)) as chat:
+            assert await ran(chat, "common") == [0, 1, 2]
 
 
 async def test_what_a_call_sets_in_its_context_is_seen_by_no_other() -> None:
