@@ -4,18 +4,19 @@ A turn of a model: many calls side by side, none of which can harm another.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from ._calls import ToolCall, ToolResult, calls_of_message
 from ._settle import fatal_in
 from ._traceback import raise_as_it_was
-
-_Due = tuple[int, Any, tuple[anyio.Event | None, anyio.Event | None]]
 
 
 class Turn:
@@ -29,8 +30,9 @@ class Turn:
         run: Runs one call. Raises nothing but cancellation and control flow.
         broken_off: The answer to a call whose tool has cancelled its own task.
         limit: How many may run at one time; ``None`` for all of them.
-        line_of: The line in which a call stands: those of one line run one after another.
-            ``None`` for calls that stand in none, or where none does.
+        line_of: The line in which a call stands: those of one line run one after another,
+            and who waits for another takes no place. ``None`` for calls that stand in
+            none, or where none does.
         tell: Is told of each result when it is there.
     """
 
@@ -44,13 +46,12 @@ class Turn:
     ) -> None:
         self._tell = tell
         self._line_of = line_of
-        self._last_of: dict[str, anyio.Event] = {}
         self._run = run
         self._broken_off = broken_off
-        self._places = None if limit is None else anyio.Semaphore(limit)
+        self._places = math.inf if limit is None else limit
+        self._one_has_ended: anyio.Event | None = None
         self._results: dict[int, ToolResult] = {}
         self._raised: dict[int, BaseException] = {}
-        self._due: deque[_Due] = deque()
         self._begun: set[int] = set()
         self._answered: set[int] = set()
         self._interrupted = False
@@ -65,12 +66,7 @@ class Turn:
         """
         try:
             async with anyio.create_task_group() as group:
-                for index, call in enumerate(calls):
-                    place = await self._take_place()
-                    if self._interrupted:
-                        break  # pragma: no cover - by an eager task, from Python 3.12 on
-                    self._due.append((index, call, self._turn_of(call)))
-                    group.start_soon(self._work, group.cancel_scope, place)
+                await self._begin(group, _Queue(calls, self._line_of))
         except BaseExceptionGroup as errors:
             self._raised[-1] = fatal_in(errors) or errors
         finally:
@@ -93,54 +89,44 @@ class Turn:
                 begun = index in self._begun
                 self._has(index, self._broken_off(call, begun=begun, late=late))
 
-    async def _take_place(self) -> _Place | None:
-        if self._places is None:
-            return None
-        try:
-            self._places.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._places.acquire()
-        return _Place(self._places)
-
-    def _turn_of(self, call: Any) -> tuple[anyio.Event | None, anyio.Event | None]:
+    async def _begin(self, group: TaskGroup, queue: _Queue) -> None:
         """
-        What the call waits for, and what waits for it. It has a place already, and so has
-        what it waits for: no two wait for each other.
+        Begin all calls, each when there is a place and nobody before it in its line. Where
+        asyncio drops a task that was cancelled before its first step, its place and its
+        line are not given back, but anyio then cancels the group.
         """
-        line = None if self._line_of is None else self._line_of(call)
-        if line is None:
-            return None, None
-        before, self._last_of[line] = self._last_of.get(line), (done := anyio.Event())
-        return before, done
+        while queue.left:
+            if self._places and queue.advance():
+                self._places -= 1
+                group.start_soon(self._work, group.cancel_scope, queue)
+            else:
+                self._one_has_ended = anyio.Event()
+                await self._one_has_ended.wait()
 
     def _raise_interrupt(self) -> None:
         for error in self._raised.values():
             if not isinstance(error, Exception):
                 raise_as_it_was(error)
 
-    async def _work(self, scope: anyio.CancelScope, place: _Place | None) -> None:
-        index, call, (before, done) = self._due.popleft()
+    async def _work(self, scope: anyio.CancelScope, queue: _Queue) -> None:
+        index, call = queue.take()
         try:
             if not self._interrupted:
-                await self._answer(scope, before, index, call)
+                await self._answer(scope, index, call)
         finally:
-            if done is not None:
-                done.set()
-            if place is not None:
-                place.release()
+            queue.ended(index)
+            self._places += 1
+            if self._one_has_ended is not None:
+                self._one_has_ended.set()
 
-    async def _answer(
-        self, scope: anyio.CancelScope, before: anyio.Event | None, index: int, call: Any
-    ) -> None:
+    async def _answer(self, scope: anyio.CancelScope, index: int, call: Any) -> None:
+        self._begun.add(index)
         try:
-            if before is not None:
-                await before.wait()
-            self._begun.add(index)
             self._has(index, await self._run(call))
         except anyio.get_cancelled_exc_class():
             if await _is_cancelled():
                 raise
-            self._has(index, self._broken_off(call, begun=index in self._begun))
+            self._has(index, self._broken_off(call, begun=True))
         except Exception as error:
             self._raised[index] = error
         except BaseException as error:
@@ -176,25 +162,71 @@ async def _is_cancelled() -> bool:
     return anyio.current_effective_deadline() <= anyio.current_time()
 
 
-class _Place:
+class _Queue:
     """
-    A place among those that may run at one time.
+    The calls of a turn that have not begun, in their order. One that has another before it
+    in its line is passed over until that has ended: it takes nobody's place meanwhile.
 
-    It is given back once, when the call has ended, or when its task is gone without
-    having run: asyncio drops a task that was cancelled before its first step.
+    Attributes:
+        left: How many have not been due yet.
     """
 
-    __slots__ = ("_places",)
+    def __init__(
+        self, calls: Sequence[Any], line_of: Callable[[Any], str | None] | None
+    ) -> None:
+        self.left = len(calls)
+        self._calls = calls
+        self._line_of = line_of
+        self._seen = 0
+        self._due: deque[int] = deque()
+        self._line: dict[int, str] = {}  # of those who stand first in theirs
+        self._behind: dict[str, deque[int]] = {}  # who waits for these
+        self._moved_up: list[int] = []  # a heap: who has waited, and stands first now
 
-    def __init__(self, places: anyio.Semaphore) -> None:
-        self._places: anyio.Semaphore | None = places
+    def advance(self) -> bool:
+        """
+        Have one more call due; whether there is one that waits for no other.
+        """
+        index = heappop(self._moved_up) if self._moved_up else self._first_unseen()
+        if index is None:
+            return False
+        self.left -= 1
+        self._due.append(index)
+        return True
 
-    def release(self) -> None:
-        places, self._places = self._places, None
-        if places is not None:
-            places.release()
+    def take(self) -> tuple[int, Any]:
+        """
+        The call that has been due for longest, which begins now.
+        """
+        index = self._due.popleft()
+        return index, self._calls[index]
 
-    __del__ = release
+    def ended(self, index: int) -> None:
+        """
+        A call has ended, and who stands behind it is the first.
+        """
+        line = self._line.pop(index, None)
+        if line is None:
+            return
+        if not self._behind[line]:
+            del self._behind[line]
+            return
+        first = self._behind[line].popleft()
+        self._line[first] = line
+        heappush(self._moved_up, first)
+
+    def _first_unseen(self) -> int | None:
+        while (index := self._seen) < len(self._calls):
+            self._seen += 1
+            line = None if self._line_of is None else self._line_of(self._calls[index])
+            if line is None:
+                return index
+            if line not in self._behind:
+                self._line[index] = line
+                self._behind[line] = deque()
+                return index
+            self._behind[line].append(index)
+        return None
 
 
 def listed(calls: Any) -> list[Any]:

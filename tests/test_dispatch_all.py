@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import random
 import threading
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from orchestrator_async import (
 )
 
 from .clock import real_time, virtual_time
+from .rig import shuffled
 
 
 class Turn:
@@ -385,6 +387,58 @@ async def test_calls_that_change_nothing_run_side_by_side(read_only: bool | None
     ]
 
 
+async def test_who_waits_for_the_one_before_takes_no_place() -> None:
+    ledger = Ledger()
+    ledger.tool("write", circuit="database", read_only=False)
+    ledger.tool("read")
+    await ledger.run(*["write"] * 9, "read", "read", limit=2)
+    assert ledger.lines[:3] == ["write0 begins", "read9 begins", "read9 ends"]
+    writes = [line for line in ledger.lines if line.startswith("write")]
+    assert writes == [f"write{n} {what}" for n in range(9) for what in ("begins", "ends")]
+
+
+@virtual_time
+@pytest.mark.parametrize("limit", [1, 2, 3, None])
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_first_call_that_waits_for_no_other_begins_when_there_is_a_place(
+    seed: int, limit: int | None
+) -> None:
+    chance = random.Random(seed)
+    names = chance.choices(["read", "write", "drop", "send"], k=20)
+    seconds = [chance.random() for _ in names]
+    line = {"write": "database", "drop": "database", "send": "mail"}
+    begun: dict[int, float] = {}
+    registry = Registry()
+
+    async def work(number: int) -> None:
+        begun[number] = anyio.current_time() - start
+        await anyio.sleep(seconds[number])
+
+    for name in set(names):
+        circuit, writes = line.get(name), name in line
+        registry.tool(name=name, circuit=circuit, read_only=not writes)(work)
+    calls = [ToolCall(name, {"number": number}) for number, name in enumerate(names)]
+    start = anyio.current_time()
+    with shuffled(seed):
+        await ToolOrchestrator(registry).dispatch_all(calls, limit=limit)
+
+    expected: dict[int, float] = {}
+    running: dict[int, float] = {}
+    waiting, now = list(range(len(names))), 0.0
+    while waiting:
+        for number in list(waiting):
+            before = [*running, *(each for each in waiting if each < number)]
+            lines = {line[names[each]] for each in before if names[each] in line}
+            free = limit is None or len(running) < limit
+            if free and line.get(names[number]) not in lines:
+                waiting.remove(number)
+                expected[number], running[number] = now, now + seconds[number]
+        first = min(running, key=running.__getitem__)
+        now = running.pop(first)
+    assert begun == pytest.approx(expected)
+    assert list(begun) == sorted(begun, key=lambda number: (begun[number], number))
+
+
 async def test_a_tool_that_is_replaced_or_gone_keeps_no_order() -> None:
     ledger = Ledger()
     ledger.tool("write", read_only=False)
@@ -693,11 +747,13 @@ async def test_a_tool_that_cancels_its_own_task_twice_harms_no_sibling(tool: Any
 
 @on_asyncio
 @pytest.mark.parametrize("limit", [None, 1, 2])
+@pytest.mark.parametrize("in_line", [False, True])
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
-    limit: int | None,
+    in_line: bool, limit: int | None
 ) -> None:
     turn = Turn()
+    turn.orch.registry.tool(read_only=not in_line, replace=True)(turn.echo)
     before = asyncio.all_tasks()
 
     async def cancel_what_is_new() -> None:

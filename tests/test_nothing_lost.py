@@ -291,11 +291,11 @@ async def nested_turn(world: World) -> Body:
 # Turns
 
 
-def turn(limit: int | None) -> Scenario:
+def turn(limit: int | None, **line: Any) -> Scenario:
     async def made(world: World) -> Body:
-        world.tool(work, "work")
+        world.tool(work, "work", **line)
         world.tool(fail, "fail", timeout=20)
-        world.tool(swallow, "swallow", timeout=20)
+        world.tool(swallow, "swallow", timeout=20, **line)
         names = ("work", "fail", "unknown", "swallow", "work")
 
         async def body() -> None:
@@ -310,6 +310,7 @@ def turn(limit: int | None) -> Scenario:
 
 for limit in (None, 1, 2):
     SCENARIOS[f"turn of {limit}"] = turn(limit)
+SCENARIOS["turn of 2, and a line"] = turn(2, circuit="database", read_only=False)
 
 
 def as_they_come(limit: int | None, enough: int | None = None) -> Scenario:
