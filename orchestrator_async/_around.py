@@ -53,6 +53,7 @@ from ._fleet import Fleet
 from ._foreign import bare_type_name, is_a
 from ._gates import Gate, Gated
 from ._hooks import NoAnswerError, ask
+from ._marks import Marks, put, take_off
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
 from ._registry import Registry
@@ -223,6 +224,10 @@ class _Falling:
         self.execution: Execution | None = execution
         self.name = name
 
+    @property
+    def is_over(self) -> bool:
+        return self.execution is None
+
     def end(self) -> None:
         """
         It has been answered, also for a task that was begun meanwhile and still runs.
@@ -230,7 +235,7 @@ class _Falling:
         self.execution = None
 
 
-_falling: ContextVar[tuple[_Falling, ...]] = ContextVar("orchestrator_async_falling")
+_falling: ContextVar[Marks[_Falling]] = ContextVar("orchestrator_async_falling")
 """The calls for which this code runs as a fallback. What has failed does not fall back
 again in what answers for it: two tools that call each other would never end."""
 
@@ -277,7 +282,7 @@ class FallingBack:
         self, request: Request, result: ToolResult, render: bool
     ) -> ToolResult | None:
         falling = _Falling(self._execution, self._entry.name)
-        token = _falling.set((*_falling.get(()), falling))
+        token = put(_falling, (falling,))
         try:
             if isinstance(self._fallback, str):
                 return await self._other(self._fallback, request, render)
@@ -288,9 +293,7 @@ class FallingBack:
                 falling.end()
             else:  # a stream answers until it ends
                 opened.steps.hand_over(falling.end, _falling, (falling,))
-            # A coroutine that is closed by the garbage collector ends in another context.
-            with suppress(ValueError):
-                _falling.reset(token)
+            take_off(_falling, token)
 
     def _is_falling(self, name: str) -> bool:
         return any(

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -30,6 +30,7 @@ from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
 from ._fleet import Fleet
 from ._foreign import is_a
+from ._marks import Marks, put, take_off
 from ._outcome import Verdict
 from ._progress import Reporter
 from ._settle import (
@@ -47,7 +48,17 @@ from ._traceback import binds_arguments, raise_as_it_was
 
 _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
 
-_Probes = tuple[tuple[Breaker, Permit], ...]
+
+class _Probe(NamedTuple):
+    breaker: Breaker
+    permit: Permit
+
+    @property
+    def is_over(self) -> bool:
+        return not self.breaker.covers(self.permit)
+
+
+_Probes = Marks[_Probe]
 
 _probes: ContextVar[_Probes] = ContextVar("orchestrator_async_probes")
 """The probes that this code runs under: what they call shares their permits."""
@@ -297,7 +308,7 @@ class Execution:
         try:
             await flight.steps.close()
         finally:
-            _reset(token)
+            take_off(_probes, token)
 
     @binds_arguments
     async def _step(self, flight: Flight) -> Any:
@@ -310,7 +321,7 @@ class Execution:
                 flight.steps = Steps(flight, generator, joined=False)
             return await flight.steps.next()
         finally:
-            _reset(token)
+            take_off(_probes, token)
 
     def _note_time(self, flight: Flight) -> None:
         """
@@ -325,8 +336,7 @@ class Execution:
         """
         if not flight.is_probe:
             return None
-        probe = (flight.circuit.breaker, flight.permit)
-        return _probes.set((*_probes.get(()), probe))
+        return put(_probes, (_Probe(flight.circuit.breaker, flight.permit),))
 
     # Refusals
 
@@ -558,7 +568,7 @@ class Execution:
         finally:
             if flight.thread is not None:
                 flight.thread.give_up()
-            _reset(token)
+            take_off(_probes, token)
 
     @binds_arguments
     async def _enter(self, flight: Flight) -> Any:
@@ -757,13 +767,6 @@ def calling_probe(breaker: Breaker) -> Permit | None:
         if other is breaker and breaker.covers(permit):
             return permit
     return None
-
-
-def _reset(token: Token[_Probes] | None) -> None:
-    if token is not None:
-        # A coroutine that is closed by the garbage collector ends in another context.
-        with suppress(ValueError):
-            _probes.reset(token)
 
 
 def _count(flight: Flight, end: End) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -32,6 +31,7 @@ from ._entry import Entry, Step
 from ._errors import LimitExceededError
 from ._execution import Execution
 from ._limits import Limit
+from ._marks import Marks, put, take_off
 from ._policy import LimitPolicy
 from ._rate import Rate, RateLimit, Token
 
@@ -110,6 +110,10 @@ class _Holding:
     def __init__(self, limit: Limit) -> None:
         self.limit: Limit | None = limit
 
+    @property
+    def is_over(self) -> bool:
+        return self.limit is None
+
     def release(self, now: float) -> None:
         """
         Give it back, once.
@@ -119,7 +123,7 @@ class _Holding:
         limit.release(now)
 
 
-_held: ContextVar[tuple[_Holding, ...]] = ContextVar("orchestrator_async_places")
+_held: ContextVar[Marks[_Holding]] = ContextVar("orchestrator_async_places")
 """The places of the calls that this code runs under."""
 
 
@@ -161,7 +165,7 @@ class Gated:
                 await checkpoint()
                 return refused
             if places:
-                before = _held.set((*_held.get(()), *places))
+                before = put(_held, tuple(places))
             return await self._step(request, render)
         finally:
             opened = request.opened
@@ -173,10 +177,7 @@ class Gated:
             if not course.ran:
                 for token in tokens.values():
                     token.give_back()
-            if before is not None:
-                # A coroutine that is closed by the garbage collector ends in another context.
-                with suppress(ValueError):
-                    _held.reset(before)
+            take_off(_held, before)
 
     def _release(self, places: list[_Holding]) -> None:
         now = self._time()

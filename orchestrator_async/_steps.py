@@ -23,6 +23,7 @@ from ._errors import InvalidResultError, ToolTimeoutError
 from ._foreign import is_a, members_of
 from ._generators import MOST_ITEMS, as_one
 from ._hooks import NoAnswerError, ask
+from ._marks import Marks, put, take_off
 from ._outcome import MAY_OPEN_AN_OBJECT, Verdict, judge_value
 from ._policy import shorter
 from ._settle import End, Flight, fatal_in
@@ -150,7 +151,7 @@ class Steps:
         self._flight = flight
         self._generator: Any = generator
         self.joined = joined
-        self._also: list[tuple[ContextVar[tuple[Any, ...]], tuple[Any, ...]]] = []
+        self._also: list[tuple[ContextVar[Marks[Any]], Marks[Any]]] = []
         self._releases: list[Callable[[], object]] = []
         self.has_struck = self.is_cut = self._is_stopped = False
         self.allowed: float | None = None
@@ -171,15 +172,15 @@ class Steps:
     def hand_over(
         self,
         release: Callable[[], object],
-        variable: ContextVar[tuple[Any, ...]],
-        value: tuple[Any, ...],
+        variable: ContextVar[Marks[Any]],
+        marks: Marks[Any],
     ) -> None:
         """
         Have something given back when the stream has ended, and each step run with it.
         """
         self._releases.append(release)
-        if value:
-            self._also.append((variable, value))
+        if marks:
+            self._also.append((variable, marks))
 
     def release(self) -> None:
         """
@@ -298,7 +299,7 @@ class Steps:
         """
         Run what comes now with what was handed over.
         """
-        return [(each, each.set((*each.get(()), *also))) for each, also in self._also]
+        return [(each, put(each, also)) for each, also in self._also]
 
     async def all(self) -> Any:
         """
@@ -427,14 +428,12 @@ class Steps:
             self._flight.entry.complain(_UNCLOSED, error)
 
 
-_Tokens = list[tuple[ContextVar[tuple[Any, ...]], Token[tuple[Any, ...]]]]
+_Tokens = list[tuple[ContextVar[Marks[Any]], Token[Marks[Any]]]]
 
 
 def _reset(tokens: _Tokens) -> None:
     for variable, token in reversed(tokens):
-        # A coroutine that is closed by the garbage collector ends in another context.
-        with suppress(ValueError):
-            variable.reset(token)
+        take_off(variable, token)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
