@@ -151,12 +151,9 @@ class Execution:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
             course.arguments = self.arguments(entry, request)
-            circuit: Circuit | None = entry.circuit
             if entry.keyed is not None and entry.breaker.refusal_by_hand() is None:
-                key = entry.key_of(course.arguments, request)
-                course.key = (key,)
-                if key is not None:
-                    circuit = entry.keyed.peek(key, self._clock())
+                course.key = (entry.key_of(course.arguments, request),)
+            circuit = self.circuit_of(entry, request)
             if circuit is None or (refusal := self.refusal(entry, circuit)) is None:
                 return None
             return self._answers.refused(entry, circuit, refusal, request)
@@ -164,6 +161,18 @@ class Execution:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
             return self._answers.unusable(entry.tool, error, request)
+
+    def circuit_of(self, entry: Entry, request: Request) -> Circuit | None:
+        """
+        The circuit of a call that was not turned away, or ``None`` where its key has none
+        yet.
+        """
+        course = request.course
+        assert course is not None
+        key = None if course.key is None else course.key[0]
+        if key is None or entry.keyed is None:
+            return entry.circuit
+        return entry.keyed.peek(key, self._time_now())
 
     async def _run(self, entry: Entry, request: Request, render: bool) -> ToolResult:
         flight = self._take_off(entry, request)

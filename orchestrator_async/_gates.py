@@ -243,29 +243,32 @@ class Gated:
         return min(own, rate.limit.max_wait - (now - since), rest)
 
     def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
-        entry = self._entry
         error = LimitExceededError(
-            tool_name=entry.name,
+            tool_name=self._entry.name,
             limit="concurrency",
             size=limit.size,
             retry_after=limit.retry_after(self._time()),
             scope=gate.scope,
         )
-        return self._answers.limited(entry, entry.circuit, request, error)
+        return self._limited(error, request)
 
     def _too_often(
         self, gate: Gate, limit: RateLimit, wait: float, request: Request
     ) -> ToolResult:
-        entry = self._entry
         error = LimitExceededError(
-            tool_name=entry.name,
+            tool_name=self._entry.name,
             limit="rate",
             size=limit.calls,
             retry_after=wait,
             scope=gate.scope,
             seconds=limit.seconds,
         )
-        return self._answers.limited(entry, entry.circuit, request, error)
+        return self._limited(error, request)
+
+    def _limited(self, error: LimitExceededError, request: Request) -> ToolResult:
+        entry = self._entry
+        circuit = self._execution.circuit_of(entry, request) or entry.circuit
+        return self._answers.limited(entry, circuit, request, error)
 
 
 def _is_held(limit: Limit) -> bool:

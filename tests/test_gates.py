@@ -557,6 +557,35 @@ async def test_a_key_whose_circuit_opened_meanwhile_is_refused_after_the_wait() 
     assert_free(orch)
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [LimitPolicy(max_concurrent=1, max_queue=0), LimitPolicy(calls=1, seconds=HOUR)],
+    ids=["concurrency", "rate"],
+)
+async def test_what_a_limit_refuses_has_the_state_of_the_circuit_of_its_key(
+    limits: LimitPolicy,
+) -> None:
+    clock = HandClock()
+    orch, service = by_host(limits, clock)
+    events: list[Any] = []
+    orch.add_observer(events.append)
+    orch.circuit("tool", "shadow").disable()
+    service.behaviour = door = Door()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: orch.dispatch("tool", host="well"))
+        await when_blocked()
+        # Of a host that has no circuit yet, and without one, it is the tool's own.
+        hosts: list[dict[str, Any]] = [{"host": "shadow"}, {"host": "new"}, {}]
+        refused = [await orch.run("tool", **each) for each in hosts]
+        door.open.set()
+    assert all(isinstance(each.error, LimitExceededError) for each in refused)
+    states = ["disabled", "closed", "closed"]
+    assert [each.state for each in refused] == states
+    told = [each for each in events if isinstance(each, CallRejected)]
+    assert [each.state for each in told] == states
+    assert_free(orch)
+
+
 async def test_a_key_that_cannot_be_had_is_none_also_in_the_queue() -> None:
     def broken(arguments: Any, context: Any) -> str:
         raise ValueError("no key")
