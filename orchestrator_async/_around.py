@@ -240,6 +240,11 @@ _falling: ContextVar[Marks[_Falling]] = ContextVar("orchestrator_async_falling")
 again in what answers for it: two tools that call each other would never end."""
 
 
+_LONGEST_CHAIN: Final = 32
+"""Fallbacks that answer for one another. A chain without an end is found by its names, but
+one of hundreds would use up Python's stack, which must not come out of a call."""
+
+
 class FallingBack:
     """
     Another answer where the tool has none.
@@ -268,7 +273,7 @@ class FallingBack:
         result = await self._step(request, render)
         if not _calls_for_another(self._entry, request, result):
             return result
-        if self._is_falling(self._entry.name):
+        if self._is_falling(self._entry.name) or self._is_too_deep():
             return result
         empty, request.is_empty = request.is_empty, False
         other = await self._answer(request, result, render)
@@ -300,6 +305,13 @@ class FallingBack:
             each.name == name and each.execution is self._execution
             for each in _falling.get(())
         )
+
+    def _is_too_deep(self) -> bool:
+        if sum(not each.is_over for each in _falling.get(())) < _LONGEST_CHAIN:
+            return False
+        error = RecursionError(f"{_LONGEST_CHAIN} calls wait for their fallbacks already")
+        self._entry.complain("its fallback is not asked", error)
+        return True
 
     async def _other(self, name: str, request: Request, render: bool) -> ToolResult | None:
         if self._is_falling(name):

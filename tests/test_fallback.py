@@ -647,6 +647,29 @@ async def test_a_function_may_be_the_fallback_of_a_fallback() -> None:
     assert (result.content, result.name, result.source) == ("b", "tool", "fallback")
 
 
+@pytest.mark.parametrize("length", [33, 300])
+async def test_a_chain_of_fallbacks_is_followed_for_so_long(
+    length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House()
+    for each in range(length):
+        is_last = each == length - 1
+        following = None if is_last else f"t{each + 1}"
+        house.tool(f"t{each}", succeed if is_last else fail, fallback=following)
+
+    with caplog.at_level(logging.ERROR, "orchestrator_async"):
+        result = await house.orch.run("t0")
+
+    assert len(house.runs()) == 33
+    assert result.source == ("t32" if length == 33 else "t0")
+    assert result.ok == (length == 33)
+    said = [record.message for record in caplog.records]
+    assert [each.startswith("t32: its fallback is not asked") for each in said] == (
+        [] if length == 33 else [True]
+    )
+    assert_adds_up(house.orch)
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 def test_a_circle_is_refused_when_it_is_closed(length: int) -> None:
     names = [f"t{each}" for each in range(length)]
