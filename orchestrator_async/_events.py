@@ -60,7 +60,8 @@ class CallFinished:
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallRejected:
     """
-    A call was answered without running the tool.
+    A tool was not run, and the call is answered so, unless a ``RetryScheduled`` follows, or
+    an attempt before has run it and has the answer, or a fallback has one.
 
     Attributes:
         tool_name: The tool, or the name that no tool has, cleaned and cut.

@@ -194,8 +194,9 @@ class RetryPolicy:
 class BudgetPolicy:
     """
     How many attempts after the first all calls of an orchestrator may make together, so
-    that retries never multiply an outage. Without a retry in the budget, the outcome of
-    the attempt before is the answer.
+    that retries never multiply an outage. They may all be those of one tool, which is
+    dead while others are well. Without a retry in the budget, the outcome of the attempt
+    before is the answer.
 
     Args:
         share: Retries for each call, of the calls of the last ten seconds whose tool has

@@ -285,7 +285,8 @@ class Registry:
 
     async def dispatch(self, name: str, args: Any = None, /, **context: Any) -> Any:
         """
-        Run a tool without protection: no circuit, no timeout, no verdict.
+        Run a tool without protection: no guard, no circuit, no timeout, no limit, no
+        retry, no fallback, no verdict.
 
         Args:
             name: Name of the tool.

@@ -23,7 +23,8 @@ class ToolStats:
         successes: Executions that succeeded, ever.
         avg_time: Seconds an execution took on average, over the ended ones.
         calls: Executions that were begun.
-        rejected: Calls that its circuit, a limit or its guard refused.
+        rejected: Calls that its circuit, a limit or its guard refused, by attempt: also
+            where another attempt, or a fallback, had an answer.
         invalid: Calls that were refused because of their arguments.
         late: Executions whose verdict came after the circuit had moved on.
         throttled: Executions that failed by asking for a pause, which their circuit

@@ -21,11 +21,14 @@ from orchestrator_async import (
     BreakerPolicy,
     DuplicateToolError,
     InvalidArgumentsError,
+    LimitPolicy,
     OrchestratorError,
     Registry,
+    RetryPolicy,
     Tool,
     ToolContext,
     ToolOrchestrator,
+    ToolPolicy,
     UnknownToolError,
 )
 
@@ -622,6 +625,29 @@ async def test_the_registry_runs_a_tool_without_protection() -> None:
         await registry.dispatch("plain", {"x": "y"})
     with pytest.raises(UnknownToolError):
         await registry.dispatch("nothing")
+
+
+async def test_the_registry_knows_none_of_the_parts_around_a_tool() -> None:
+    registry = Registry()
+    asked: list[Any] = []
+    limits = LimitPolicy(calls=1, seconds=3600, max_wait=0)
+    retry = RetryPolicy(wait_initial=0, wait_jitter=0)
+    policy = ToolPolicy(
+        guard=lambda *of: asked.append(of),
+        fallback=lambda *of: asked.append(of),
+        limits=limits,
+        retry=retry,
+    )
+
+    @registry.tool(policy=policy, idempotent=True)
+    async def tool() -> str:
+        asked.append("tool")
+        raise ConnectionError("down")
+
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            await registry.dispatch("tool")
+    assert asked == ["tool", "tool"]
 
 
 async def test_the_registry_hands_on_context() -> None:

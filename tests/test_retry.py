@@ -429,6 +429,7 @@ async def test_what_a_limit_has_turned_away_is_tried_again_for_any_tool(
     assert stage.contexts[1].attempt > 1
     assert all(isinstance(e.error, LimitExceededError) for e in stage.of(RetryScheduled))
     assert len(stage.of(CallRejected)) == len(stage.waits) > 0
+    assert stage.orch.stats("tool").rejected == len(stage.waits)  # each attempt is told of
 
 
 @virtual_time
@@ -1282,6 +1283,17 @@ async def test_nothing_of_a_call_is_kept_for_the_garbage_collector() -> None:
 
 
 # The budget
+
+
+async def test_the_calls_of_one_dead_tool_may_have_the_retries_of_all() -> None:
+    budget = BudgetPolicy(share=0.2, a_second=0)
+    stage = Stage(DOWN, retry=at_once(attempts=3), budget=budget, clock=HandClock())
+    stage.registry.tool(name="well", policy=ToolPolicy(retry=at_once()))(FINE)
+    assert (await stage.orch.run("tool")).attempts == 1
+    for _ in range(8):
+        await stage.orch.run("well")
+    assert (await stage.orch.run("tool")).attempts == 3
+    assert (await stage.orch.run("tool")).attempts == 1
 
 
 class Slow:
