@@ -35,7 +35,6 @@ from ._calls import (
     ToolContext,
     ToolResult,
     copied,
-    whole_copy,
 )
 from ._cut import cut
 from ._endings import is_made
@@ -443,14 +442,11 @@ class Guarded:
         entry = self._entry
         try:
             request.keep_arguments()
+            agreed = Agreed(entry.tool, entry.binder.bind(request.args))
+            return agreed, copied(agreed.arguments)
         except RecursionError:
             deep = {"argument": "(all)", "expected": "values that are nested less deep"}
             raise InvalidArgumentsError(tool_name=entry.name, errors=[deep]) from None
-        agreed = Agreed(entry.tool, entry.binder.bind(request.args))
-        shown = whole_copy(agreed.arguments)
-        if shown is None:  # there is something in them that cannot be copied
-            shown = entry.binder.bind(copied(request.args))
-        return agreed, dict(shown)
 
 
 FALLBACK: Final = "fallback"

@@ -258,7 +258,7 @@ class Course:
 def copied(args: Any) -> Any:
     """
     Arguments as they are now, whatever becomes of those that were given. What cannot be
-    copied (an open file, say) is in it as it is; nobody sends such from afar.
+    copied (an open file, say) is in it as it is, and all that is beside it is copied.
 
     Raises:
         RecursionError: They are nested too deep.
@@ -271,11 +271,11 @@ def copied(args: Any) -> Any:
             return args  # whoever binds it will say so
     if not isinstance(args, dict | bytearray):
         return args
-    made = whole_copy(args)
+    made = _whole_copy(args)
     return _copied_in_parts(args) if made is None else made
 
 
-def whole_copy(value: T) -> T | None:
+def _whole_copy(value: T) -> T | None:
     """
     A copy that has nothing in common with the value, or ``None`` if there can be none.
     """
@@ -289,9 +289,9 @@ def _copied_in_parts(value: Any) -> Any:
     kind = type(value)
     if kind in (dict, MappingProxyType):
         return {key: _copied_in_parts(each) for key, each in value.items()}
-    if kind in (list, tuple):
+    if kind in (list, tuple, set, frozenset):
         return kind(_copied_in_parts(each) for each in value)
-    made = whole_copy(value)
+    made = _whole_copy(value)
     return value if made is None else made
 
 

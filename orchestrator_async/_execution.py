@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult, copied, reporting, result, whole_copy
+from ._calls import Request, ToolContext, ToolResult, copied, reporting, result
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
@@ -501,9 +501,10 @@ class Execution:
         """
         agreed = request.agreed
         if agreed is not None and agreed.tool is entry.tool:
-            again = whole_copy(agreed.arguments)
-            if again is not None:
-                return again
+            with suppress(RecursionError):  # nested too deep to be copied from here
+                agreed_to: Mapping[str, Any] = copied(agreed.arguments)
+                return agreed_to
+            return agreed.arguments
         return entry.binder.bind(copied(request.args) if request.kept else request.args)
 
     def _claimed(

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, 
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -451,6 +451,61 @@ async def test_what_is_made_anew_each_time_is_made_once() -> None:
     await orch.dispatch("tool", {"job": {}})
 
     assert got == [guard.calls[0].args["job"].ticket]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+async def test_what_cannot_be_copied_has_nothing_made_anew(nested: bool) -> None:
+    from pydantic import AfterValidator, BaseModel, Field
+
+    numbers, target = iter(range(100)), ["/tmp/safe"]
+
+    class File:
+        def __init__(self, path: str) -> None:
+            self.path = target[0] if path == "link" else path
+            self.lock = threading.Lock()
+
+    class Lines(BaseModel):
+        lines: list[int]
+
+    registry, shown, got = Registry(), [], []
+
+    def guard(call: ToolCall, context: ToolContext) -> None:
+        file, lines = call.args["file"], call.args["lines"]
+        shown.append(((file[0] if nested else file).path, call.args["token"], lines.lines))
+        target[0] = "/etc/passwd"
+        lines.lines.append(2)
+        call.args["tags"].add("c")
+
+    @registry.tool(policy=ToolPolicy(guard=guard))
+    async def tool(
+        file: list[Annotated[Any, AfterValidator(File)]]
+        if nested
+        else Annotated[Any, AfterValidator(File)],
+        lines: Lines,
+        tags: set[str],
+        token: Annotated[int, Field(default_factory=lambda: next(numbers))],
+    ) -> None:
+        got.append(((file[0] if nested else file).path, token, lines.lines))
+        assert tags == {"a", "b"}
+
+    args = {"file": ["link"] if nested else "link", "lines": {"lines": [1]}}
+    args = json.dumps({**args, "tags": ["a", "b"]})
+    assert await ToolOrchestrator(registry).dispatch("tool", args) == "null"
+
+    assert shown == [("/tmp/safe", 0, [1, 2])]
+    assert got == [("/tmp/safe", 0, [1])]
+
+
+async def test_a_set_beside_what_cannot_be_copied_is_copied() -> None:
+    lock = threading.Lock()
+
+    def guard(call: ToolCall, context: ToolContext) -> None:
+        call.args["order"].clear()
+
+    desk = Desk(guard)
+    assert await desk.orch.dispatch("tool", {"order": {lock, 1}}) == "fine"
+
+    assert desk.got == [{lock, 1}]
 
 
 async def test_what_can_be_looked_at_once_is_there_for_both() -> None:
