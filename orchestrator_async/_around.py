@@ -28,8 +28,6 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._calls import (
-    Agreed,
-    Course,
     Request,
     ToolCall,
     ToolContext,
@@ -57,7 +55,6 @@ from ._outcome import Verdict, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
 from ._registry import Registry
 from ._retry import Budget, Retrying
-from ._tool import Tool
 
 
 class Surroundings:
@@ -137,7 +134,7 @@ class Surroundings:
         """
         The way of a tool's calls, or ``None`` where it is the execution alone.
         """
-        settings, tool = entry.settings, entry.tool
+        settings = entry.settings
         step: Step = self._execution.attempt
         gates = tuple(self._gates_of(entry))
         if gates:
@@ -155,12 +152,13 @@ class Surroundings:
             )
         if not gates and not settings.is_surrounded:
             return None
-        step = Whole(step, tool, settings.total_timeout)
+        if settings.total_timeout is not None:
+            step = Whole(step, settings.total_timeout)
         if settings.fallback is not None:
             registry = self._fleet.registry
             step = FallingBack(step, entry, settings.fallback, self._execution, registry)
         if settings.guard is not None:
-            step = Guarded(step, entry, settings.guard, self._answers)
+            step = Guarded(step, entry, settings.guard, self._execution, self._answers)
         return step
 
     def _gates_of(self, entry: Entry) -> Iterator[Gate]:
@@ -191,24 +189,20 @@ class Surroundings:
 
 class Whole:
     """
-    The whole call, which has one time and one idempotency key for all of its attempts.
+    The whole call, which has one time for all of its attempts.
     """
 
-    def __init__(self, step: Step, tool: Tool, total_timeout: float | None) -> None:
+    def __init__(self, step: Step, total_timeout: float) -> None:
         self._step = step
-        self._tool = tool
         self._total_timeout = total_timeout
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
         """
         Make the call.
         """
-        request.course = course = Course(self._tool, self._total_timeout)
-        if request.agreed is not None:
-            course.idempotency_key = request.agreed.idempotency_key
-        if self._total_timeout is not None:
-            # On the loop's clock, by which the timeouts of attempts and all waits go.
-            course.deadline = anyio.current_time() + self._total_timeout
+        assert request.course is not None
+        # On the loop's clock, by which the timeouts of attempts and all waits go.
+        request.course.deadline = anyio.current_time() + self._total_timeout
         return await self._step(request, render)
 
 
@@ -388,10 +382,18 @@ class Guarded:
     change them while the guard waits for somebody's word. The guard has a copy.
     """
 
-    def __init__(self, step: Step, entry: Entry, guard: Guard, answers: Answers) -> None:
+    def __init__(
+        self,
+        step: Step,
+        entry: Entry,
+        guard: Guard,
+        execution: Execution,
+        answers: Answers,
+    ) -> None:
         self._step = step
         self._entry = entry
         self._guard = guard
+        self._execution = execution
         self._answers = answers
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
@@ -405,9 +407,10 @@ class Guarded:
         return refused
 
     async def _refused(self, request: Request) -> ToolResult | None:
-        entry = self._entry
+        entry, course = self._entry, request.course
+        assert course is not None
         try:
-            agreed, shown = self._both(request)
+            shown = self._shown(request)
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
@@ -417,7 +420,7 @@ class Guarded:
             tool_name=entry.name,
             call_id=request.call_id,
             deadline=anyio.current_effective_deadline(),
-            idempotency_key=agreed.idempotency_key,
+            idempotency_key=course.idempotency_key,
             data=dict(request.context),
         )
         try:
@@ -425,7 +428,6 @@ class Guarded:
         except NoAnswerError:
             return self._answers.guarded(entry, _NOT_KNOWN.format(entry.name), request)
         if said is None:
-            request.agreed = agreed
             return None
         if is_a(said, str):
             why = str.__str__(said)
@@ -435,15 +437,15 @@ class Guarded:
             why = _NOT_KNOWN.format(entry.name)
         return self._answers.guarded(entry, why, request)
 
-    def _both(self, request: Request) -> tuple[Agreed, dict[str, Any]]:
+    def _shown(self, request: Request) -> Mapping[str, Any]:
         """
-        The arguments that the tool will get, and those that the guard is shown.
+        The arguments that the tool will get, in a copy for the guard.
         """
         entry = self._entry
         try:
             request.keep_arguments()
-            agreed = Agreed(entry.tool, entry.binder.bind(request.args))
-            return agreed, copied(agreed.arguments)
+            shown: Mapping[str, Any] = copied(self._execution.made(entry, request))
+            return shown
         except RecursionError:
             deep = {"argument": "(all)", "expected": "values that are nested less deep"}
             raise InvalidArgumentsError(tool_name=entry.name, errors=[deep]) from None

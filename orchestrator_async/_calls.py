@@ -20,7 +20,6 @@ from ._outcome import Verdict
 
 if TYPE_CHECKING:
     from ._settle import Flight
-    from ._tool import Tool
 
 T = TypeVar("T")
 
@@ -205,7 +204,8 @@ class Course:
         total_timeout: Seconds that the whole call may take, or ``None``.
         deadline: When the whole call is to be over, on the loop's clock.
         idempotency_key: That of the call, the same in all of its attempts.
-        arguments: The keyword arguments, if they have been made already.
+        made: The keyword arguments, once they have been made, which is once a call.
+        arguments: Those of the attempt, if it has asked for them already.
         key: The key of its circuit, if that has been asked for already.
         ran: Whether the tool was entered.
         was_probe: Whether its circuit's fate hung on it.
@@ -221,6 +221,7 @@ class Course:
         "failed",
         "idempotency_key",
         "key",
+        "made",
         "opened",
         "pause",
         "ran",
@@ -236,6 +237,7 @@ class Course:
         self.deadline = math.inf
         self.idempotency_key = os.urandom(16).hex()
         self.failed = False
+        self.made: Mapping[str, Any] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -295,31 +297,12 @@ def _copied_in_parts(value: Any) -> Any:
     return value if made is None else made
 
 
-class Agreed:
-    """
-    What a guard has agreed to: this tool with these arguments.
-
-    Attributes:
-        tool: The tool, as it was asked about.
-        arguments: The keyword arguments. Nobody else has them.
-        idempotency_key: The key of the call, as the guard was told it.
-    """
-
-    __slots__ = ("arguments", "idempotency_key", "tool")
-
-    def __init__(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
-        self.tool = tool
-        self.arguments = arguments
-        self.idempotency_key = os.urandom(16).hex()
-
-
 class Request:
     """
     What a caller asked for, as it was asked.
 
     Attributes:
         course: Where it stands, for a tool with parts around its calls.
-        agreed: What a guard has agreed to, if there is one that has.
         allows: Which tools the caller may be told of; ``None`` for all.
         kept: Whether the arguments are its own, and to stay as they are.
         streams: Whether the caller takes the chunks of a stream one by one.
@@ -328,7 +311,6 @@ class Request:
     """
 
     __slots__ = (
-        "agreed",
         "allows",
         "args",
         "call_id",
@@ -356,7 +338,6 @@ class Request:
         self.kept = self.streams = self.is_empty = False
         self.opened: Flight | None = None
         self.course: Course | None = None
-        self.agreed: Agreed | None = None
 
     def keep_arguments(self) -> None:
         """

@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
-from ._calls import Request, ToolContext, ToolResult, copied, reporting, result
+from ._calls import Course, Request, ToolContext, ToolResult, copied, reporting, result
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
@@ -102,6 +102,7 @@ class Execution:
             await checkpoint()
             return entry
         if entry.around is not None:
+            request.course = Course(entry.tool, entry.settings.total_timeout)
             return await entry.around(request, render)
         return await self._run(entry, request, render)
 
@@ -114,6 +115,7 @@ class Execution:
             await checkpoint()
             return entry.content
         if entry.around is not None:
+            request.course = Course(entry.tool, entry.settings.total_timeout)
             return (await entry.around(request, True)).content
         flight = self._take_off(entry, request)
         if isinstance(flight, ToolResult):
@@ -493,19 +495,32 @@ class Execution:
 
     def arguments(self, entry: Entry, request: Request) -> Mapping[str, Any]:
         """
-        The keyword arguments anew: those that a guard has agreed to, if there is one. What
-        is done to them changes nothing for others who get them.
+        The keyword arguments, for one who gets them. Where others get them too, what he
+        does to them changes nothing for these.
 
         Raises:
             InvalidArgumentsError: They do not fit.
         """
-        agreed = request.agreed
-        if agreed is not None and agreed.tool is entry.tool:
+        made = self.made(entry, request)
+        if request.kept:
             with suppress(RecursionError):  # nested too deep to be copied from here
-                agreed_to: Mapping[str, Any] = copied(agreed.arguments)
-                return agreed_to
-            return agreed.arguments
-        return entry.binder.bind(copied(request.args) if request.kept else request.args)
+                made = copied(made)
+        return made
+
+    def made(self, entry: Entry, request: Request) -> Mapping[str, Any]:
+        """
+        The keyword arguments, made once a call: a default that is drawn would be another
+        each time. Not to be changed.
+
+        Raises:
+            InvalidArgumentsError: They do not fit.
+        """
+        course = request.course
+        assert course is not None
+        if course.made is None:
+            args = copied(request.args) if request.kept else request.args
+            course.made = entry.binder.bind(args)
+        return course.made
 
     def _claimed(
         self,

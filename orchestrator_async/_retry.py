@@ -20,14 +20,15 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from ._breaker import CircuitState
 from ._callbacks import is_its_own
-from ._calls import Course, Request, ToolResult, copied
+from ._calls import Course, Request, ToolResult
 from ._entry import Entry, Step
 from ._errors import LimitExceededError, ToolTimeoutError
 from ._events import Observers, RetryScheduled
@@ -149,19 +150,20 @@ class Retrying:
         assert course is not None
         if self._budget is not None:
             self._budget.called(self._time())
-        # What the tool makes of its arguments is not to reach the next attempt.
-        args = copied(request.args) if self._entry.tool.idempotent else request.args
+        if self._entry.tool.idempotent:
+            # What the tool makes of its arguments is not to reach the next attempt.
+            with suppress(RecursionError):  # nested too deep to be copied
+                request.keep_arguments()
         result = await self._attempt(request, render)
         wait = self._wait(course, result)
         if wait is None:
             return result
-        return await self._go_on(request, render, args, result, wait)
+        return await self._go_on(request, render, result, wait)
 
     async def _go_on(
         self,
         request: Request,
         render: bool,
-        args: Any,
         result: ToolResult,
         wait: float | None,
     ) -> ToolResult:
@@ -190,7 +192,6 @@ class Retrying:
             attempt, failed = following, course.failed
             course.begin()
             course.attempt += 1
-            request.args = copied(args)
             # Not within the attempt's block: that takes whatever comes out of it for the
             # attempt's outcome, a cancellation too.
             result = await self._attempt(request, render)

@@ -9,12 +9,13 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import anyio.from_thread
 import pytest
 from anyio.lowlevel import checkpoint
+from pydantic import Field
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -437,6 +438,31 @@ async def test_another_tool_gets_the_same_arguments(validate: bool) -> None:
     assert [each.tool_name for each in finished] == ["tool", "other"]
     assert [each.call_id for each in finished] == ["c1", "c1"]
     assert [each.context for each in finished] == [{"user": "ann"}] * 2
+
+
+async def test_a_function_gets_what_the_tool_had_that_is_made_anew_each_time() -> None:
+    numbers, got = iter(range(100)), []
+
+    def make(call: ToolCall, result: ToolResult) -> str:
+        got.append(dict(call.args))
+        return "instead"
+
+    registry = Registry()
+    again = RetryPolicy(attempts=2, wait_initial=0, wait_jitter=0)
+    policy = ToolPolicy(fallback=make, retry=again)
+
+    @registry.tool(policy=policy, idempotent=True)
+    async def tool(
+        rooms: list[str],
+        booking: Annotated[int, Field(default_factory=lambda: next(numbers))],
+    ) -> None:
+        got.append({"rooms": list(rooms), "booking": booking})
+        rooms.append("spoilt")
+        raise ConnectionError
+
+    assert await ToolOrchestrator(registry).dispatch("tool", {"rooms": ["a"]}) == "instead"
+
+    assert got == [{"rooms": ["a"], "booking": 0}] * 3
 
 
 @pytest.mark.parametrize("is_async", [False, True])

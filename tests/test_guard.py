@@ -467,6 +467,8 @@ async def test_what_cannot_be_copied_has_nothing_made_anew(nested: bool) -> None
     class Lines(BaseModel):
         lines: list[int]
 
+    opened = Annotated[Any, AfterValidator(File)]
+    kind: Any = list[opened] if nested else opened
     registry, shown, got = Registry(), [], []
 
     def guard(call: ToolCall, context: ToolContext) -> None:
@@ -478,9 +480,7 @@ async def test_what_cannot_be_copied_has_nothing_made_anew(nested: bool) -> None
 
     @registry.tool(policy=ToolPolicy(guard=guard))
     async def tool(
-        file: list[Annotated[Any, AfterValidator(File)]]
-        if nested
-        else Annotated[Any, AfterValidator(File)],
+        file: kind,
         lines: Lines,
         tags: set[str],
         token: Annotated[int, Field(default_factory=lambda: next(numbers))],
@@ -488,9 +488,11 @@ async def test_what_cannot_be_copied_has_nothing_made_anew(nested: bool) -> None
         got.append(((file[0] if nested else file).path, token, lines.lines))
         assert tags == {"a", "b"}
 
-    args = {"file": ["link"] if nested else "link", "lines": {"lines": [1]}}
-    args = json.dumps({**args, "tags": ["a", "b"]})
-    assert await ToolOrchestrator(registry).dispatch("tool", args) == "null"
+    args = {"file": "link", "lines": {"lines": [1]}, "tags": ["a", "b"]}
+    if nested:
+        args["file"] = ["link"]
+    text = json.dumps(args)
+    assert await ToolOrchestrator(registry).dispatch("tool", text) == "null"
 
     assert shown == [("/tmp/safe", 0, [1, 2])]
     assert got == [("/tmp/safe", 0, [1])]

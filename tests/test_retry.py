@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -23,6 +23,7 @@ import stamina
 from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -691,14 +692,81 @@ async def test_what_an_attempt_changes_does_not_reach_the_next(
 
 
 async def test_who_is_refused_before_it_runs_copies_nothing() -> None:
-    class NotToBeCopied(dict[str, Any]):
-        def __deepcopy__(self, memo: Any) -> Any:
-            raise AssertionError("copied")
+    class Copied:
+        times = 0
 
-    stage = Stage(FINE, idempotent=False)
-    assert await stage.orch.dispatch("tool", NotToBeCopied()) == "fine"
-    stage = Stage(DOWN, FINE, retry=at_once())
-    assert await stage.orch.dispatch("tool", NotToBeCopied()) == "fine"
+        def __deepcopy__(self, memo: Any) -> Copied:
+            self.times += 1
+            return self
+
+    got: list[Any] = []
+    for idempotent in (False, True):
+        registry, thing = Registry(), Copied()
+
+        @registry.tool(idempotent=idempotent, policy=ToolPolicy(retry=at_once()))
+        async def tool(thing: Any) -> str:
+            got.append(thing)
+            return "fine"
+
+        assert await ToolOrchestrator(registry).dispatch("tool", {"thing": thing}) == "fine"
+        assert got.pop() is thing
+        assert (thing.times > 0) is idempotent
+
+
+@virtual_time
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_what_is_made_anew_each_time_is_made_once_for_all_attempts(
+    idempotent: bool,
+) -> None:
+    numbers, keys, got = iter(range(100)), [], []
+    registry = Registry()
+
+    def key(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        keys.append(arguments["number"])
+        return "key"
+
+    @registry.tool(
+        idempotent=idempotent,
+        circuit=key,
+        policy=ToolPolicy(
+            retry=plain(attempts=3),
+            limits=LimitPolicy(calls=1, seconds=1, max_wait=0),
+            breaker=NEVER,
+        ),
+    )
+    async def tool(
+        number: Annotated[int, Field(default_factory=lambda: next(numbers))],
+    ) -> None:
+        got.append(number)
+        raise ConnectionError
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time, retry_budget=None)
+    await orch.run("tool")
+    if not idempotent:
+        await orch.run("tool")  # is turned away by the limit at first
+
+    assert got == ([0, 0, 0] if idempotent else [0, 1])
+    assert keys == ([0, 0, 0] if idempotent else [0, 1, 1])
+
+
+async def test_arguments_that_are_too_deep_to_be_copied_are_given_to_all_attempts() -> None:
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    registry, got = Registry(), []
+    retry = at_once(attempts=2)
+
+    @registry.tool(validate=False, idempotent=True, policy=ToolPolicy(retry=retry))
+    async def tool(thing: Any) -> None:
+        got.append(thing)
+        raise ConnectionError
+
+    await ToolOrchestrator(registry).dispatch("tool", {"thing": deep})
+
+    assert [each is deep for each in got] == [True, True]
+    got.clear()
+    while deep:  # taken apart by hand: to drop it in one go can be too deep as well
+        (deep,) = deep
 
 
 # Circuits
