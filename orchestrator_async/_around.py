@@ -51,7 +51,7 @@ from ._foreign import bare_type_name, is_a
 from ._gates import Gate, Gated
 from ._hooks import NoAnswerError, ask
 from ._marks import Marks, put, take_off
-from ._outcome import Verdict, judge_value, to_text
+from ._outcome import Verdict, is_forbidden, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
 from ._registry import Registry
 from ._retry import Budget, Retrying
@@ -365,8 +365,10 @@ def _calls_for_another(entry: Entry, request: Request, result: ToolResult) -> bo
     assert course is not None
     if result.ok:
         return False
-    if course.failed or error is None:  # it gave the refusal of a call of its own for one
+    if course.failed:
         return True
+    if error is None:  # it gave the refusal of a call of its own for one
+        return not is_forbidden(result.value)
     if is_a(error, ToolTimeoutError):
         return error.tool_name == entry.name  # the whole call's; another's was judged
     if not is_a(error, (CircuitOpenError, LimitExceededError)):

@@ -73,7 +73,10 @@ REFUSALS: Final = (
 )
 """What is raised to a tool whose own call was turned away."""
 
-_REFUSED: Final = ("circuit_breaker", "refused", "draining")
+_FORBIDDEN: Final = ("refused", "draining")
+"""What is true in the JSON of such a one that was not to be made at all."""
+
+_REFUSED: Final = ("circuit_breaker", *_FORBIDDEN)
 """What is true in the JSON of such a one, but for limits."""
 
 
@@ -239,6 +242,26 @@ def is_refusal(value: Any) -> bool:
     if any(value.get(word) is True for word in _REFUSED):
         return True
     return isinstance(value.get("limit"), str) and "retry_after" in value
+
+
+def is_forbidden(value: Any) -> bool:
+    """
+    Whether the refusal of an inner call that a tool has returned, as an object, as text or
+    among the chunks of a stream, is one by a guard, by a conversation or while draining:
+    that call was not to be made, and no other in its place.
+    """
+    return any(map(_forbids, value if type(value) is list else [value]))
+
+
+def _forbids(value: Any) -> bool:
+    try:
+        if issubclass(type(value), str):
+            value = read_object(str.__str__(value), _may_hold_error)
+        return is_refusal(value) and any(value.get(word) is True for word in _FORBIDDEN)
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
+        return False  # it raises when it is looked at, and tells of nothing
 
 
 def opinion(judge: Judge, outcome: Outcome) -> Verdict | None:

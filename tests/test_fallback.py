@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -22,6 +22,7 @@ from orchestrator_async import (
     CallFinished,
     CallRejected,
     CircuitOpenError,
+    ConversationPolicy,
     Event,
     InvalidArgumentsError,
     LimitExceededError,
@@ -360,6 +361,47 @@ async def test_not_for_a_call_that_is_refused_by_its_guard() -> None:
     houses, made = two(succeed, guard=lambda call, context: "no")
     for house in houses:
         assert "refused" in (await nothing(house, made)).content
+
+
+@pytest.mark.parametrize("how", ["dispatch", "call", "stream"])
+@pytest.mark.parametrize("why", ["guard", "conversation", "draining", "limit"])
+async def test_not_for_a_call_of_its_own_that_is_not_to_be_made(how: str, why: str) -> None:
+    # But for one that a limit has refused, as what stands in its place may be well.
+    other, made = House(), []
+    guard = None if why != "guard" else lambda call, context: "no"
+    limits = None if why != "limit" else LimitPolicy(calls=1, seconds=1e6, max_wait=0)
+    other.tool("inner", succeed, guard=guard, limits=limits)
+    if why == "draining":
+        await other.orch.drain()
+    await other.orch.dispatch("inner")
+
+    async def inner() -> Any:
+        if why != "conversation":
+            return await getattr(other.orch, "call" if how == "call" else "dispatch")(
+                "inner"
+            )
+        policy = ConversationPolicy(calls=1)
+        async with other.orch.conversation(policy=policy) as chat:
+            await chat.dispatch("inner")
+            return await getattr(chat, "call" if how == "call" else "dispatch")("inner")
+
+    house = House()
+    policy = ToolPolicy(fallback=lambda *asked: made.append(asked))
+    if how == "stream":
+
+        @house.registry.tool(policy=policy)
+        async def tool() -> AsyncIterator[Any]:
+            yield "one"
+            yield json.loads(await inner())
+
+    else:
+        house.registry.tool(name="tool", policy=policy)(inner)
+
+    result = await house.orch.run("tool")
+
+    assert len(made) == (why == "limit")
+    assert result.source == ("fallback" if why == "limit" else "tool")
+    assert house.orch.stats("tool").total_failures == 0
 
 
 async def test_not_while_nothing_is_taken_any_more() -> None:
