@@ -53,7 +53,6 @@ from ._hooks import NoAnswerError, ask
 from ._marks import Marks, put, take_off
 from ._outcome import Verdict, is_forbidden, judge_value, to_text
 from ._policy import BudgetPolicy, Fallback, Guard, LimitPolicy
-from ._registry import Registry
 from ._retry import Budget, Retrying
 
 
@@ -155,8 +154,7 @@ class Surroundings:
         if settings.total_timeout is not None:
             step = Whole(step, settings.total_timeout)
         if settings.fallback is not None:
-            registry = self._fleet.registry
-            step = FallingBack(step, entry, settings.fallback, self._execution, registry)
+            step = FallingBack(step, entry, settings.fallback, self._execution, self._fleet)
         if settings.guard is not None:
             step = Guarded(step, entry, settings.guard, self._execution, self._answers)
         return step
@@ -249,13 +247,13 @@ class FallingBack:
         entry: Entry,
         fallback: str | Fallback,
         execution: Execution,
-        registry: Registry,
+        fleet: Fleet,
     ) -> None:
         self._step = step
         self._entry = entry
         self._fallback = fallback
         self._execution = execution
-        self._registry = registry
+        self._fleet = fleet
 
     async def __call__(self, request: Request, render: bool) -> ToolResult:
         """
@@ -265,6 +263,8 @@ class FallingBack:
             request.keep_arguments()
         result = await self._step(request, render)
         if not _calls_for_another(self._entry, request, result):
+            return result
+        if self._fleet.drain is not None:
             return result
         if self._is_falling(self._entry.name) or self._is_too_deep():
             return result
@@ -311,8 +311,9 @@ class FallingBack:
             return None  # the orchestrator's policy names it for all tools, itself too
         if request.allows is not None and not request.allows(name):
             return None  # a conversation runs its own tools alone
-        if name not in self._registry:
-            error = self._registry.unknown(name)
+        registry = self._fleet.registry
+        if name not in registry:
+            error = registry.unknown(name)
             self._entry.complain("its fallback is no tool that there is", error)
             return None
         another = Request(name, request.args, request.call_id, request.context)
@@ -333,7 +334,8 @@ class FallingBack:
             return None  # the circuit refused the call before they were looked at
         call = ToolCall(entry.name, arguments, request.call_id)
         try:
-            value = await ask(entry, "its fallback raised", make, call, result)
+            with self._fleet.answering(entry.name):
+                value = await ask(entry, "its fallback raised", make, call, result)
         except NoAnswerError:
             return None
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -93,6 +93,7 @@ class Fleet:
         self.surround: Callable[[Entry], Step | None] = _nothing_around
         self._saved: dict[tuple[str, str | None], _Pending] = {}
         self._leaving: list[tuple[str, Figures]] = []
+        self._answering: dict[str, Figures] = {}
         self._observers = observers
         self._clean = clean
         self._kept: dict[str, Entry] = {}
@@ -441,10 +442,26 @@ class Fleet:
         for _, figures in self._all_figures():
             unwatch(figures)
 
+    @contextmanager
+    def answering(self, name: str) -> Iterator[None]:
+        """
+        A function answers in the place of this tool, and is waited for like a call of it.
+        It is no execution, so the tool's own figures do not have it.
+        """
+        figures = self._answering.setdefault(name, Figures())
+        number = figures.begin(0.0)
+        try:
+            yield
+        finally:
+            figures.end(number)
+            if not figures.in_flight:
+                del self._answering[name]
+
     def _all_figures(self) -> Iterator[tuple[str, Figures]]:
         for name, entry in [*self.entries.items(), *self._kept.items()]:
             yield name, entry.figures
         yield from self._leaving
+        yield from self._answering.items()
 
     def all_circuits(self) -> Iterator[Circuit]:
         """

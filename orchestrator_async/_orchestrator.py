@@ -617,8 +617,8 @@ class ToolOrchestrator:
         Take no new calls, and wait for those that are running.
 
         From here on every call is refused with a ``DrainingError``, those that a running
-        tool makes included, until ``resume``. Threads of calls that were given up are not
-        waited for.
+        tool makes included, until ``resume``, and no fallback is asked. One that is a
+        function and runs already is waited for; threads of calls that were given up are not.
 
         Args:
             timeout: Seconds to wait at the most; ``None`` for no limit.

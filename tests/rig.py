@@ -165,6 +165,7 @@ class World:
         for name in self.runs:
             assert stats[name]["calls"] == self.runs[name], name
         self._assert_gates_are_free()
+        assert self.orch._fleet._answering == {}
         for entry in self.orch._fleet.entries.values():
             assert entry.slots is None or entry.slots.taken == 0
             assert type(entry.figures.flights) is dict  # nobody waits for their end

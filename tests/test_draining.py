@@ -25,8 +25,11 @@ from orchestrator_async import (
     Event,
     OrchestratorError,
     Registry,
+    RetryPolicy,
     ToolCall,
     ToolOrchestrator,
+    ToolPolicy,
+    ToolResult,
     UnknownToolError,
     Verdict,
 )
@@ -396,6 +399,87 @@ async def test_the_oldest_call_is_told_of_as_before() -> None:
         await anyio.sleep(2)
     assert_adds_up(orch)
     assert orch.stats("tool").successes == 4
+
+
+@virtual_time
+@pytest.mark.parametrize("end", ["returns", "raises", "is cancelled"])
+async def test_a_function_that_answers_for_a_tool_is_waited_for(end: str) -> None:
+    async def make(call: ToolCall, result: ToolResult) -> str:
+        await anyio.sleep(math.inf if end == "is cancelled" else call.args["seconds"])
+        if end == "raises":
+            raise ConnectionError
+        return "instead"
+
+    registry = Registry()
+
+    @registry.tool(policy=ToolPolicy(fallback=make))
+    async def tool(seconds: int) -> None:
+        raise ConnectionError
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+
+    async def call(seconds: int) -> None:
+        with anyio.move_on_after(seconds):
+            await orch.dispatch("tool", {"seconds": seconds})
+
+    async with anyio.create_task_group() as tasks:
+        for seconds in (20, 30, 10):
+            tasks.start_soon(call, seconds)
+        await anyio.sleep(1)
+        assert orch.stats("tool").in_flight == 0  # it is no execution
+        with pytest.raises(TimeoutError, match=r"Still running after 14 s: tool \(2\)"):
+            await orch.drain(timeout=14)
+        await orch.drain()
+        assert anyio.current_time() == 30
+    assert orch._fleet._answering == {}
+    orch.resume()
+    assert_watches_nothing(orch)
+    assert_adds_up(orch)
+
+
+@virtual_time
+@pytest.mark.parametrize("is_tool", [True, False])
+@pytest.mark.parametrize("waits", ["runs", "waits to be tried again"])
+async def test_what_has_not_begun_to_answer_for_a_tool_is_not_asked(
+    waits: str, is_tool: bool
+) -> None:
+    asked: list[Any] = []
+    events: list[Event] = []
+    registry, results = Registry(), []
+
+    def make(call: ToolCall, result: ToolResult) -> str:
+        asked.append(call)
+        return "instead"
+
+    @registry.tool
+    async def other() -> str:
+        return "instead"
+
+    retry = RetryPolicy(wait_initial=2, wait_jitter=0)
+    fallback = "other" if is_tool else make
+
+    @registry.tool(idempotent=True, policy=ToolPolicy(fallback=fallback, retry=retry))
+    async def tool() -> None:
+        await anyio.sleep(2 if waits == "runs" else 0)
+        raise ConnectionError("down")
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time, observers=[events.append])
+
+    async def call() -> None:
+        results.append(await orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call)
+        await anyio.sleep(1)
+        await orch.drain()
+        assert anyio.current_time() == (2 if waits == "runs" else 1)
+
+    (result,) = results
+    assert type(result.error) is ConnectionError
+    assert (result.attempts, asked) == (1, [])
+    assert [each.tool_name for each in events if isinstance(each, CallRejected)] == ["tool"]
+    orch.resume()
+    assert await orch.dispatch("tool") == "instead"
 
 
 # Ending it
