@@ -250,7 +250,7 @@ class Entry:
                 key.close()  # a coroutine that nobody will await
             raise TypeError(f"expected text or None, not a {bare_type_name(key)}")
         except BaseException as raised:
-            if not is_its_own(raised):
+            if not is_its_own(raised, self.settings.control_flow):
                 raise
             what = "its circuit function gave no key, so the tool's own circuit is used"
             self.complain(what, raised)

@@ -23,6 +23,7 @@ from anyio.lowlevel import checkpoint
 
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
+from ._callbacks import is_control_flow
 from ._calls import Course, Request, ToolContext, ToolResult, copied, reporting, result
 from ._circuit import Circuit
 from ._entry import Entry
@@ -162,6 +163,8 @@ class Execution:
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
+            if is_control_flow(error, entry.settings.control_flow):
+                raise  # out of what gives the key
             return self._answers.unusable(entry.tool, error, request)
 
     def circuit_of(self, entry: Entry, request: Request) -> Circuit | None:
@@ -287,7 +290,7 @@ class Execution:
                 assert flight.steps is not None
                 flight.steps.close_at_once()
             finally:
-                self._ended_early(flight, cancelled)
+                self._ended_early(flight, cancelled, at_once=True)
             return
         await self._left(flight, cancelled=cancelled)
 
@@ -298,7 +301,9 @@ class Execution:
             end = self._ended_early(flight, cancelled)
         return end
 
-    def _ended_early(self, flight: Flight, cancelled: bool) -> End:
+    def _ended_early(
+        self, flight: Flight, cancelled: bool, *, at_once: bool = False
+    ) -> End:
         self._note_time(flight)
         end = End(Verdict.IGNORE, cancelled=cancelled)
         end.duration = flight.spent
@@ -306,6 +311,10 @@ class Execution:
         flight.steps.left = end
         try:
             end.verdict = verdict_of_leaving(flight)
+        except BaseException as raised:
+            flow = is_control_flow(raised, flight.entry.settings.control_flow)
+            if not flow or not (cancelled or at_once):
+                raise  # else there is something that goes before it
         finally:
             self._close(flight, end, self._time_now())
         return end
@@ -389,11 +398,12 @@ class Execution:
         except RecursionError as too_deep:
             # A group of groups of groups that cannot be looked into.
             end = End(Verdict.FAILURE, value, too_deep)
-        except Exception as broken:
-            end = end_in_the_dark(flight, value, error, broken)
-        except BaseException:
-            self._close(flight, End(Verdict.IGNORE), now)
-            raise
+        except BaseException as broken:
+            flow = is_control_flow(broken, flight.entry.settings.control_flow)
+            if not flow and not is_a(broken, Exception):
+                self._close(flight, End(Verdict.IGNORE), now)
+                raise
+            end = end_in_the_dark(flight, value, error, broken, flow=flow)
         end.duration = flight.spent + duration
         try:
             self._close(flight, end, now)
@@ -439,6 +449,8 @@ class Execution:
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
         except Exception as error:
+            if is_control_flow(error, entry.settings.control_flow):
+                raise  # out of what gives the key
             return self._answers.unusable(entry.tool, error, request)
 
     def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _loop
+from ._callbacks import is_control_flow
 from ._caller import Caller
 from ._entry import Entry
 from ._foreign import is_a
-from ._settle import as_it_came, fatal_in, is_control_flow, part
+from ._settle import as_it_came, fatal_in, part
 from ._traceback import raise_as_it_was
 
 

@@ -271,7 +271,7 @@ class Retrying:
                 return is_a(result.error, policy.on)
             return bool(policy.on(result.error))
         except BaseException as raised:
-            if not is_its_own(raised):
+            if not is_its_own(raised, self._entry.settings.control_flow):
                 raise
             self._entry.complain("what says whether to try again raised", raised)
             return False

@@ -16,7 +16,7 @@ import anyio
 
 from . import _loop
 from ._breaker import Permit
-from ._callbacks import is_its_own
+from ._callbacks import is_control_flow, is_its_own
 from ._caller import Caller
 from ._calls import Request, ToolContext
 from ._circuit import Circuit
@@ -314,18 +314,27 @@ def end_with_error(flight: Flight, error: BaseException, duration: float) -> End
 
 
 def end_in_the_dark(
-    flight: Flight, value: Any, error: BaseException | None, broken: Exception
+    flight: Flight,
+    value: Any,
+    error: BaseException | None,
+    broken: BaseException,
+    *,
+    flow: bool,
 ) -> End:
     """
     The end of a call that cannot be looked at: the tool ended with something whose own
     code raised, in a group that splits itself, say. It has failed, unless there is an
-    interrupt in it, or the caller was cancelled, who goes before.
+    interrupt in it, or the caller was cancelled, who goes before. Where it is
+    ``flow``, the control flow of the tool's judge, that goes up, and there is no verdict.
     """
-    flight.entry.complain("how it ended cannot be told", broken)
+    if not flow:
+        flight.entry.complain("how it ended cannot be told", broken)
     if error is not None and fatal_in(error) is not None:
         return End(Verdict.IGNORE, error=error, goes_up=error)
     if flight.caller_is_cancelled():
         return End(Verdict.IGNORE, value, error, cancelled=True, reassert=True)
+    if flow:
+        return End(Verdict.IGNORE, value, error, goes_up=broken)
     return End(Verdict.FAILURE, value, broken if error is None else error)
 
 
@@ -437,7 +446,7 @@ def _opinion(
     try:
         return opinion(entry.judge, outcome)
     except BaseException as raised:
-        if not is_its_own(raised):
+        if not is_its_own(raised, entry.settings.control_flow):
             raise
         entry.complain("its judge raised, so it has no opinion", raised)
         return None
@@ -490,17 +499,6 @@ def _is_fatal(error: BaseException) -> bool:
     if is_a(error, BaseExceptionGroup):
         return any(_is_fatal(each) for each in members_of(error))
     return True
-
-
-def is_control_flow(error: BaseException, types: tuple[type[BaseException], ...]) -> bool:
-    """
-    Whether it is how a framework interrupts a run, by its types; or a group of such.
-    """
-    if not types:
-        return False
-    if is_a(error, types):
-        return True
-    return is_a(error, BaseExceptionGroup) and error.split(types)[1] is None
 
 
 def _was_never_entered(flight: Flight, error: TypeError) -> bool:
