@@ -248,6 +248,9 @@ class Retrying:
         return True
 
     def _may_run_again(self, course: Course, result: ToolResult) -> bool:
+        # With circuits by key the result tells of another one than that of the tool.
+        if self._entry.breaker.refusal_by_hand() is not None:
+            return False
         if not course.ran:
             return is_a(result.error, LimitExceededError)
         if course.opened or not self._entry.tool.idempotent or course.was_probe:

@@ -793,6 +793,52 @@ async def test_a_circuit_that_opens_for_less_than_may_be_waited_ends_it_too() ->
 
 
 @virtual_time
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("turned_away", [False, True])
+async def test_a_tool_with_circuits_by_key_that_is_isolated_ends_it(
+    turned_away: bool, force: bool
+) -> None:
+    registry, runs = Registry(), []
+    events: list[Event] = []
+    limits = LimitPolicy(max_concurrent=1, max_wait=1) if turned_away else None
+
+    @registry.tool(
+        idempotent=True,
+        circuit=lambda args, context: "key",
+        policy=ToolPolicy(retry=plain(), limits=limits, breaker=NEVER),
+    )
+    async def tool() -> None:
+        runs.append(1)
+        if turned_away:
+            await anyio.sleep(10)
+        isolate()
+        raise ConnectionError
+
+    def isolate() -> None:
+        circuit = orch.circuit("tool")
+        circuit.force_open() if force else circuit.isolate()
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time, observers=[events.append])
+
+    async def be_turned_away() -> None:
+        result = await orch.run("tool")
+        assert isinstance(result.error, LimitExceededError)
+        assert (result.attempts, anyio.current_time()) == (0, 1)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.run, "tool")
+        if turned_away:
+            await when_blocked()
+            tasks.start_soon(be_turned_away)
+            await anyio.sleep(0.5)
+            isolate()
+
+    assert (len(runs), orch.stats("tool").retries) == (1, 0)
+    assert [each for each in events if isinstance(each, RetryScheduled)] == []
+    assert anyio.current_time() == (10 if turned_away else 0)
+
+
+@virtual_time
 async def test_a_circuit_that_opens_in_the_wait_refuses_the_attempt() -> None:
     stage = Stage(DOWN)
     results: list[Any] = []
