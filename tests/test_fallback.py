@@ -404,6 +404,32 @@ async def test_not_for_a_call_of_its_own_that_is_not_to_be_made(how: str, why: s
     assert house.orch.stats("tool").total_failures == 0
 
 
+@pytest.mark.parametrize("error", [ValueError(), KeyboardInterrupt()], ids=repr)
+async def test_an_answer_that_cannot_be_looked_at_again_forbids_nothing(
+    error: BaseException,
+) -> None:
+    class Answer(dict[str, Any]):
+        looks = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            self.looks += key == "refused"
+            if self.looks > 1:
+                raise error
+            return super().get(key, default)
+
+    house = House()
+    answer = Answer(error="no", tool_name="inner", refused=True)
+    house.tool(behaviour=answers(answer), fallback=lambda call, result: "instead")
+
+    if isinstance(error, Exception):
+        assert (await house.orch.run("tool")).content == "instead"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            await house.orch.run("tool")
+    assert answer.looks > 1
+    assert_adds_up(house.orch)
+
+
 async def test_not_while_nothing_is_taken_any_more() -> None:
     houses, made = two(succeed)
     for house in houses:
