@@ -317,7 +317,7 @@ class FallingBack:
             self._entry.complain("its fallback is no tool that there is", error)
             return None
         another = Request(name, request.args, request.call_id, request.context)
-        another.allows = request.allows
+        another.allows, another.counted = request.allows, request.counted
         another.streams = request.streams
         try:
             return await self._execution.run(another, render=render)

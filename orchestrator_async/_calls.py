@@ -19,6 +19,7 @@ from ._frozen import quick
 from ._outcome import Verdict
 
 if TYPE_CHECKING:
+    from ._conversation import Call
     from ._settle import Flight
 
 T = TypeVar("T")
@@ -304,6 +305,7 @@ class Request:
     Attributes:
         course: Where it stands, for a tool with parts around its calls.
         allows: Which tools the caller may be told of; ``None`` for all.
+        counted: What it is for the rules of its conversation, if it is in one.
         kept: Whether the arguments are its own, and to stay as they are.
         streams: Whether the caller takes the chunks of a stream one by one.
         opened: The execution that has come to its first chunk, if there is one.
@@ -315,6 +317,7 @@ class Request:
         "args",
         "call_id",
         "context",
+        "counted",
         "course",
         "is_empty",
         "kept",
@@ -335,6 +338,7 @@ class Request:
         self.call_id = call_id
         self.context = context
         self.allows: Callable[[str], bool] | None = None
+        self.counted: Call | None = None
         self.kept = self.streams = self.is_empty = False
         self.opened: Flight | None = None
         self.course: Course | None = None

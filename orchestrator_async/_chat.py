@@ -290,7 +290,7 @@ class Conversation:
                 result = self._answers.unknown(unknown, request)
                 await checkpoint()
             else:
-                request.allows = self._allows
+                request.allows, request.counted = self._allows, decision.call
                 result = await self._execution.run(request, render=render)
         except BaseException:
             rules.give_back(decision.call)

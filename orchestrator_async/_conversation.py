@@ -94,8 +94,8 @@ class ConversationPolicy:
         calls_per_tool: Calls that a tool may have in one run. Default 100. Fewer for tools
             that cost; more for an agent with one tool that does everything.
         calls: Calls that a run may have, those included that are running, that fail, and
-            that are of no tool; not those that are refused by these rules. Default 200.
-            More for runs of hours.
+            that are of no tool, or that are cancelled when their tool has begun; not those
+            that are refused by these rules. Default 200. More for runs of hours.
         seconds: Seconds that a run may last: what comes later is refused, and what is
             running is left alone. Default 3,600. ``None`` where it waits for people.
         patience: Times that the run is refused for one reason before the next ends it; 0 to
@@ -189,13 +189,18 @@ class Decision(NamedTuple):
 
 class Call:
     """
-    A call that was let through, until it is told how it has ended. Its parts are of no
-    concern to others.
+    A call that was let through, until it is told how it has ended. Its other parts are of
+    no concern to others.
+
+    Attributes:
+        entered: Whether a tool was begun for it. From then on it is one of the calls that
+            the run has had, however it ends; to be set by who begins the tool.
     """
 
     __slots__ = (
         "asked",
         "ended",
+        "entered",
         "name",
         "number",
         "number_of_tool",
@@ -213,7 +218,7 @@ class Call:
         self.polling = polling
         self.turn = turn
         self.number = self.number_of_tool = 0
-        self.ended = False
+        self.ended = self.entered = False
 
 
 class _Streak:
@@ -412,12 +417,14 @@ class ConversationRules:
 
     def give_back(self, call: Call) -> None:
         """
-        A call was cancelled: nothing is learned, and another may have its place. Awaits
-        nothing, and changes nothing where the call has ended.
+        A call was cancelled: nothing is learned, and another may have its place, unless a
+        tool was begun for it. Awaits nothing, and changes nothing where the call has ended.
         """
         if call.ended:
             return
         call.ended = True
+        if call.entered:
+            return
         self.calls -= 1
         if call.tool is not None:
             call.tool.calls -= 1

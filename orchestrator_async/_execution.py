@@ -571,6 +571,8 @@ class Execution:
         flight.started = now
         flight.number = entry.figures.begin(now)
         flight.timeout = entry.timeout
+        if request.counted is not None:
+            request.counted.entered = True
         course = request.course
         if course is not None:
             course.ran, course.was_probe = True, flight.is_probe

@@ -535,3 +535,26 @@ async def test_in_a_conversation_they_count_as_one_turn() -> None:
         assert "unknown_tool" in unknown.content
     [over] = [each async for each in chat.as_completed([ToolCall("fail")])]
     assert over.stop
+
+
+async def test_those_that_are_left_have_counted_if_their_tools_had_begun() -> None:
+    yard = Yard()
+    begun = 0
+
+    @yard.registry.tool
+    async def race(number: int) -> int:
+        nonlocal begun
+        begun += 1
+        if number:
+            await anyio.sleep_forever()
+        return number
+
+    policy = ConversationPolicy(calls_per_tool=3, patience=1)
+    async with yard.orch.conversation(policy=policy) as chat:
+        for _ in range(20):
+            calls = [ToolCall("race", {"number": n}) for n in range(16)]
+            async with chat.as_completed(calls) as results:
+                async for _ in results:
+                    break
+        assert chat.stop_reason == "calls_per_tool"
+    assert begun == 3

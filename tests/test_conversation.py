@@ -6,8 +6,10 @@ The rules themselves are in ``test_conversation_rules``.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -18,7 +20,9 @@ from orchestrator_async import (
     CallRejected,
     ConversationPolicy,
     Event,
+    LimitPolicy,
     Registry,
+    RetryPolicy,
     ToolCall,
     ToolContext,
     ToolOrchestrator,
@@ -352,22 +356,94 @@ async def test_of_the_last_calls_that_are_left_no_more_run_side_by_side() -> Non
     assert sum(each.attempts for each in results) == 3 == len(office.asked)
 
 
-async def test_a_call_that_is_cancelled_leaves_its_place_to_another() -> None:
+async def cancelled(*calls: Callable[[], Awaitable[Any]]) -> None:
+    """
+    Make the calls side by side, and cancel them when all of them wait.
+    """
+
+    async def make(call: Callable[[], Awaitable[Any]]) -> None:
+        with suppress(CallRefusedError):
+            await call()
+
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(make, call)
+            await when_blocked()
+        tasks.cancel_scope.cancel()
+
+
+async def hang() -> str:
+    await anyio.sleep_forever()
+    return "never"
+
+
+@pytest.mark.parametrize("way", ["run", "call", "dispatch", "dispatch_all"])
+async def test_a_call_that_is_cancelled_counts_if_its_tool_had_begun(way: str) -> None:
     office = Office()
-    gate = anyio.Event()
 
     @office.registry.tool
-    async def wait() -> str:
-        await gate.wait()
-        return "done"
+    async def buy(item: str) -> str:
+        office.asked.append({"item": item})
+        return await hang()
 
-    async with office.conversation(policy=ConversationPolicy(calls=1)) as chat:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(chat.run, "wait")
-            await when_blocked()
+    policy = ConversationPolicy(calls=5, calls_per_tool=3, patience=0)
+    async with office.conversation(policy=policy) as chat:
+        for n in range(20):
+            call: Any = functools.partial(getattr(chat, way), "buy", {"item": str(n)})
+            if way == "dispatch_all":
+                call = functools.partial(
+                    chat.dispatch_all, [ToolCall("buy", {"item": str(n)})]
+                )
+            await cancelled(call)
+        assert chat.stop_reason == "calls_per_tool"
+    assert len(office.asked) == 3
+
+
+async def test_a_call_that_is_cancelled_before_its_tool_leaves_its_place() -> None:
+    office = Office()
+    limits = LimitPolicy(max_concurrent=1)
+    guard: Any = lambda call, context: hang()  # noqa: E731
+    office.registry.tool(name="asked", policy=ToolPolicy(guard=guard))(office.status)
+    office.registry.tool(name="queued", policy=ToolPolicy(limits=limits))(hang)
+    refused = []
+
+    async def one_too_many(chat: Conversation) -> None:
+        refused.append((await chat.run("status")).attempts == 0)
+
+    async with anyio.create_task_group() as others:
+        others.start_soon(office.orch.run, "queued")
+        await when_blocked()
+        policy = ConversationPolicy(calls=3, patience=None)
+        async with office.conversation(policy=policy) as chat:
+            for _ in range(5):
+                # While they wait, they have their places.
+                ways = ("asked", "queued", "asked")
+                waiting = [functools.partial(chat.run, each) for each in ways]
+                await cancelled(*waiting, functools.partial(one_too_many, chat))
+            assert [(await chat.run("status")).attempts for _ in range(4)] == [1, 1, 1, 0]
+        others.cancel_scope.cancel()
+    assert refused == [True] * 5
+    assert office.orch.stats("queued").calls == 1
+
+
+async def test_a_call_counts_once_whatever_of_it_was_cancelled() -> None:
+    office = Office()
+    retry = RetryPolicy(wait_initial=3600, wait_max=3600)
+    full = ToolPolicy(limits=LimitPolicy(max_concurrent=1), fallback="other")
+    office.registry.tool(name="other")(hang)
+    office.registry.tool(name="again", idempotent=True, policy=ToolPolicy(retry=retry))(
+        office.shell
+    )
+    office.registry.tool(name="falls", policy=full)(office.status)
+    office.orch.circuit("falls").isolate()
+    calls = ("again", {"command": "x"}), ("falls", None)
+    for name, args in calls:
+        policy = ConversationPolicy(calls=2)
+        async with office.conversation(policy=policy) as chat:
+            call = functools.partial(chat.run, name, args)
+            await cancelled(call, call)
             assert (await chat.run("status")).attempts == 0
-            tasks.cancel_scope.cancel()
-        assert (await chat.run("status")).attempts == 1
+    assert_adds_up(office.orch)
 
 
 async def test_time_is_over_by_the_clock_of_the_orchestrator() -> None:

@@ -711,6 +711,21 @@ def test_a_call_that_was_cancelled_gives_its_place_back_once(reason: str) -> Non
     assert rules.calls == 2
 
 
+@pytest.mark.parametrize("reason", ["calls", "calls_per_tool"])
+def test_a_call_whose_tool_had_begun_keeps_its_place(reason: str) -> None:
+    rules = rules_of(**{reason: 2})
+    first = admitted(rules.before("tool", "a", 0.0))
+    second = admitted(rules.before("tool", "b", 0.0))
+    first.entered = True
+    rules.give_back(first)
+    assert rules.calls == 2
+    assert rules.before("tool", "c", 0.0).action is Action.REFUSE
+    rules.give_back(second)
+    assert rules.before("tool", "c", 0.0).action is Action.RUN
+    assert rules.after(first, FAILURE, 0.0) is None
+    assert rules.before("tool", "d", 0.0).action is Action.REFUSE
+
+
 def test_an_unknown_call_can_be_given_back_too() -> None:
     rules = rules_of(calls=1, unknown=1)
     rules.give_back(admitted(rules.before("no", "a", 0.0, known=False)))

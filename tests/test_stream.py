@@ -2683,10 +2683,11 @@ async def test_a_stream_that_fails_is_a_call_that_fails() -> None:
 
 
 @pytest.mark.parametrize("where", ["first", "step", "body"])
-async def test_a_stream_that_was_cancelled_is_no_call_of_its_conversation(
+async def test_a_stream_that_was_cancelled_is_a_call_of_its_conversation(
     where: str,
 ) -> None:
     house = House()
+    refused = 0
 
     async def tool() -> Chunks:
         if where != "first":
@@ -2696,21 +2697,26 @@ async def test_a_stream_that_was_cancelled_is_no_call_of_its_conversation(
         yield "b"
 
     house.tool(tool)
-    async with house.orch.conversation(policy=ConversationPolicy(calls=1)) as chat:
+    async with house.orch.conversation(policy=ConversationPolicy(calls=2)) as chat:
         for _ in range(3):
             async with anyio.create_task_group() as group:
 
                 async def consumer() -> None:
-                    async with chat.stream("tool") as chunks:
-                        await anext(chunks)
-                        if where == "body":
-                            await anyio.sleep_forever()
-                        await anext(chunks)
+                    nonlocal refused
+                    try:
+                        async with chat.stream("tool") as chunks:
+                            await anext(chunks)
+                            if where == "body":
+                                await anyio.sleep_forever()
+                            await anext(chunks)
+                    except CallRefusedError:
+                        refused += 1
 
                 group.start_soon(consumer)
                 await when_blocked()
                 group.cancel_scope.cancel()
-    assert house.orch.stats("tool").calls == 3
+    assert house.orch.stats("tool").calls == 2
+    assert refused == 1
     house.assert_all_is_back()
 
 
