@@ -146,7 +146,7 @@ class Conversation:
         made, call = await self._made(request, render=False)
         result = made
         if call is not None:
-            result = self._told(*call, made, _text_of(made.value) if made.ok else "")
+            result = self._told(call, made, _text_of(made.value) if made.ok else "")
         try:
             if result.error is not None:
                 self._raises(result.error, result.name)
@@ -251,10 +251,7 @@ class Conversation:
         unread: InvalidArgumentsError | None = None,
     ) -> ToolResult:
         result, call = await self._made(request, turn, unread)
-        if call is None:
-            return result
-        rules, ended = call
-        return self._told(rules, ended, result)
+        return result if call is None else self._told(call, result)
 
     async def _made(
         self,
@@ -263,10 +260,10 @@ class Conversation:
         unread: InvalidArgumentsError | None = None,
         *,
         render: bool = True,
-    ) -> tuple[ToolResult, tuple[ConversationRules, Call] | None]:
+    ) -> tuple[ToolResult, Call | None]:
         """
-        The result of a call, and what is to be told of it, if the rules let it be made.
-        One that cannot be read is one of a tool that there is not, for them.
+        The result of a call, and the call that is to be told of it, if the rules let it be
+        made. One that cannot be read is one of a tool that there is not, for them.
         """
         rules = self._rules
         if rules is None:
@@ -295,7 +292,10 @@ class Conversation:
         except BaseException:
             rules.give_back(decision.call)
             raise
-        return result, (rules, decision.call)
+        if result.stop:  # the run has ended while it waited
+            rules.give_back(decision.call)
+            return result, None
+        return result, decision.call
 
     def _asked(
         self, rules: ConversationRules, request: Request, turn: int | None
@@ -310,14 +310,8 @@ class Conversation:
             turn=turn,
         )
 
-    def _told(
-        self,
-        rules: ConversationRules,
-        call: Call,
-        result: ToolResult,
-        heard: str | None = None,
-    ) -> ToolResult:
-        error = result.error
+    def _told(self, call: Call, result: ToolResult, heard: str | None = None) -> ToolResult:
+        error, rules = result.error, call.rules
         content = result.content if heard is None else heard
         ending = _ending(result)
         warning = rules.after(
@@ -347,7 +341,7 @@ class _Counted(Told):
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
-        self._call: tuple[ConversationRules, Call] | None = None
+        self._call: Call | None = None
         self._heard: list[str] = []
         self._size = 0
 
@@ -367,15 +361,14 @@ class _Counted(Told):
         call, self._call = self._call, None
         if call is None:
             return result
-        rules, made = call
         if result is None:
-            rules.give_back(made)
+            call.rules.give_back(call)
             return None
         # What was there on entry, and is no stream, is known by its value.
         heard = "".join(self._heard)
         if not heard and result.ok:
             heard = _text_of(result.value)
-        return self._conversation._told(rules, made, result, heard)
+        return self._conversation._told(call, result, heard)
 
 
 def _text_of(chunk: Any) -> str:

@@ -193,6 +193,7 @@ class Call:
     no concern to others.
 
     Attributes:
+        rules: Those that have let it through.
         entered: Whether a tool was begun for it. From then on it is one of the calls that
             the run has had, however it ends; to be set by who begins the tool.
     """
@@ -205,13 +206,21 @@ class Call:
         "number",
         "number_of_tool",
         "polling",
+        "rules",
         "tool",
         "turn",
     )
 
     def __init__(
-        self, name: str, tool: _Tool | None, asked: _Asked | None, polling: bool, turn: int
+        self,
+        rules: ConversationRules,
+        name: str,
+        tool: _Tool | None,
+        asked: _Asked | None,
+        polling: bool,
+        turn: int,
     ) -> None:
+        self.rules = rules
         self.name = name
         self.tool = tool
         self.asked = asked
@@ -278,6 +287,8 @@ class ConversationRules:
     Attributes:
         stop_reason: Why the run is to end; ``None`` as long as it may go on. Once set, it
             stays as it is, and each call is answered by ``STOP``.
+        stop: That answer, which is also that to calls which were let through before and
+            still wait for their tool to begin; ``None`` likewise.
         calls: Calls that were let through and not given back.
     """
 
@@ -310,7 +321,7 @@ class ConversationRules:
         self._call_budget = _Streak(Reason.CALLS)
         self._time_budget = _Streak(Reason.SECONDS)
         self._time_is_short = False
-        self._stop: Decision | None = None
+        self.stop: Decision | None = None
 
     def allows(self, name: str) -> bool:
         """
@@ -352,8 +363,8 @@ class ConversationRules:
                 is not known is never to be run, and takes no memory.
             turn: The number of the turn to which it belongs. Default: one of its own.
         """
-        if self._stop is not None:
-            return self._stop
+        if self.stop is not None:
+            return self.stop
         if turn is None:
             turn = self.new_turn()
         tool = asked = None
@@ -362,7 +373,7 @@ class ConversationRules:
             tool = _recalled(self._tools, name, _Tool)
             asked = _recalled(self._asked, (name, key), _Asked)
             action = Action.RUN
-        call = Call(name, tool, asked, polling, turn)
+        call = Call(self, name, tool, asked, polling, turn)
         refusal = self._over_budget(call, now) or self._going_round(call, now)
         if refusal is not None:
             return refusal
@@ -417,8 +428,9 @@ class ConversationRules:
 
     def give_back(self, call: Call) -> None:
         """
-        A call was cancelled: nothing is learned, and another may have its place, unless a
-        tool was begun for it. Awaits nothing, and changes nothing where the call has ended.
+        A call was cancelled, or the run ended while it waited: nothing is learned, and
+        another may have its place, unless a tool was begun for it. Awaits nothing, and
+        changes nothing where the call has ended.
         """
         if call.ended:
             return
@@ -541,8 +553,8 @@ class ConversationRules:
         happened = _happened(reason, subject, count)
         advice = f"This run is ended. {happened} Call no more tools."
         self.stop_reason = reason
-        self._stop = Decision(Action.STOP, reason, advice)
-        return self._stop
+        self.stop = Decision(Action.STOP, reason, advice)
+        return self.stop
 
 
 # What the model reads

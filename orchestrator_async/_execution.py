@@ -26,6 +26,7 @@ from ._breaker import Breaker, Permit, Refusal
 from ._callbacks import is_control_flow
 from ._calls import Course, Request, ToolContext, ToolResult, copied, reporting, result
 from ._circuit import Circuit
+from ._conversation import Call
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
 from ._events import Observers, finished
@@ -150,6 +151,8 @@ class Execution:
         assert course is not None
         if self._fleet.drain is not None:
             return self._answers.draining(entry.tool, request)
+        if (call := request.counted) and (stopped := self._stopped(call, request)):
+            return stopped
         try:
             if entry.keyed is None and (refusal := self.refusal(entry, entry.circuit)):
                 return self._answers.refused(entry, entry.circuit, refusal, request)
@@ -438,10 +441,21 @@ class Execution:
             return self._answers.unknown(unknown, request)
         if self._fleet.drain is not None:
             return self._answers.draining(tool, request)
+        if (call := request.counted) and (stopped := self._stopped(call, request)):
+            return stopped
         try:
             return self._fleet.entry(tool)
         except Exception as error:
             return self._answers.unusable(tool, error, request)
+
+    def _stopped(self, call: Call, request: Request) -> ToolResult | None:
+        """
+        What a call is told whose conversation was ended while it waited, or ``None``.
+        """
+        stop = call.rules.stop
+        if stop is None:
+            return None
+        return self._answers.stopped(stop.advice, f"{stop.reason}", request, stop=True)
 
     def _take_off(self, entry: Entry, request: Request) -> Flight | ToolResult:
         try:

@@ -27,10 +27,12 @@ from orchestrator_async import (
     ToolContext,
     ToolOrchestrator,
     ToolPolicy,
+    ToolResult,
     UnknownToolError,
 )
 from orchestrator_async._chat import Conversation, warned
 
+from .clock import virtual_time
 from .support import HandClock, assert_adds_up, when_blocked
 
 
@@ -51,9 +53,8 @@ class Office:
         self.orch = ToolOrchestrator(
             self.registry,
             failure_threshold=10**6,
-            clock=self.clock,
             observers=[self.events.append],
-            **options,
+            **{"clock": self.clock, **options},
         )
 
     async def mail_read(self, number: int, context: ToolContext) -> str:
@@ -444,6 +445,119 @@ async def test_a_call_counts_once_whatever_of_it_was_cancelled() -> None:
             await cancelled(call, call)
             assert (await chat.run("status")).attempts == 0
     assert_adds_up(office.orch)
+
+
+async def end_the_run(chat: Conversation) -> None:
+    while chat.stop_reason is None:
+        await chat.run("no such tool")
+
+
+def told_to_stop(result: ToolResult) -> bool:
+    """
+    Whether it is what a call is told that comes after the end.
+    """
+    said = read(result.content)
+    assert "warning" not in said
+    assert said["reason"] == "unknown"
+    assert type(result.error) is CallRefusedError
+    return result.stop and said["stop"] and result.attempts == 0
+
+
+@pytest.mark.parametrize("way", ["run", "call", "dispatch_all", "stream"])
+async def test_what_waits_for_its_guard_when_the_run_ends_is_not_run(way: str) -> None:
+    office, asked, word = Office(), anyio.Event(), anyio.Event()
+    refused = []
+
+    async def person(call: ToolCall, context: ToolContext) -> None:
+        asked.set()
+        await word.wait()
+
+    office.registry.tool(name="guarded", policy=ToolPolicy(guard=person))(office.status)
+    async with office.conversation() as chat:
+
+        async def make() -> None:
+            if way == "dispatch_all":
+                refused.extend(await chat.dispatch_all([ToolCall("guarded")]))
+                return
+            if way == "run":
+                refused.append(await chat.run("guarded"))
+                return
+            with pytest.raises(CallRefusedError, match="This run is ended"):
+                if way == "call":
+                    await chat.call("guarded")
+                async with chat.stream("guarded"):
+                    pass
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make)
+            await asked.wait()
+            await end_the_run(chat)
+            rules: Any = chat._rules
+            calls = rules.calls
+            word.set()
+        assert rules.calls == calls - 1  # it is no call that the run has had
+    assert office.asked == []
+    assert all(told_to_stop(each) for each in refused)
+    assert isinstance(office.events[-1], CallRejected)
+    assert office.events[-1].reason == "conversation"
+    assert_adds_up(office.orch)
+
+
+@virtual_time
+async def test_what_waits_in_a_queue_or_for_a_turn_when_the_run_ends_is_not_run() -> None:
+    office = Office(clock=anyio.current_time)
+    rate = LimitPolicy(calls=1, seconds=10, max_wait=100)
+    one = LimitPolicy(max_concurrent=1, max_wait=100)
+
+    async def pay() -> str:
+        office.asked.append({})
+        await anyio.sleep(5)
+        return "paid"
+
+    office.registry.tool(name="queued", policy=ToolPolicy(limits=one))(pay)
+    office.registry.tool(name="rated", policy=ToolPolicy(limits=rate))(pay)
+    for name in ("queued", "rated"):
+        office.asked.clear()
+        results: list[ToolResult] = []
+        async with office.conversation() as chat:
+
+            async def make(name: str = name, chat: Conversation = chat) -> None:
+                results.extend(await chat.dispatch_all([ToolCall(name)] * 4))  # noqa: B023
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(make)
+                await anyio.sleep(1)
+                await end_the_run(chat)
+        assert len(office.asked) == 1
+        [paid] = [each for each in results if each.ok]
+        assert (paid.content, paid.stop) == ("paid", True)  # what runs, goes on
+        assert all(told_to_stop(each) for each in results if each is not paid)
+        assert office.orch.stats(name).calls == 1
+    assert_adds_up(office.orch)
+
+
+@virtual_time
+async def test_what_waits_for_another_attempt_when_the_run_ends_is_not_tried_again() -> (
+    None
+):
+    office = Office(clock=anyio.current_time)
+    retry = RetryPolicy(wait_initial=10, wait_max=10)
+    policy = ToolPolicy(retry=retry, fallback="status")
+    office.registry.tool(name="again", idempotent=True, policy=policy)(office.shell)
+    results = []
+    async with office.conversation() as chat:
+
+        async def make() -> None:
+            results.append(await chat.run("again", {"command": "x"}))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make)
+            await anyio.sleep(1)
+            await end_the_run(chat)
+    # What it says is what came of the attempt that was made; nothing falls back either.
+    assert "no such command" in results[0].content
+    assert (results[0].attempts, results[0].stop) == (1, True)
+    assert office.asked == [{"command": "x"}]
 
 
 async def test_time_is_over_by_the_clock_of_the_orchestrator() -> None:
