@@ -8,7 +8,6 @@ before it is made and told of when it has ended, on whatever path.
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -21,7 +20,6 @@ from ._answers import Answers
 from ._calls import Request, ToolCall, ToolResult, call_id_of, check_context, read_call
 from ._completed import CompletedCalls
 from ._conversation import (
-    MOST_TEXT,
     Action,
     Call,
     ConversationPolicy,
@@ -29,19 +27,18 @@ from ._conversation import (
     Decision,
     Ending,
     call_key,
-    result_key,
 )
 from ._errors import (
     CallRefusedError,
     CircuitOpenError,
     InvalidArgumentsError,
-    InvalidResultError,
     UnknownToolError,
 )
 from ._execution import Execution
 from ._fleet import Fleet
-from ._foreign import bare_type_name, is_a
-from ._outcome import REFUSALS, to_text
+from ._foreign import is_a
+from ._known import Heard, result_key, value_key
+from ._outcome import REFUSALS
 from ._streams import Told, ToolStream
 from ._tool import Format
 from ._turn import Turn, check_limit, listed
@@ -143,16 +140,15 @@ class Conversation:
             Exception: What ``ToolOrchestrator.call`` raises.
         """
         request = self._request(name, args, call_id, context)
-        made, call = await self._made(request, render=False)
-        result = made
+        result, call = await self._made(request, render=False)
         if call is not None:
-            result = self._told(call, made, _text_of(made.value) if made.ok else "")
+            self._tell(call, result, value_key(result.value) if result.ok else None)
         try:
             if result.error is not None:
                 self._raises(result.error, result.name)
             return result.value
         finally:
-            del result, made
+            del result
 
     def stream(
         self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
@@ -251,7 +247,16 @@ class Conversation:
         unread: InvalidArgumentsError | None = None,
     ) -> ToolResult:
         result, call = await self._made(request, turn, unread)
-        return result if call is None else self._told(call, result)
+        if call is None:
+            return result
+        content = result.content
+        warning = self._tell(call, result, result_key(content) if result.ok else None)
+        stop = self.stop_reason is not None
+        if warning is None and not stop:
+            return result
+        if warning is not None:
+            content = warned(content, warning)
+        return replace(result, content=content, stop=stop)
 
     async def _made(
         self,
@@ -310,28 +315,22 @@ class Conversation:
             turn=turn,
         )
 
-    def _told(self, call: Call, result: ToolResult, heard: str | None = None) -> ToolResult:
-        error, rules = result.error, call.rules
-        content = result.content if heard is None else heard
-        ending = _ending(result)
-        warning = rules.after(
+    def _tell(self, call: Call, result: ToolResult, digest: str | None) -> str | None:
+        """
+        Tell the rules how the call has ended; what they warn of.
+        """
+        error = result.error
+        return call.rules.after(
             call,
-            ending,
+            _ending(result),
             self._fleet.time(),
-            digest=result_key(content) if ending is Ending.SUCCESS else "",
+            digest=digest,
             retry_after=result.retry_after,
             whole_tool=not (
                 is_a(error, CallRefusedError)
                 or (is_a(error, CircuitOpenError) and error.key is not None)
             ),
         )
-        stop = rules.stop_reason is not None
-        if heard is not None:
-            return replace(result, stop=stop)
-        if warning is None and not stop:
-            return result
-        content = result.content if warning is None else warned(result.content, warning)
-        return replace(result, content=content, stop=stop)
 
 
 class _Counted(Told):
@@ -342,8 +341,7 @@ class _Counted(Told):
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._call: Call | None = None
-        self._heard: list[str] = []
-        self._size = 0
+        self._heard = Heard()
 
     async def run(self, request: Request) -> ToolResult:
         """
@@ -353,9 +351,7 @@ class _Counted(Told):
         return result
 
     def heard(self, chunk: Any) -> None:
-        if self._size < MOST_TEXT and (text := _text_of(chunk)):
-            self._heard.append(text)
-            self._size += len(text)
+        self._heard.add(chunk)
 
     def ended(self, result: ToolResult | None) -> ToolResult | None:
         call, self._call = self._call, None
@@ -364,23 +360,11 @@ class _Counted(Told):
         if result is None:
             call.rules.give_back(call)
             return None
-        # What was there on entry, and is no stream, is known by its value.
-        heard = "".join(self._heard)
-        if not heard and result.ok:
-            heard = _text_of(result.value)
-        return self._conversation._told(call, result, heard)
-
-
-def _text_of(chunk: Any) -> str:
-    """
-    A value or a chunk as text, to know it again by. A generator is not run for that.
-    """
-    if inspect.isgenerator(chunk):
-        return f"{bare_type_name(chunk)} {id(chunk)}"
-    try:
-        return to_text(chunk, tool_name="")
-    except InvalidResultError:
-        return bare_type_name(chunk)
+        if self._heard.is_empty:
+            # What was there on entry, and is no stream, is known by its value.
+            self._heard.add(result.value)
+        self._conversation._tell(call, result, self._heard.key())
+        return replace(result, stop=self._conversation.stop_reason is not None)
 
 
 def _ending(result: ToolResult) -> Ending:

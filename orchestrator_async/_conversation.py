@@ -87,7 +87,8 @@ class ConversationPolicy:
         tool_failures: Failures of the same tool, in a row. Default 6. More where failing is
             part of the work: a shell, a compiler.
         same_results: Times that the same call gives the same result, in a row. Default 3.
-            Tools that are marked ``polling`` are exempt; mark what waits for something.
+            Tools that are marked ``polling`` are exempt; mark what waits for something. What
+            ``call`` and ``stream`` give is the same only if it is plain all through.
         refusals: Refusals in a row. Default 3. Fewer where each turn is dear.
         unknown: Calls of tools that do not exist, the same or not. Default 5. More for
             small models in long runs.
@@ -388,7 +389,7 @@ class ConversationRules:
         ending: Ending,
         now: float,
         *,
-        digest: str = "",
+        digest: str | None = None,
         retry_after: float | None = None,
         whole_tool: bool = True,
     ) -> str | None:
@@ -399,7 +400,8 @@ class ConversationRules:
             call: What ``before`` has handed out.
             ending: How it has ended.
             now: Seconds on the clock of the run.
-            digest: What ``result_key`` makes of the result, if it succeeded.
+            digest: What the result is known again by, if it succeeded; ``None`` for one
+                that is not, and that is taken for another each time.
             retry_after: Seconds after which a refused call may be tried again, or ``None``
                 where nobody knows.
             whole_tool: Whether it was the tool that was refused, and not only these
@@ -443,9 +445,11 @@ class ConversationRules:
 
     # What has happened
 
-    def _succeeded(self, call: Call, tool: _Tool, asked: _Asked, digest: str) -> str | None:
+    def _succeeded(
+        self, call: Call, tool: _Tool, asked: _Asked, digest: str | None
+    ) -> str | None:
         tool.failures = tool.refusals = asked.failures = asked.refusals = None
-        if digest != asked.digest:
+        if digest is None or digest != asked.digest:
             asked.digest = digest
             self._news += 1
         elif call.polling:
@@ -670,14 +674,6 @@ def call_key(arguments: Any) -> str:
         return _digest(_canonical({} if arguments is None else arguments))
     except Exception:
         return _digest(f"? {bare_type_name(arguments)}")
-
-
-def result_key(text: str) -> str:
-    """
-    A digest of a result's text. Of one over ``MOST_TEXT`` characters it tells the two ends
-    and the length.
-    """
-    return _digest(_ends(text, MOST_TEXT))
 
 
 def _key_of_text(text: str) -> str:

@@ -65,6 +65,7 @@ TESTS: Final = {
     "rate": "rate",
     "gates": "gates",
     "around": "guard fallback retry gates total_timeout",
+    "known": "known",
     "conversation": "conversation_rules",
     "chat": "conversation stream completed",
     "cut": "cut",

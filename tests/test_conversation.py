@@ -6,9 +6,11 @@ The rules themselves are in ``test_conversation_rules``.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -114,21 +116,6 @@ async def test_its_context_is_in_every_call_and_a_call_may_add_to_it() -> None:
     ]
 
 
-async def test_a_stream_keeps_nothing_of_what_is_empty() -> None:
-    office = Office()
-
-    @office.registry.tool
-    async def pause() -> AsyncIterator[str]:
-        for _ in range(1000):
-            yield ""
-        yield "at last"
-
-    async with office.conversation() as chat, chat.stream("pause") as chunks:
-        assert len([chunk async for chunk in chunks]) == 1001
-        told: Any = chunks._told
-        assert told._heard == ["at last"]
-
-
 async def test_only_its_own_tools_are_offered_run_and_told_of() -> None:
     office = Office()
     async with office.conversation(tools=["mail_*"]) as chat:
@@ -223,32 +210,120 @@ async def test_wrong_arguments_and_unusable_tools_are_told_and_counted() -> None
     assert office.asked == []
 
 
-async def test_call_gives_what_is_no_json_and_knows_it_again() -> None:
-    office, thing = Office(), object()
+@dataclasses.dataclass
+class Page:
+    rows: Any
+
+
+def numbers() -> Iterator[int]:
+    return (number for number in range(3))
+
+
+HOLDERS: dict[str, Callable[[], tuple[Any, Iterator[Any]]]] = {
+    "generator": lambda: ((rows := numbers()), rows),
+    "dict": lambda: ({"rows": (rows := numbers())}, rows),
+    "list": lambda: ([(rows := numbers())], rows),
+    "deep": lambda: ([{"a": ({"b": (rows := numbers())},)}], rows),
+    "dataclass": lambda: (Page(rows := numbers()), rows),
+    "map": lambda: ((rows := map(str, range(3))), rows),
+    "iterator": lambda: ([rows := iter(range(3))], rows),
+}
+
+
+@pytest.mark.parametrize("kind", HOLDERS)
+async def test_call_and_stream_leave_a_value_as_it_was(kind: str) -> None:
+    office = Office()
+    made: list[tuple[Any, Iterator[Any]]] = []
 
     @office.registry.tool
-    async def hold() -> object:
-        return thing
+    async def get() -> Any:
+        made.append(HOLDERS[kind]())
+        return made[-1][0]
 
-    async with office.conversation(policy=ConversationPolicy(same_results=3)) as chat:
+    @office.registry.tool
+    async def chunks() -> AsyncIterator[Any]:
         for _ in range(2):
-            assert await chat.call("hold") is thing
-        async with chat.stream("hold") as chunks:
-            assert [chunk async for chunk in chunks] == [thing]
-    assert office.orch.stats("hold").total_failures == 0
+            made.append(HOLDERS[kind]())
+            yield made[-1][0]
+
+    async with office.conversation() as chat:
+        found = [await chat.call("get")]
+        for name in ("get", "chunks"):
+            async with chat.stream(name) as stream:
+                found += [chunk async for chunk in stream]
+    assert len(found) == 4
+    for value, (given, rows) in zip(found, made, strict=True):
+        assert value is given
+        assert str(next(rows)) == "0"
 
 
-async def test_call_leaves_a_generator_to_the_program() -> None:
+async def test_what_cannot_be_known_again_is_never_the_same_result() -> None:
+    office = Office()
+    policy = ConversationPolicy(same_results=2, patience=0)
+    one = object()
+
+    @office.registry.tool
+    async def cursor() -> Any:
+        return {"cursor": object(), "rows": numbers()}
+
+    @office.registry.tool
+    async def the_same() -> object:
+        return one
+
+    @office.registry.tool
+    async def stream() -> AsyncIterator[Any]:
+        yield "a"
+        yield one
+
+    async with office.conversation(policy=policy) as chat:
+        for name in ("cursor", "the_same", "stream"):
+            for _ in range(8):
+                await chat.call(name)
+                async with chat.stream(name) as chunks:
+                    async for _ in chunks:
+                        pass
+        assert chat.stop_reason is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "text", 3, [1, {"a": (2.5, b"c")}], {"a": {1, 2}}, Page([1, 2])],
+    ids=repr,
+)
+async def test_a_plain_value_is_known_again(value: Any) -> None:
     office = Office()
 
     @office.registry.tool
-    async def count() -> Any:
-        return (number for number in range(3))
+    async def get() -> Any:
+        return copy.deepcopy(value)
 
-    async with office.conversation() as chat:
-        assert list(await chat.call("count")) == [0, 1, 2]
-        async with chat.stream("count") as chunks:
-            assert [list(chunk) async for chunk in chunks] == [[0, 1, 2]]
+    @office.registry.tool
+    async def stream() -> AsyncIterator[Any]:
+        yield copy.deepcopy(value)
+
+    async with office.conversation(policy=ConversationPolicy(same_results=3)) as chat:
+        await chat.call("get")
+        async with chat.stream("get") as chunks:
+            assert [chunk async for chunk in chunks] == [value]
+        async with chat.stream("get"):
+            pass
+        with pytest.raises(CallRefusedError, match="the same result 3 times"):
+            await chat.call("get")
+        for _ in range(3):
+            async with chat.stream("stream") as chunks:
+                async for _ in chunks:
+                    pass
+        with pytest.raises(CallRefusedError, match="the same result 3 times"):
+            async with chat.stream("stream"):
+                pass
+
+
+async def test_a_text_is_the_same_result_whoever_reads_it() -> None:
+    office = Office()
+    async with office.conversation(policy=ConversationPolicy(same_results=2)) as chat:
+        await chat.dispatch("mail_read", {"number": 1})
+        await chat.call("mail_read", {"number": 1})
+        assert "the same result 2 times" in await chat.dispatch("mail_read", {"number": 1})
 
 
 async def test_call_tells_other_results_from_the_same() -> None:

@@ -34,8 +34,8 @@ from orchestrator_async._conversation import (
     Ending,
     Reason,
     call_key,
-    result_key,
 )
+from orchestrator_async._known import result_key
 
 OFF: dict[str, Any] = {
     each.name: None
@@ -71,7 +71,7 @@ class Run:
         name: str = "tool",
         key: str = "a",
         ending: Ending = SUCCESS,
-        digest: str = "",
+        digest: str | None = "",
         *,
         polling: bool = False,
         known: bool = True,
@@ -1200,6 +1200,14 @@ def test_nothing_is_refused_below_the_limits_and_all_is_stopped_after_a_stop(
     assert len(rules._asked) <= 6
 
 
+def test_what_is_not_known_again_is_never_the_same_result() -> None:
+    run = Run(rules_of(same_results=2))
+    for digest in (None, None, None, "a", None, "a", None, None):
+        assert run(digest=digest) == "ok"
+    assert run(digest="a") == "ok"
+    assert run(digest="a") == "warned"
+
+
 # Keys of calls
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -1419,7 +1427,7 @@ def test_of_what_is_huge_so_much_is_read_and_no_more() -> None:
 
 
 def test_of_a_long_text_the_ends_and_the_length_are_read() -> None:
-    for key in (result_key, call_key, lambda text: call_key(text.encode())):
+    for key in (call_key, lambda text: call_key(text.encode())):
         text = "x" * MOST_TEXT + "y"
         assert key(text) == key("x" * MOST_TEXT + "y")
         assert len({key(each) for each in (text, f"{text}y", f"y{text}", f"{text}x")}) == 4
