@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import enum
 import fnmatch
-import hashlib
 import json
 import math
 import re
@@ -24,7 +23,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ._checks import Inherit, bad, check_seconds
-from ._foreign import bare_type_name
+from ._known import MOST_TEXT, digest, plain_text
 from ._measure import holds_more_values
 from ._names import MAX_NAME
 from ._text import quote_name
@@ -38,13 +37,9 @@ MOST_KEPT: Final = 512
 _LEAST: Final = {"patience": 0, "same_results": 2}
 """What a count may be at the least, where that is not 1: one result repeats nothing."""
 
-MOST_TEXT: Final = 1_000_000
-"""Characters of one text, or of all texts in a call's arguments, that a digest reads."""
-
 _MOST_PARSED: Final = 100_000
 _MOST_VALUES: Final = 5_000
 _MOST_VALUES_PARSED: Final = 3_000
-_MOST_SHOWN: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +69,9 @@ class ConversationPolicy:
     ``seconds``         time since the run began              never
     ==================  ====================================  ==============================
 
-    Two calls are the same if their tool and arguments are. Arguments that do not fit are a
-    failure. Something is new when a call succeeds for the first time, or with another
+    Two calls are the same if their tool and arguments are; with very large arguments (over
+    1,000,000 characters, or 5,000 names and values) they never are. Arguments that do not
+    fit are a failure. Something is new when a call succeeds for the first time, or with another
     result than the last time: the world may have changed. So what has failed, or was
     refused, may then be tried once more, and is warned of again if that is no better; a
     refusal that named a time may be tried when it has passed. The last three limits warn
@@ -344,7 +340,7 @@ class ConversationRules:
     def before(
         self,
         name: str,
-        key: str,
+        key: str | None,
         now: float,
         *,
         polling: bool = False,
@@ -357,7 +353,8 @@ class ConversationRules:
 
         Args:
             name: The tool's name, as it was asked for.
-            key: What ``call_key`` makes of the arguments.
+            key: What ``call_key`` makes of the arguments; ``None`` for those that are not
+                known again, so that no other call is the same.
             now: Seconds on the clock of the run.
             polling: Whether the tool may give the same result for ever.
             known: Whether there is such a tool. To be asked of the registry each time: what
@@ -372,7 +369,9 @@ class ConversationRules:
         action = Action.UNKNOWN
         if known and self.allows(name):
             tool = _recalled(self._tools, name, _Tool)
-            asked = _recalled(self._asked, (name, key), _Asked)
+            asked = _Asked()
+            if key is not None:
+                asked = _recalled(self._asked, (name, key), _Asked)
             action = Action.RUN
         call = Call(self, name, tool, asked, polling, turn)
         refusal = self._over_budget(call, now) or self._going_round(call, now)
@@ -652,112 +651,104 @@ def _recalled(kept: dict[Key, Kept], key: Key, make: Callable[[], Kept]) -> Kept
 # Digests
 
 
-def call_key(arguments: Any) -> str:
+def call_key(arguments: Any) -> str | None:
     """
     A digest of a call's arguments, the same however they are written: the order of names
     and the spacing do not matter, ``1``, ``1.0`` and ``true`` are three values, and no
     arguments are an empty object. Raises nothing, whatever it is given.
 
     Its time is bounded. JSON text over 100,000 characters or 3,000 values, or that cannot
-    be parsed, is taken as it is written; of a text over ``MOST_TEXT`` characters the two
-    ends and the length are read, and of a mapping 5,000 values. What JSON does not
-    have is told apart by its ``repr``.
+    be parsed, is taken as it is written. What JSON does not have is known by
+    ``plain_text``.
 
     Args:
         arguments: A mapping, JSON text (or bytes), or ``None``.
+
+    Returns:
+        ``None`` for arguments that cannot be known again: over ``MOST_TEXT`` characters or
+        5,000 names and values, or with something in them that is not plain. No other call is the
+        same as one with those.
     """
     try:
         if isinstance(arguments, (bytes, bytearray)):
             arguments = _as_text(arguments)
         if isinstance(arguments, str):
             return _key_of_text(str.__str__(arguments))
-        return _digest(_canonical({} if arguments is None else arguments))
+        return digest(_canonical({} if arguments is None else arguments))
     except Exception:
-        return _digest(f"? {bare_type_name(arguments)}")
+        return None
 
 
-def _key_of_text(text: str) -> str:
+def _key_of_text(text: str) -> str | None:
     if not text or text.isspace():
-        return _digest(_canonical({}))
+        return digest(_canonical({}))
+    if len(text) > MOST_TEXT:
+        return None
     if len(text) <= _MOST_PARSED and not holds_more_values(text, _MOST_VALUES_PARSED):
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             pass
         else:
-            return _digest(_canonical({} if value is None else value))
-    return _digest(f"! {_ends(text, MOST_TEXT)}")
+            return digest(_canonical({} if value is None else value))
+    return digest(f"! {text}")
 
 
 def _as_text(data: bytes | bytearray) -> str:
     """
     Bytes as text. Those that are no UTF-8 stay apart from each other.
     """
-    if len(data) > MOST_TEXT:
-        half = MOST_TEXT // 2
-        data = b"%d:" % len(data) + data[:half] + data[-half:]
     try:
         return data.decode()
     except UnicodeDecodeError:
         return data.decode("latin-1")
 
 
-def _digest(text: str) -> str:
-    data = text.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def _ends(text: str, most: int) -> str:
-    """
-    The text, or of a longer one its two ends and its length.
-    """
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{len(text)}:{text[:half]}{text[len(text) - half :]}"
-
-
 def _canonical(value: Any) -> str:
     """
     A value as text, the same for the same value. Each part says what it is and how long,
     so that no two values have one text.
+
+    Raises:
+        ValueError: It is too large, or holds what is not plain.
     """
     parts: list[str] = []
     todo: list[Any] = [value]
     room = MOST_TEXT
-    for read in range(_MOST_VALUES):
+    for read in range(_MOST_VALUES + 1):
         if not todo:
-            break
+            return "".join(parts)
         each = todo.pop()
         kind = type(each)
         if kind is str:
-            shown = _ends(each, room)
-            room -= min(room, len(each))
-            parts.append(f"s{len(shown)}:{shown}")
+            room -= len(each)
+            if room < 0:
+                break
+            parts.append(f"s{len(each)}:{each}")
         elif each is None or kind is bool:
             parts.append(str(each))
         elif kind is int:
             parts.append(f"i{each:x};")
         elif kind is float:
             parts.append(f"f{each!r};")
-        elif kind is dict:
-            parts.append(f"d{len(each)};")
-            for name, inner in reversed(_in_order(each, _MOST_VALUES - read - len(todo))):
-                todo += (inner, name)
-        elif kind is list:
-            parts.append(f"l{len(each)};")
-            todo += each[: max(0, _MOST_VALUES - read - len(todo))][::-1]
+        elif kind is dict or kind is list:
+            if len(each) > _MOST_VALUES - read - len(todo):
+                break
+            parts.append(f"{'d' if kind is dict else 'l'}{len(each)};")
+            if kind is list:
+                todo += each[::-1]
+            else:
+                for name, inner in reversed(_in_order(each)):
+                    todo += (inner, name)
         else:
             todo.append(_plain(each))
-    return "".join(parts)
+    raise ValueError("it is too large")
 
 
-def _in_order(members: dict[Any, Any], most: int) -> list[tuple[Any, Any]]:
+def _in_order(members: dict[Any, Any]) -> list[tuple[Any, Any]]:
     """
-    The members of an object by their names; of one that is too large, so many as they come.
+    The members of an object by their names.
     """
-    if len(members) > most:
-        return list(islice(members.items(), max(0, most)))
     found = list(members.items())
     try:
         found.sort(key=itemgetter(0))
@@ -769,18 +760,23 @@ def _in_order(members: dict[Any, Any], most: int) -> list[tuple[Any, Any]]:
 def _plain(value: Any) -> Any:
     """
     What JSON would make of it, or else a text that tells it from others.
+
+    Raises:
+        ValueError: It is not plain.
+        Exception: It raises when it is looked at.
     """
     kind = type(value)
     for plain in (str, int, float):
         if issubclass(kind, plain):
             return getattr(plain, f"__{plain.__name__}__")(value)
-    try:
-        if issubclass(kind, (list, tuple)):
-            return list(islice(value, _MOST_VALUES))
-        if issubclass(kind, Mapping):
-            return dict(islice(value.items(), _MOST_VALUES))
-        if issubclass(kind, (bytes, bytearray)):
-            return f"<bytes> {_as_text(value)}"
-        return f"<{bare_type_name(value)}> {repr(value)[:_MOST_SHOWN]}"
-    except Exception:
-        return f"<{bare_type_name(value)}>"
+    # One more than may be read, so that it is seen to be too large.
+    if issubclass(kind, (list, tuple)):
+        return list(islice(value, _MOST_VALUES + 1))
+    if issubclass(kind, Mapping):
+        return dict(islice(value.items(), _MOST_VALUES + 1))
+    if issubclass(kind, (bytes, bytearray)):
+        return f"<bytes> {_as_text(value)}"
+    text = plain_text(value)
+    if text is None:
+        raise ValueError("it is not plain")
+    return f"<plain> {text}"

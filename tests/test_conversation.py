@@ -339,6 +339,20 @@ async def test_call_tells_other_results_from_the_same() -> None:
             await chat.call("mail_read", {"number": 1})
 
 
+async def test_large_arguments_that_differ_at_their_end_are_not_the_same_call() -> None:
+    office = Office()
+
+    @office.registry.tool(validate=False)
+    async def table(rows: Any) -> str:
+        raise ValueError(f"row {rows[-1]}")
+
+    async with office.conversation(policy=ConversationPolicy(tool_failures=None)) as chat:
+        for n in range(8):
+            result = await chat.run("table", {"rows": [0] * 6_000 + [n]})
+            assert result.attempts == 1
+            assert "warning" not in read(result.content)
+
+
 async def test_what_cannot_be_read_is_held_to_the_rules() -> None:
     office = Office()
     unread = {"id": "c1", "type": "function", "function": {"name": None}}
