@@ -35,6 +35,9 @@ OTHERS: Final = "(others)"
 GOOD_OTHERS: Final = "(others, good so far)"
 SHARED: Final = (OTHERS, GOOD_OTHERS)
 
+# The group of those who wait for a tool's own circuit though they have a key.
+KEYED: Final = 0
+
 
 class Keeper(Protocol):
     """
@@ -92,6 +95,7 @@ class Circuit:
         "name",
         "pace",
         "shelved",
+        "untried",
         "waiters",
     )
 
@@ -108,6 +112,7 @@ class Circuit:
         self.breaker: Breaker = Breaker(settings)
         self.waiters: Waiters | None = None
         self.pace: Pace | None = None  # none where nobody was let go lately
+        self.untried: bool = False  # made for those who wait, and no call has succeeded
         self.holders: int = 0  # calls that have it in use, where it may be evicted
         # Whoever keeps it on a shelf, and is told of what happens to it without a call.
         self.shelved: Callable[[Circuit], None] | None = None
@@ -280,6 +285,21 @@ class Circuit:
         if self.waiters is not None:
             self.waiters.wake()
 
+    def tried(self) -> None:
+        """
+        A call has succeeded: those who wait need not go as if to probe.
+        """
+        self.untried, self.pace = False, None
+        self.wake()
+
+    def wake_group(self, group: int) -> None:
+        """
+        Have those look who wait for it in this group: they may have another circuit now,
+        and whoever stands before them may have none.
+        """
+        if self.waiters is not None:
+            self.waiters.wake_group(group)
+
     def admit(self, now: float, lease: float, average: float) -> Permit | Refusal:
         """
         A permit, or why not. A probe is claimed with the lock held.
@@ -419,9 +439,11 @@ class Circuit:
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:
             return
-        self.pace = None
+        self.untried, self.pace = False, None
         self.stir()
         self.wake()
+        if self.key is None:
+            self.wake_group(KEYED)  # who have waited as long as a hand held all keys
         if transition.old is not transition.new and self._keeper is not None:
             self._keeper.changed(self, transition)
 

@@ -228,9 +228,10 @@ class Fleet:
         assert keyed is not None
         return keyed.ensure(short_key(key), self.time())
 
-    def circuit_for_call(self, request: Intended) -> Circuit | None:
+    def circuit_for_call(self, request: Intended, *, make: bool = False) -> Circuit | None:
         """
-        The circuit that a call would ask now, or ``None`` where its key has none yet.
+        The circuit that a call would ask now, or ``None`` where its key has none yet and
+        none is to be made.
 
         Raises:
             UnknownToolError: There is no such tool.
@@ -241,13 +242,18 @@ class Fleet:
         if self.drain is not None:
             raise DrainingError(tool_name=tool.name)
         entry = self.entry(tool)
-        if entry.keyed is None or entry.breaker.refusal_by_hand() is not None:
-            return entry.circuit
         if request.tool is not tool:
-            request.key = entry.key_of(entry.binder.bind(request.args), request)
+            request.key = None
+            if entry.keyed is not None:
+                request.key = entry.key_of(entry.binder.bind(request.args), request)
             request.tool = tool
         key = request.key
-        return entry.circuit if key is None else entry.keyed.peek(key, self.time())
+        if key is None or entry.breaker.refusal_by_hand() is not None:
+            return entry.circuit
+        assert entry.keyed is not None
+        if make:
+            return entry.keyed.make(key, self.time())
+        return entry.keyed.peek(key, self.time())
 
     @property
     def line_of(self) -> Callable[[Any], str | None] | None:

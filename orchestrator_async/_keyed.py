@@ -203,6 +203,18 @@ class KeyedCircuits:
             return None
         return self._shared.get(self._name_for(key))
 
+    def make(self, key: str, now: float) -> Circuit:
+        """
+        The circuit that ``take`` would return, made now if need be for those who wait,
+        and not in use by it.
+        """
+        place = self._places.get(key)
+        if place is None and key not in SHARED and self._has_room(now):
+            place = self._settle(key)
+            place.circuit.untried = place.circuit.state is CircuitState.CLOSED
+            self._file(key, place, now)
+        return self._share(self._name_for(key)) if place is None else place.circuit
+
     def ensure(self, key: str, now: float, *, beyond: bool = False) -> Circuit:
         """
         The key's own circuit, made now if it has none, for manual control. It is not in
@@ -251,8 +263,7 @@ class KeyedCircuits:
         while len(self._places) < left:
             left = len(self._places)
             self._has_room(now, newcomers=0)
-        while len(self._good) > self._capacity:
-            self._good.popitem(last=False)
+        self._forget_some()
         self._tidy()
 
     # Keys without a place
@@ -273,6 +284,7 @@ class KeyedCircuits:
         self._good.pop(hash(key), None)  # its place knows from here on
         self._places[key] = place
         place.circuit.shelved = self._stir
+        self._tell(hash(key))
         if self._begin is not None:
             self._begin(place.circuit)
         return place
@@ -290,6 +302,13 @@ class KeyedCircuits:
         for circuit in list(self._shared.values()):
             circuit.wake()
 
+    def _tell(self, key: int) -> None:
+        """
+        Have those who wait for a shared circuit with this key look: it has another now.
+        """
+        for circuit in list(self._shared.values()):
+            circuit.wake_group(key)
+
     # Known good
 
     def _note(
@@ -305,18 +324,25 @@ class KeyedCircuits:
             good = False  # it was slow, and that has opened the circuit
         if place is not None:
             place.good = good
+            if good and place.circuit.untried:
+                place.circuit.tried()
         elif good:
             self._remember(key)
-        else:
-            self._good.pop(hash(key), None)
+        elif hash(key) in self._good:
+            del self._good[hash(key)]
+            self._tell(hash(key))
 
     def _remember(self, key: str) -> None:
         # Texts are hashed to 64 bits with a secret of the process: nobody can make up a
         # key that passes for another.
         self._good[hash(key)] = None
         self._good.move_to_end(hash(key))
-        if len(self._good) > self._capacity:
-            self._good.popitem(last=False)
+        self._forget_some()
+
+    def _forget_some(self) -> None:
+        while len(self._good) > self._capacity:
+            key, _ = self._good.popitem(last=False)
+            self._tell(key)
 
     # Places
 

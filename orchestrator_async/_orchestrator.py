@@ -601,12 +601,12 @@ class ToolOrchestrator:
         _check_timeout(timeout)
         request = Intended(name, args, context)
         find = functools.partial(self._circuit_to_wait_for, request)
-        waiter = Waiter(find, self._fleet.time_for)
+        waiter = Waiter(find, self._fleet.time_for, lambda: request.key)
         await checkpoint()  # not within the timeout, which may be none at all
         with anyio.move_on_after(timeout) as scope:
             await waiter.wait()
         if scope.cancelled_caught:
-            circuit = find()
+            circuit = find(False)
             raise TimeoutError(
                 f"{name} was not available within {timeout:g} s: its circuit is "
                 f"{'busy with a probe' if circuit is None else circuit.state}."
@@ -734,12 +734,13 @@ class ToolOrchestrator:
             )
         return entry.refusal_text(state, wait)
 
-    def _circuit_to_wait_for(self, request: Intended) -> Circuit | None:
+    def _circuit_to_wait_for(self, request: Intended, make: bool) -> Circuit | None:
         """
         What a call would have to wait for, or ``None`` where nothing is in its way: its
-        key has no circuit yet, or it is made from within the circuit's own probe.
+        key has no circuit yet and none is to be made, or it is made from within the
+        circuit's own probe.
         """
-        circuit = self._fleet.circuit_for_call(request)
+        circuit = self._fleet.circuit_for_call(request, make=make)
         if circuit is None or calling_probe(circuit.breaker) is not None:
             return None
         return circuit

@@ -12,11 +12,16 @@ one may go depends on the circuit:
 - Where the circuit has closed, all go, but not at once: the first alone, the others at
   shorter and shorter intervals, so that a service that has just come back is not met by
   all who have missed it.
+- Where one has another circuit now, one stands in the row of that, also if it is closed:
+  those who are moved may be as many as those who are let go. A key that has no circuit
+  has one made, at the same shorter and shorter intervals. Nothing is known of it: until
+  a call has succeeded, one goes a second, as where a call would be the probe.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -25,7 +30,7 @@ from anyio.lowlevel import current_token
 
 from . import _loop
 from ._breaker import CircuitState
-from ._circuit import SHARED, Circuit
+from ._circuit import KEYED, SHARED, Circuit
 
 _RECHECK: Final = 5.0
 """Seconds after which the circuit is looked at again, should nobody have told of a change:
@@ -44,10 +49,12 @@ class Waiters:
     Those who wait for one circuit in the loop that runs, in the order in which they came.
     """
 
-    __slots__ = ("_row", "_token")
+    __slots__ = ("_groups", "_row", "_token")
 
     def __init__(self) -> None:
-        self._row: dict[Waiter, None] = {}
+        # Each with its group. A dict's first is slow to find once many have gone.
+        self._row: OrderedDict[Waiter, int | None] = OrderedDict()
+        self._groups: dict[int, OrderedDict[Waiter, None]] = {}
         self._token = current_token()
 
     def __len__(self) -> int:
@@ -83,18 +90,35 @@ class Waiters:
         for waiter in tuple(self._row):
             waiter.wake()
 
-    def join(self, waiter: Waiter) -> None:
+    def wake_group(self, group: int) -> None:
         """
-        Stand at the end of the row.
+        Have the first one of a group look, wherever it stands: the group may have another
+        circuit now. If so it leaves, and the next one of them looks.
         """
-        self._row[waiter] = None
+        for waiter in self._groups.get(group, ()):
+            waiter.wake()
+            break
+
+    def join(self, waiter: Waiter, group: int | None) -> None:
+        """
+        Stand at the end of the row, and of the group if one is told.
+        """
+        self._row[waiter] = group
+        if group is not None:
+            self._groups.setdefault(group, OrderedDict())[waiter] = None
 
     def leave(self, waiter: Waiter) -> None:
         """
         Stand there no more. Awaits nothing, so whoever is cancelled can do it.
         """
-        was_first = self.is_first(waiter)
-        del self._row[waiter]
+        was_first, led = self.is_first(waiter), self.leads(waiter)
+        group = self._row.pop(waiter)
+        if group is not None:
+            del self._groups[group][waiter]
+            if not self._groups[group]:
+                del self._groups[group]
+            elif led:
+                self.wake_group(group)
         if was_first:
             self.wake()
 
@@ -104,12 +128,20 @@ class Waiters:
         """
         return next(iter(self._row)) is waiter
 
+    def leads(self, waiter: Waiter) -> bool:
+        """
+        Whether it has a group, nobody of which stands before it.
+        """
+        group = self._row[waiter]
+        return group is not None and next(iter(self._groups[group])) is waiter
+
 
 class Pace(NamedTuple):
     """
     Who was let go since the circuit last let a probe in or changed its state.
 
-    It outlives the row: whoever comes when that is empty is not the first for it.
+    It outlives the row: whoever comes when that is empty is not the first for it. Those
+    who are moved to a circuit come one by one, and each may find nobody there.
 
     Attributes:
         let_go: How many.
@@ -129,6 +161,17 @@ class Pace(NamedTuple):
         gap = _PROBE_GAP if probing else _FIRST_GAP / self.let_go
         return self.at + gap - now
 
+    @classmethod
+    def after(cls, pace: Pace | None) -> Pace:
+        """
+        One more is let go. It begins anew where the last went so long ago that he has
+        nothing to do with this one, or the many who went then would be counted for ever.
+        """
+        now = anyio.current_time()
+        if pace is None or not 0 <= now - pace.at < _PROBE_GAP:
+            return cls(1, now)
+        return cls(pace.let_go + 1, now)
+
 
 class Waiter:
     """
@@ -136,17 +179,20 @@ class Waiter:
 
     Args:
         find: The circuit that it waits for, as it is now, or ``None`` where the call would
-            have a new one; raises where there will be none.
+            have a new one, unless that is to be made; raises where there will be none.
         time_for: Seconds on a circuit's clock, or NaN.
+        key: The key that its circuit was found by, if it was by a key.
     """
 
     def __init__(
         self,
-        find: Callable[[], Circuit | None],
+        find: Callable[[bool], Circuit | None],
         time_for: Callable[[Circuit], float],
+        key: Callable[[], str | None],
     ) -> None:
         self._find = find
         self._time_for = time_for
+        self._key = key
         self._woken = _loop.Bell()
         self._rest = self._slept = math.nan
 
@@ -163,22 +209,22 @@ class Waiter:
         Raises:
             UnknownToolError: There is no such circuit any more.
         """
-        circuit = self._find()
+        circuit = self._find(False)
+        if circuit is None or (
+            circuit.breaker.closed_permit is not None and circuit.waiters is None
+        ):
+            return
         while circuit is not None:
-            if circuit.breaker.closed_permit is not None and circuit.waiters is None:
-                return
             row = circuit.waiters
             if row is None or not row.is_of_this_loop:
                 row = circuit.waiters = Waiters()
-            row.join(self)
+            row.join(self, self._group(circuit))
             try:
                 other = await self._stand(circuit, row)
             finally:
                 row.leave(self)
                 if not len(row) and circuit.waiters is row:
                     circuit.waiters = None
-                    if not _is_probed(circuit):
-                        circuit.pace = None
                     circuit.stir()
             circuit = other
 
@@ -189,22 +235,32 @@ class Waiter:
         another whenever one asks must not keep the loop from all else.
         """
         found: Circuit | None = circuit
-        while found is circuit:
-            if not row.is_first(self):
+        while found is circuit or found is None:
+            if not (row.is_first(self) or (found is None and row.leads(self))):
                 await self._woken.wait()
             else:
-                pause = self._pause(circuit)
+                pause = self._pause(circuit) if found is circuit else _gap(circuit)
                 if pause <= 0:
-                    before = 0 if circuit.pace is None else circuit.pace.let_go
-                    circuit.pace = Pace(before + 1, anyio.current_time())
-                    return None
+                    circuit.pace = Pace.after(circuit.pace)
+                    return None if found is circuit else self._find(True)
                 with anyio.move_on_after(pause) as scope:
                     await self._woken.wait()
                 if not scope.cancelled_caught:
                     self._slept = math.nan
             self._woken = _loop.Bell()  # before it looks: nothing is missed meanwhile
-            found = self._find()
+            found = self._find(False)
         return found
+
+    def _group(self, circuit: Circuit) -> int | None:
+        """
+        With whom it may have another circuit than others in the row: where keys share a
+        circuit with those of its key, and where a hand holds the tool's with all who have
+        a key; the others wait for that one.
+        """
+        key = self._key()
+        if key is None or not (circuit.key is None or circuit.key in SHARED):
+            return None
+        return KEYED if circuit.key is None else hash(key)
 
     def _pause(self, circuit: Circuit) -> float:
         """
@@ -213,8 +269,7 @@ class Waiter:
         rest = circuit.breaker.available_in(self._time_for(circuit))
         self._slept = math.nan if rest is None or rest == 0 else self._slept
         if rest == 0:
-            pace = circuit.pace
-            return 0.0 if pace is None else pace.gap(probing=_is_probed(circuit))
+            return _gap(circuit, probing=_is_probed(circuit))
         if rest is None:
             return _RECHECK
         pause = self._patience(rest)
@@ -235,6 +290,16 @@ class Waiter:
 
 def _is_probed(circuit: Circuit) -> bool:
     """
-    Whether a call that it lets in would be a probe.
+    Whether a call that it lets in would be a probe, or is as good as one.
     """
-    return circuit.state not in (CircuitState.CLOSED, CircuitState.DISABLED)
+    return circuit.untried or circuit.state not in (
+        CircuitState.CLOSED,
+        CircuitState.DISABLED,
+    )
+
+
+def _gap(circuit: Circuit, *, probing: bool = False) -> float:
+    """
+    Seconds until the next one may go from its row, if nothing else is in the way.
+    """
+    return 0.0 if circuit.pace is None else circuit.pace.gap(probing=probing)

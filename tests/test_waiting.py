@@ -103,13 +103,9 @@ class Crowd:
 
 def nobody_waits(orch: ToolOrchestrator) -> bool:
     """
-    And nothing is left of those who did at a circuit that lets all calls in.
+    At any circuit.
     """
-    return all(
-        circuit.waiters is None
-        and (circuit.pace is None or circuit.state not in ("closed", "disabled"))
-        for circuit in orch._fleet.all_circuits()
-    )
+    return all(circuit.waiters is None for circuit in orch._fleet.all_circuits())
 
 
 async def opened(
@@ -538,7 +534,7 @@ async def test_who_has_no_place_goes_when_a_hand_makes_room() -> None:
             tasks.start_soon(orch.wait_available, "fetch", {"host": host})
         await anyio.sleep(100)
         orch.circuit("fetch", "a").reset()
-    assert anyio.current_time() == pytest.approx(100)
+    assert anyio.current_time() == pytest.approx(100.1)  # one after the other
     assert await orch.dispatch("fetch", {"host": "c"}) == "c"
     assert nobody_waits(orch)
 
@@ -573,6 +569,323 @@ async def test_who_has_no_place_looks_again_when_time_may_have_made_room() -> No
     with anyio.fail_after(RESET - 100 + 6):  # and not 300 s
         await orch.wait_available("fetch", {"host": "b"})
     assert await orch.dispatch("fetch", {"host": "b"}) == "b"
+
+
+# Those who have another circuit now
+
+
+def spaced(times: list[float]) -> bool:
+    """
+    The first alone, and then at shorter and shorter intervals; never two side by side.
+    """
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    return (
+        all(after <= before + 1e-6 for before, after in itertools.pairwise(gaps))
+        and gaps[0] == pytest.approx(0.1)
+        and min(gaps) > 0
+    )
+
+
+class Hosts:
+    """
+    A tool with a circuit a host, and when whom it asked.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        registry = Registry()
+        policy = BreakerPolicy(**{"max_keys": 1, "reset_timeout": RESET, **options})
+        self.asked: list[tuple[str | None, float]] = []
+        self.went: list[tuple[int, str | None, float]] = []
+        self.down: set[str] = set()
+        self.takes = 0.5
+
+        def host(arguments: Any, context: Any) -> Any:
+            return arguments["host"]
+
+        @registry.tool(circuit=host, policy=policy)
+        async def fetch(host: str | None) -> str:
+            self.asked.append((host, anyio.current_time()))
+            await anyio.sleep(self.takes)
+            if host in self.down:
+                raise ConnectionError(host)
+            return "fine"
+
+        self.orch = ToolOrchestrator(registry, clock=anyio.current_time)
+
+    def fill(self) -> None:
+        """
+        Have the one place taken by a host that is down, and those who share as well.
+        """
+        for key in ("taken", "(others)"):
+            self.orch.circuit("fetch", key).trip()
+
+    async def get(self, host: str | None) -> str:
+        return await self.orch.dispatch("fetch", {"host": host})
+
+    async def one(self, number: int, host: str | None, calls: bool = True) -> None:
+        await self.orch.wait_available("fetch", {"host": host})
+        self.went.append((number, host, anyio.current_time()))
+        if calls:
+            await self.get(host)
+
+    def times(self, host: str) -> list[float]:
+        return [at for each, at in self.asked if each == host]
+
+
+@virtual_time
+async def test_a_dead_host_that_has_a_circuit_of_its_own_now_is_probed_and_no_more() -> (
+    None
+):
+    hosts = Hosts(failure_threshold=3)
+    hosts.fill()
+    hosts.down.add("dead")
+    async with anyio.create_task_group() as tasks:
+        for number in range(300):
+            tasks.start_soon(hosts.one, number, "dead")
+        await anyio.sleep(RESET + 100)
+        # There was room once its time had come, and three calls have found out.
+        first = hosts.times("dead")[0]
+        assert RESET <= first <= RESET + 5
+        assert hosts.times("dead") == pytest.approx([first, first + 1, first + 2])
+        assert hosts.orch.circuit("fetch", "dead").state == "open"
+        tasks.cancel_scope.cancel()
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+async def test_a_host_that_is_well_is_asked_once_and_then_by_all_at_intervals() -> None:
+    hosts = Hosts()
+    hosts.fill()
+    async with anyio.create_task_group() as tasks:
+        for number in range(300):
+            tasks.start_soon(hosts.one, number, "well")
+            if not on_asyncio():
+                await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(100)
+        hosts.orch.circuit("fetch", "taken").reset()
+    assert [number for number, _, _ in hosts.went] == list(range(300))
+    first, *others = hosts.times("well")
+    assert first == 100
+    assert others[0] == pytest.approx(100 + hosts.takes)
+    assert spaced(others)
+    assert others[-1] < 102
+    assert hosts.orch.stats("fetch").rejected == 0
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+@pytest.mark.parametrize("calls", [True, False])
+async def test_hosts_that_take_the_room_in_turn_let_nobody_go_side_by_side(
+    calls: bool,
+) -> None:
+    hosts = Hosts()
+    hosts.fill()
+    async with anyio.create_task_group() as tasks:
+        for number in range(40):
+            tasks.start_soon(hosts.one, number, "ab"[number % 2], calls)
+        await anyio.sleep(100)
+        hosts.orch.circuit("fetch", "taken").reset()
+    assert len(hosts.went) == 40
+    for host in "ab":
+        times = [at for _, each, at in hosts.went if each == host]
+        assert min(b - a for a, b in itertools.pairwise(times)) > 1e-3
+        assert times[1] - times[0] >= 0.1 - 1e-6
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+@pytest.mark.parametrize("hand", ["isolate", "force_open"])
+async def test_a_tool_with_keys_that_is_released_is_not_met_by_all(hand: str) -> None:
+    hosts = Hosts()
+    with getattr(hosts.orch.circuit("fetch"), hand)():
+        async with anyio.create_task_group() as tasks:
+            for number in range(300):
+                tasks.start_soon(hosts.one, number, "host")
+            await anyio.sleep(10)
+            assert not hosts.went
+            hosts.orch.circuit("fetch").unisolate()
+    first, *others = hosts.times("host")
+    assert first == 10
+    assert others[0] == pytest.approx(10 + hosts.takes)
+    assert spaced(others)
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+async def test_who_has_a_key_does_not_wait_for_one_who_has_none() -> None:
+    hosts = Hosts(max_keys=10)
+    own = hosts.orch.circuit("fetch")
+    own.trip()
+    own.isolate()
+    await hosts.get("known")
+    hosts.orch.circuit("fetch", "known")
+    async with anyio.create_task_group() as tasks:
+        for number, host in enumerate([None, "known", None, "new", "newer"]):
+            tasks.start_soon(hosts.one, number, host)
+            await anyio.sleep(1)
+        own.unisolate()
+        await anyio.sleep(1)
+        assert [number for number, _, _ in hosts.went] == [1, 3, 4]
+        assert [at for _, _, at in hosts.went] == pytest.approx([5, 5, 5.1])
+    assert [number for number, _, _ in hosts.went[3:]] == [0, 2]
+    assert hosts.went[3][2] == pytest.approx(RESET)
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+async def test_who_stands_behind_another_key_goes_when_its_own_has_a_place() -> None:
+    hosts = Hosts()
+    hosts.fill()
+    hosts.takes = 200
+    async with anyio.create_task_group() as tasks:
+        for number, host in enumerate("xyy"):
+            tasks.start_soon(hosts.one, number, host, False)
+            await anyio.sleep(1)
+
+        async def come() -> None:
+            hosts.orch.circuit("fetch", "taken").reset()
+            await hosts.get("y")  # before anybody has looked
+
+        tasks.start_soon(come)
+        await anyio.sleep(1)
+        assert hosts.went == [(1, "y", 3), (2, "y", pytest.approx(3.1))]
+        assert hosts.orch.circuit("fetch", "y").holders == 1
+    assert hosts.went[2] == (0, "x", pytest.approx(203))
+    assert nobody_waits(hosts.orch)
+
+
+async def where_two_are_known_good(hosts: Hosts) -> None:
+    """
+    "y" and "x", in this order; they share a circuit, as others hold both places.
+    """
+    for host in "yxpq":
+        await hosts.get(host)
+    for host in "pq":
+        hosts.orch.circuit("fetch", host).isolate()
+    hosts.orch.circuit("fetch", "(others, good so far)").trip()
+
+
+@virtual_time
+async def test_who_stands_behind_another_key_notices_that_it_is_good_no_more() -> None:
+    hosts = Hosts(max_keys=2)
+    await where_two_are_known_good(hosts)
+    hosts.down.add("y")
+    due = anyio.current_time() + RESET
+    async with anyio.create_task_group() as tasks:
+        for number, host in enumerate("xxyy"):
+            tasks.start_soon(hosts.one, number, host, False)
+            await anyio.sleep(1)
+        await anyio.sleep(RESET - 4 + 0.1)
+        assert hosts.went == [(0, "x", pytest.approx(due))]
+        await hosts.get("y")  # the probe: it opens what the good ones share
+        await anyio.sleep(10)
+        assert [number for number, _, _ in hosts.went] == [0, 2, 3]
+        failed = due + 0.1 + hosts.takes
+        assert [at - failed for _, _, at in hosts.went[1:]] == pytest.approx([0, 0.1])
+    assert hosts.went[3] == (1, "x", pytest.approx(failed + RESET))
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+@pytest.mark.parametrize("how", ["another", "fewer places"])
+async def test_who_stands_behind_another_key_notices_that_it_was_forgotten(
+    how: str,
+) -> None:
+    hosts = Hosts(max_keys=2)
+    await where_two_are_known_good(hosts)
+    async with anyio.create_task_group() as tasks:
+        for number, host in enumerate("xy"):
+            tasks.start_soon(hosts.one, number, host, False)
+            await anyio.sleep(1)
+        if how == "another":
+            await hosts.get("w")  # is known good from here on, in the place of "y"
+        else:
+            hosts.orch.circuit("fetch").reload(BreakerPolicy(max_keys=1))
+        then = anyio.current_time()
+        await anyio.sleep(1)
+        assert hosts.went == [(1, "y", then)]
+    assert nobody_waits(hosts.orch)
+
+
+@virtual_time
+async def test_those_whose_tool_has_another_circuit_now_do_not_meet_it_at_once() -> None:
+    orch, service = await opened()
+    crowd = Crowd(orch, lambda number: orch.dispatch("tool"))
+    async with anyio.create_task_group() as tasks:
+        await crowd.join(tasks, 200)
+        await anyio.sleep(10)
+        service.offer(orch.registry, replace=True, circuit="other")
+        await anyio.sleep(0.12)
+        assert len(crowd.went) == 2
+        tasks.start_soon(crowd.one, 200)  # stands behind those who were moved
+    assert next(reversed(crowd.went)) == 200
+    assert next(iter(crowd.went.values())) == 10
+    assert spaced(list(crowd.went.values()))
+    assert nobody_waits(orch)
+
+
+@virtual_time
+async def test_those_who_are_moved_later_are_let_go_as_slowly_as_the_first() -> None:
+    orch, service = await opened()
+    for circuit, before in (("other", "tool"), ("third", "other"), ("other", "third")):
+        orch.circuit(before).trip()
+        crowd = Crowd(orch)
+        async with anyio.create_task_group() as tasks:
+            await crowd.join(tasks, 30)
+            await anyio.sleep(10)
+            service.offer(orch.registry, replace=True, circuit=circuit)
+            if before == "third":
+                orch.circuit("other").reset()
+        assert spaced(list(crowd.went.values()))
+
+
+@virtual_time
+@pytest.mark.parametrize("kind", ["scope", "request"])
+@pytest.mark.parametrize("event", ["room", "hand", "replaced"])
+@pytest.mark.parametrize("victim", range(3))
+async def test_whenever_one_is_cancelled_on_its_way_to_another_circuit_the_others_go(
+    victim: int, event: str, kind: str
+) -> None:
+    if kind == "request" and not on_asyncio():
+        return
+
+    async def world(at: int) -> int:
+        hosts = Hosts()
+        own = hosts.orch.circuit("fetch")
+        if event == "hand":
+            own.isolate()
+        else:
+            hosts.fill()
+        steps = 0
+
+        async def one() -> None:
+            nonlocal steps
+            steps, _ = await run(lambda: hosts.one(victim, "h"), kind if at else "", at)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                if number == victim:
+                    tasks.start_soon(one)
+                else:
+                    tasks.start_soon(hosts.one, number, "h")
+            await anyio.sleep(10)
+            if event == "hand":
+                own.unisolate()
+            elif event == "room":
+                hosts.orch.circuit("fetch", "taken").reset()
+            else:
+                tool = dataclasses.replace(
+                    hosts.orch.registry["fetch"], circuit="other", name="fetch"
+                )
+                hosts.orch.registry.add(tool, replace=True)
+        assert {0, 1, 2} - {victim} <= {number for number, _, _ in hosts.went}, at
+        assert nobody_waits(hosts.orch)
+        assert all(each.holders == 0 for each in hosts.orch._fleet.all_circuits())
+        assert_adds_up(hosts.orch)
+        return steps
+
+    for at in range(1, await world(0) + 1):
+        await world(at)
 
 
 # Tools that come and go
@@ -618,8 +931,8 @@ async def test_a_tool_that_has_another_circuit_now_is_waited_for_there() -> None
         await crowd.join(tasks, 3)
         await anyio.sleep(100)
         service.offer(orch.registry, replace=True, circuit="other")
-    assert set(crowd.went) == {0, 1, 2}
-    assert anyio.current_time() == 100
+    assert sorted(at - 100 for at in crowd.went.values()) == pytest.approx([0, 0.1, 0.15])
+    assert nobody_waits(orch)
 
 
 @virtual_time
@@ -646,12 +959,12 @@ async def test_wherever_one_stands_one_does_not_wait_where_the_tool_is_no_more(
             service.offer(registry, "leaves", circuit="other", replace=True)
         else:
             registry.remove("leaves")
+        await anyio.sleep(0.2 if moves else 0)  # where they are moved they keep a distance
         await when_blocked()
-        assert anyio.current_time() == 4
         assert set(crowd.went if moves else crowd.raised) == {0, 2, 3}
         assert all(type(error) is UnknownToolError for error in crowd.raised.values())
         circuit.unisolate()
-    assert crowd.went[1] == pytest.approx(RESET if is_open else 4)
+    assert crowd.went[1] == pytest.approx(RESET if is_open else 4.2 if moves else 4)
     assert nobody_waits(orch)
 
 
@@ -699,7 +1012,7 @@ async def test_a_circuit_that_is_another_whenever_one_asks_leaves_the_loop_to_ot
         circuit.isolate()
     # It is another for so often only, or a loop that is held up would be so for ever.
     answers = iter(circuits * 1000)
-    waiter = Waiter(lambda: next(answers), lambda circuit: 0.0)
+    waiter = Waiter(lambda make: next(answers), lambda circuit: 0.0, lambda: None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiter.wait)
         await when_blocked()
@@ -1175,7 +1488,7 @@ def test_one_who_waits_asks_a_slow_clock_less_and_less_often(
     before: float, slept: float, rest: float, pause: float
 ) -> None:
     async def main() -> float:
-        waiter = Waiter(lambda: None, lambda circuit: 0.0)
+        waiter = Waiter(lambda make: None, lambda circuit: 0.0, lambda: None)
         waiter._rest, waiter._slept = before, slept
         return waiter._patience(rest)
 
@@ -1186,8 +1499,8 @@ def test_what_was_slept_before_the_circuit_could_be_asked_is_no_sign_of_its_cloc
     async def main() -> list[float]:
         rests = iter([100.0, 0.0, 100.0, None, 100.0])
         breaker = SimpleNamespace(available_in=lambda now: next(rests))
-        circuit: Any = SimpleNamespace(breaker=breaker, pace=None, key=None)
-        waiter = Waiter(lambda: None, lambda circuit: 0.0)
+        circuit: Any = SimpleNamespace(breaker=breaker, pace=None, key=None, untried=True)
+        waiter = Waiter(lambda make: None, lambda circuit: 0.0, lambda: None)
         return [waiter._pause(circuit) for _ in range(5)]
 
     first, none, again, _, last = anyio.run(main)
