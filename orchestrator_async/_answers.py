@@ -16,7 +16,7 @@ from ._breaker import CircuitState, Refusal
 from ._calls import Request, ToolResult, call_id_of, read_call, result
 from ._circuit import Circuit
 from ._endings import Endings, invalid_text
-from ._entry import Entry
+from ._entry import Entry, unusable
 from ._errors import (
     CallRefusedError,
     DrainingError,
@@ -174,13 +174,7 @@ class Answers:
             self._complained.add(tool.name)
             log_with_traceback(f"{tool.name} cannot be called", error, self._clean)
         if not is_a(error, OrchestratorError):
-            message = (
-                f"{tool.name} cannot be called: it is not defined rightly, which is not "
-                "your mistake. It was not run; use another tool."
-            )
-            cause = error
-            error = OrchestratorError(message, tool_name=tool.name)
-            error.__cause__ = cause
+            error = unusable(tool.name, error)
         kind = type(error).__name__
         text = error_text(str(error), tool.name, error_type=kind)
         return self._turn_away(tool.name, error, "unusable", text, request)

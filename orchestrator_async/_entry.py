@@ -14,7 +14,7 @@ from ._breaker import Breaker, CircuitState, Refusal
 from ._callbacks import is_its_own
 from ._calls import Request, ToolContext, ToolResult
 from ._circuit import Circuit
-from ._errors import CircuitOpenError
+from ._errors import CircuitOpenError, OrchestratorError
 from ._foreign import bare_type_name, is_a
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback
@@ -275,6 +275,19 @@ def short_key(key: str) -> str:
         return key
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{key[:60]}...{digest}"
+
+
+def unusable(tool_name: str, cause: Exception) -> OrchestratorError:
+    """
+    What is wrong with a tool that cannot be used, as its callers are told.
+    """
+    error = OrchestratorError(
+        f"{tool_name} cannot be called: it is not defined rightly, which is not "
+        "your mistake. It was not run; use another tool.",
+        tool_name=tool_name,
+    )
+    error.__cause__ = cause
+    return error
 
 
 def _judge_of(settings: ToolSettings) -> tuple[Judge | None, bool]:

@@ -19,7 +19,7 @@ from ._breaker import CircuitState, Saved, Transition
 from ._calls import Request, read_call
 from ._circuit import Circuit
 from ._draining import Drain, unwatch
-from ._entry import Entry, Step, short_key
+from ._entry import Entry, Step, short_key, unusable
 from ._errors import (
     DrainingError,
     InvalidArgumentsError,
@@ -237,11 +237,15 @@ class Fleet:
             UnknownToolError: There is no such tool.
             InvalidArgumentsError: The arguments do not fit, where there is a key.
             DrainingError: No calls are taken any more.
+            OrchestratorError: The tool cannot be used.
         """
         tool = self.registry[request.name]
         if self.drain is not None:
             raise DrainingError(tool_name=tool.name)
-        entry = self.entry(tool)
+        try:
+            entry = self.entry(tool)
+        except Exception as error:
+            raise unusable(tool.name, error) from error
         if request.tool is not tool:
             request.key = None
             if entry.keyed is not None:

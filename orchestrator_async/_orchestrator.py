@@ -595,6 +595,8 @@ class ToolOrchestrator:
             UnknownToolError: There is no such tool, or it was removed meanwhile.
             InvalidArgumentsError: The arguments do not fit, where they are asked for.
             DrainingError: The orchestrator takes no calls any more.
+            OrchestratorError: The tool cannot be used; what is wrong with it is the
+                ``__cause__``.
             ValueError: ``timeout`` is no number of seconds.
         """
         check_context(context)
@@ -607,9 +609,13 @@ class ToolOrchestrator:
             await waiter.wait()
         if scope.cancelled_caught:
             circuit = find(False)
+            state = CircuitState.CLOSED if circuit is None else circuit.state
+            many = ""
+            if state in (CircuitState.CLOSED, CircuitState.DISABLED):
+                many = " now, and those who have waited go one after another"
             raise TimeoutError(
                 f"{name} was not available within {timeout:g} s: its circuit is "
-                f"{'busy with a probe' if circuit is None else circuit.state}."
+                f"{state}{many}."
             )
 
     async def drain(self, *, timeout: float | None = None) -> None:

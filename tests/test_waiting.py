@@ -27,8 +27,10 @@ from orchestrator_async import (
     BreakerPolicy,
     CircuitState,
     DrainingError,
+    OrchestratorError,
     Registry,
     ToolOrchestrator,
+    ToolPolicy,
     UnknownToolError,
 )
 from orchestrator_async._waiting import Waiter, Waiters
@@ -1055,6 +1057,63 @@ async def test_a_wait_that_takes_too_long_names_the_tool_and_its_state() -> None
     assert anyio.current_time() == 299.5
     assert nobody_waits(orch)
     await orch.wait_available("tool", timeout=1)
+
+
+@virtual_time
+@pytest.mark.parametrize("state", ["closed", "disabled"])
+async def test_a_timeout_that_ends_a_wait_behind_others_says_so(state: str) -> None:
+    orch, _ = await opened()
+    message = f"its circuit is {state} now, and those who have waited go one after another."
+    async with anyio.create_task_group() as tasks:
+        await Crowd(orch).join(tasks, 50)
+        {"closed": orch.circuit("tool").reset, "disabled": orch.circuit("tool").disable}[
+            state
+        ]()
+        with pytest.raises(TimeoutError, match=re.escape(message)):
+            await orch.wait_available("tool", timeout=0.05)
+    assert nobody_waits(orch)
+
+
+@virtual_time
+async def test_a_timeout_that_ends_a_wait_for_a_circuit_to_be_made_says_the_same() -> None:
+    hosts = Hosts(max_keys=2)
+    own = hosts.orch.circuit("fetch")
+    own.isolate()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hosts.one, 0, "a", False)
+        await anyio.sleep(1)
+        tasks.start_soon(hosts.one, 1, "b", False)
+        await anyio.sleep(1)
+
+        async def give_up() -> None:
+            with pytest.raises(TimeoutError, match="its circuit is closed now, and those"):
+                await hosts.orch.wait_available("fetch", {"host": "c"}, timeout=8.05)
+
+        tasks.start_soon(give_up)
+        await anyio.sleep(8)
+        own.unisolate()
+    assert [number for number, _, _ in hosts.went] == [0, 1]
+    assert nobody_waits(hosts.orch)
+
+
+@pytest.mark.parametrize("what", ["group", "signature"])
+async def test_a_tool_that_cannot_be_used_is_not_waited_for(what: str) -> None:
+    orch, _ = bench(HandClock())
+
+    async def odd(value: "Unknown") -> str:  # type: ignore[name-defined]  # noqa: F821, UP037
+        return ""
+
+    if what == "group":
+        orch.registry.tool(name="odd", policy=ToolPolicy(group="nowhere"))(succeed)
+    else:
+        orch.registry.tool(name="odd")(odd)
+    for ask in (orch.wait_available, orch.call):
+        with pytest.raises(OrchestratorError, match="odd cannot be called") as told:
+            await ask("odd", {})
+        assert type(told.value) is OrchestratorError
+        assert isinstance(
+            told.value.__cause__, ValueError if what == "group" else TypeError
+        )
 
 
 @pytest.mark.parametrize("state", ["closed", "open", "isolated", "due"])
