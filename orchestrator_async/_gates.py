@@ -3,11 +3,10 @@ How many calls there may be, of a tool, of a group and in all: what an attempt p
 it asks its circuit.
 
 It asks the circuit first whether there is any use in waiting. Then it takes a place in each
-limit, and then a token of each rate, those of the tool before those of its group and of the
-orchestrator: who waits in a narrow queue takes no room in a wide one. Tokens come last, and
-count from one moment on, as a rate is of the moments at which calls begin: tokens that are
-kept while their calls wait could all be used at once. So a call that waits for its turn has
-its places already.
+limit, those of the tool before those of its group and of the orchestrator: who waits in a
+narrow queue takes no room in a wide one. Then it takes the tokens of all rates at one moment,
+as a rate is of the moments at which calls begin: tokens that are kept while their calls wait
+could all be used at once. So a call that waits for its turn has its places already.
 
 As all take them in this order, no two wait for each other. A tool that calls tools holds its
 places meanwhile, and what it calls needs no second one of the same limit: it would wait for
@@ -33,7 +32,7 @@ from ._execution import Execution
 from ._limits import Limit
 from ._marks import Marks, put, take_off
 from ._policy import LimitPolicy
-from ._rate import Rate, RateLimit, Token
+from ._rate import Late, Rate, RateLimit, Token, acquire
 
 _MANY: Final = 10**9
 """As good as no limit, for those who still wait for one."""
@@ -155,7 +154,7 @@ class Gated:
         course = request.course
         assert course is not None
         places: list[_Holding] = []
-        tokens: dict[Gate, Token] = {}
+        tokens: list[Token] = []
         before = None
         try:
             refused = self._execution.turned_away(self._entry, request)
@@ -175,7 +174,7 @@ class Gated:
                 release = functools.partial(self._release, places)
                 opened.steps.hand_over(release, _held, tuple(places))
             if not course.ran:
-                for token in tokens.values():
+                for token in tokens:
                     token.give_back()
             take_off(_held, before)
 
@@ -185,10 +184,10 @@ class Gated:
             place.release(now)
 
     async def _pass(
-        self, request: Request, places: list[_Holding], tokens: dict[Gate, Token]
+        self, request: Request, places: list[_Holding], tokens: list[Token]
     ) -> ToolResult | None:
         """
-        Wait for a place in each limit and then for a turn in each rate, or say why there
+        Wait for a place in each limit and then for a turn in all rates, or say why there
         is none in time.
         """
         for gate in self._gates:
@@ -199,32 +198,14 @@ class Gated:
             if said is not None:
                 return self._too_many(gate, limit, request)
             places.append(_Holding(limit))
-        since = anyio.current_time()
-        while True:
-            for gate in self._gates:
-                rate = gate.rate
-                if rate is None or gate in tokens:
-                    continue
-                bound = self._patience(request, rate, since)
-                token = await rate.acquire(self._time, bound)
-                if not isinstance(token, Token):
-                    return self._too_often(gate, rate.limit, token, request)
-                tokens[gate] = token
-            if self._begins_now(tokens):
-                return None
-
-    def _begins_now(self, tokens: dict[Gate, Token]) -> bool:
-        """
-        Whether it has its turn in all rates at this moment. Where it had to wait for one,
-        that in another may have passed, and has to be waited for again.
-        """
-        if len(tokens) < 2:
-            return True
-        now = self._time()
-        passed = [gate for gate, token in tokens.items() if not token.renew(now)]
-        for gate in passed:
-            del tokens[gate]
-        return not passed
+        rated = {gate.rate: gate for gate in self._gates if gate.rate is not None}
+        if rated:
+            rest = functools.partial(self._patience, request)
+            answer = await acquire(tuple(rated), self._time, rest)
+            if isinstance(answer, Late):
+                return self._too_often(rated[answer.rate], answer, request)
+            tokens.append(answer)
+        return None
 
     def _rest(self, request: Request) -> float:
         """
@@ -233,14 +214,12 @@ class Gated:
         assert request.course is not None
         return request.course.deadline - anyio.current_time()
 
-    def _patience(self, request: Request, rate: Rate, since: float) -> float:
+    def _patience(self, request: Request) -> float:
         """
-        Seconds after which a turn would come too late: for its caller, for the whole call,
-        or for the rate, of one that has waited for turns since then.
+        Seconds after which a turn would come too late: for its caller, or for the whole call.
         """
-        now = anyio.current_time()
-        own, rest = anyio.current_effective_deadline() - now, self._rest(request)
-        return min(own, rate.limit.max_wait - (now - since), rest)
+        own = anyio.current_effective_deadline() - anyio.current_time()
+        return min(own, self._rest(request))
 
     def _too_many(self, gate: Gate, limit: Limit, request: Request) -> ToolResult:
         error = LimitExceededError(
@@ -252,14 +231,13 @@ class Gated:
         )
         return self._limited(error, request)
 
-    def _too_often(
-        self, gate: Gate, limit: RateLimit, wait: float, request: Request
-    ) -> ToolResult:
+    def _too_often(self, gate: Gate, late: Late, request: Request) -> ToolResult:
+        limit = late.rate.limit
         error = LimitExceededError(
             tool_name=self._entry.name,
             limit="rate",
             size=limit.calls,
-            retry_after=wait,
+            retry_after=late.wait,
             scope=gate.scope,
             seconds=limit.seconds,
         )

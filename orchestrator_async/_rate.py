@@ -20,19 +20,28 @@ been let in without that call too: what was really called is what the rule lets 
 
 The terms hold readings of the clock and whole numbers. Nothing is added up, so nothing drifts.
 
-Those who wait stand in a row. Only the first has a timer; who goes wakes the next. ``_loop``
-stands below this module, and whoever calls tools above it.
+A call may need its turn by several rates: those of its tool, of a group and of all tools. It
+takes a token of each at one moment, the one at which all are there, and none before: a token
+that is kept for the others would be of another moment than the call's. Those who wait for the
+same rates stand in one row. Its first is let in as soon as he has all that he needs, unless the
+first of another row has too, and came before him. So whoever waits is overtaken only while
+something that he needs is not there, and he who waits for more holds nobody up. Nor is anybody
+overtaken for ever: a rate that a tool has alone keeps his token until the others come.
+
+Only the first of a row looks at the clock before his time is up; who goes wakes the next.
+``_loop`` stands below this module, and whoever calls tools above it.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio
 from anyio.lowlevel import current_token
@@ -50,6 +59,15 @@ interval at the most, so that no clock, however large, lets more than a burst in
 
 _LONGEST_SLEEP: Final = 86_400.0
 """What patience with another kind of clock comes to at the most."""
+
+_LATE: Final = 0.01
+"""Seconds by which a turn may come too late: timers do, and so do those who stand before."""
+
+_SOON: Final = 1.0
+"""Seconds after which one is asked again whose time is up, but who is about to be let in."""
+
+_tickets: Final = itertools.count()
+"""Who came before whom, also in another row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,11 +133,11 @@ class Rate:
         limit: The settings.
     """
 
-    __slots__ = ("_meter", "_row")
+    __slots__ = ("_meter", "_rows")
 
     def __init__(self, limit: RateLimit) -> None:
         self._meter = _Meter(limit)
-        self._row: _Row | None = None
+        self._rows: dict[Rates, _Row] = {}
 
     @property
     def limit(self) -> RateLimit:
@@ -131,60 +149,9 @@ class Rate:
     @property
     def waiting(self) -> int:
         """
-        How many wait for their turn, in a loop that runs.
+        How many wait for their turn by this rate, and maybe by others, in a loop that runs.
         """
-        row = self._row
-        return len(row) if row is not None and _loop.is_alive(row.token) else 0
-
-    def take(self, now: float) -> Token | float:
-        """
-        Let a call in if it may run now and nobody waits who came before it.
-
-        Args:
-            now: Seconds on the clock.
-
-        Returns:
-            Its token; or, where it is refused, the finite seconds until it would have its
-            turn after all who wait. They may be 0: those who wait have theirs, but have yet
-            to be woken.
-        """
-        meter, row = self._meter, self._row
-        meter.see(now)
-        if row is None or not len(row) or not row.is_of_this_loop:
-            return meter.wait() or Token(self)
-        if not meter.wait():
-            row.wake()  # where it sleeps by another clock, it need not know
-        return meter.wait(len(row))
-
-    async def acquire(
-        self, clock: Callable[[], float], bound: float = math.inf
-    ) -> Token | float:
-        """
-        Wait until a call is let in. Awaits nothing where it is let in, or refused, at once.
-
-        Args:
-            clock: Tells the seconds; not asked often where it is not that of the loop.
-            bound: Seconds that it may wait, if that is less than ``max_wait``. Default:
-                ``max_wait`` alone decides.
-
-        Returns:
-            The token; or, where its turn would come too late, the finite seconds until
-            then. That is found out at once, or when a reload makes it late.
-        """
-        answer = self.take(clock())
-        if not isinstance(answer, float) or answer > min(self.limit.max_wait, bound):
-            return answer
-        row = self._row
-        if row is None or not row.is_of_this_loop:
-            row = self._row = _Row()
-        waiter = _Waiter(bound)
-        row.join(waiter)
-        try:
-            return await self._stand(row, waiter, clock)
-        finally:
-            row.leave(waiter)
-            if not len(row) and self._row is row:
-                self._row = None
+        return sum(len(row) for row in self._all_rows() if _loop.is_alive(row.token))
 
     def reload(self, limit: RateLimit, now: float) -> None:
         """
@@ -193,93 +160,58 @@ class Rate:
         The calls that are in use of the burst stay so, and are given back by time at the
         new rate. Where that would keep the next call out for more than the new ``seconds``,
         it does not: the rest is waived, until a reload raises the burst again. Whoever waits
-        is asked anew, as if it had come now.
+        is sent away where his turn would come too late, had he come now.
 
         Args:
             limit: The new settings.
             now: Seconds on the clock.
         """
-        meter, row = self._meter, self._row
+        meter = self._meter
         meter.see(now)
         meter.set(limit)
-        if row is None:
-            return
-        ahead = 0
-        for waiter in row.waiters():
-            wait = meter.wait(ahead)
-            if wait > min(limit.max_wait, waiter.bound):
-                row.refuse(waiter, wait)
-            else:
-                ahead += 1
-        row.wake()
+        for row in self._all_rows():
+            ahead = 0
+            for waiter in row.waiters():
+                wait = meter.wait(ahead)
+                if wait > min(limit.max_wait, waiter.bound):
+                    row.refuse(waiter, Late(self, wait))
+                else:
+                    ahead += 1
+                    waiter.bell.ring()  # its time may be up sooner
 
-    async def _stand(
-        self, row: _Row, waiter: _Waiter, clock: Callable[[], float]
-    ) -> Token | float:
-        while waiter.refusal is None:
-            waiter.bell = _loop.Bell()
-            if not row.is_first(waiter):
-                await waiter.bell.wait()
-                continue
-            pause = self._pause(row, clock())
-            if not pause:
-                # Nothing is awaited from here on: it has its token, or is cancelled.
-                return Token(self)
-            with anyio.move_on_after(pause):
-                await waiter.bell.wait()
-        return waiter.refusal
+    def _all_rows(self) -> list[_Row]:
+        # A copy: the garbage collector may close one who waits while they are gone through.
+        return list(self._rows.values())
 
-    def _pause(self, row: _Row, now: float) -> float:
-        """
-        Seconds that the first one is to sleep before it looks again; 0 for none.
+    def _rows_here(self) -> list[_Row]:
+        return [row for row in self._all_rows() if row.is_of_this_loop]
 
-        The rest, but longer each time where the clock has not moved half as far as the
-        loop has slept: it is another kind of clock, and to ask it often is no use.
-        """
-        meter, loop_now = self._meter, anyio.current_time()
-        slept = loop_now - row.looked
-        # Where somebody else has read the clock since, what passed before that is known.
-        meter.see(now, slept if meter.now == row.seen else 0.0)
-        moved = meter.now - row.seen  # less than nothing where it is another clock
-        row.looked, row.seen = loop_now, meter.now
-        rest = meter.wait()
-        if rest and 0 <= moved < slept / 2:
-            rest = max(rest, 2 * slept)
-        return min(rest, _LONGEST_SLEEP)
+
+Rates = tuple[Rate, ...]
+
+
+class Late(NamedTuple):
+    """
+    Why a call was not let in: its turn would come too late.
+
+    Attributes:
+        rate: By which rate.
+        wait: The finite seconds until one that comes now would have its turn, at the least.
+    """
+
+    rate: Rate
+    wait: float
 
 
 class Token:
     """
-    The right to one call. Making it takes the place in the limit.
+    The right to one call. Making it takes the place in each limit.
     """
 
-    __slots__ = ("_number", "_rate")
+    __slots__ = ("_taken",)
 
-    def __init__(self, rate: Rate) -> None:
-        self._rate: Rate | None = rate
-        self._number = rate._meter.take()
-
-    def renew(self, now: float) -> bool:
-        """
-        The call begins only now: have it count from this moment on. Those who wait are not
-        asked, as they came later.
-
-        Args:
-            now: Seconds on the clock.
-
-        Returns:
-            Whether it may begin now. If not, its turn has passed unused while others had
-            theirs, and the token is given back.
-        """
-        rate = self._rate
-        assert rate is not None
-        meter = rate._meter
-        meter.see(now)
-        self.give_back()
-        if meter.wait():
-            return False
-        self._rate, self._number = rate, meter.take()
-        return True
+    def __init__(self, rates: Rates) -> None:
+        self._taken = [(rate, rate._meter.take()) for rate in rates]
 
     def give_back(self) -> None:
         """
@@ -287,11 +219,115 @@ class Token:
 
         Awaits nothing and works from anywhere. A second time does nothing.
         """
-        rate, self._rate = self._rate, None
-        if rate is not None:
-            rate._meter.give_back(self._number)
-            if rate._row is not None:
-                rate._row.wake()
+        taken, self._taken = self._taken, []
+        for rate, number in taken:
+            rate._meter.give_back(number)
+            for row in rate._all_rows():
+                row.wake()
+
+
+def take(rates: Rates, now: float) -> Token | None:
+    """
+    Let a call in if it may run now by all of these, and nobody goes before it.
+
+    Args:
+        rates: Whose turn it needs, each once and the narrowest first.
+        now: Seconds on the clock.
+    """
+    for rate in rates:
+        rate._meter.see(now)
+    first = _first_to_go(rates, now)
+    if first is not None:
+        first.bell.ring()  # where it sleeps by another clock, it need not know
+    elif not any(rate._meter.wait() for rate in rates):
+        return Token(rates)
+    return None
+
+
+def wait_for(rate: Rate, rates: Rates) -> float:
+    """
+    Seconds until a call that comes now has its turn by one of the rates that it needs, at
+    the least: after all who need no more than it does. They may be 0: those who wait have
+    theirs, but have yet to be woken.
+    """
+    ahead = sum(len(row) for row in rate._rows_here() if row.needs_no_more_than(rates))
+    return rate._meter.wait(ahead)
+
+
+async def acquire(
+    rates: Rates, clock: Callable[[], float], rest: Callable[[], float]
+) -> Token | Late:
+    """
+    Wait until a call is let in. Awaits nothing where it is let in, or refused, at once.
+
+    Args:
+        rates: Whose turn it needs, each once and the narrowest first.
+        clock: Tells the seconds; not asked often where it is not that of the loop.
+        rest: Tells the seconds after which a turn comes too late whatever ``max_wait`` is.
+
+    Returns:
+        The token; or, where its turn would come too late, by which rate. That is found out
+        at once where it is sure, else when ``max_wait`` or the rest is over, or when a reload
+        makes it late.
+    """
+    token = take(rates, clock())
+    if token is not None:
+        return token
+    bound = rest()
+    for rate in rates:
+        wait = wait_for(rate, rates)
+        if wait > min(rate.limit.max_wait, bound):
+            return Late(rate, wait)
+    row = rates[0]._rows.get(rates)
+    if row is None or not row.is_of_this_loop:
+        row = _Row(rates)
+    waiter = _Waiter(bound)
+    row.join(waiter)
+    try:
+        return await _stand(row, waiter, clock, rest)
+    finally:
+        row.leave(waiter)
+
+
+async def _stand(
+    row: _Row, waiter: _Waiter, clock: Callable[[], float], rest: Callable[[], float]
+) -> Token | Late:
+    while waiter.refusal is None:
+        waiter.bell = _loop.Bell()
+        pause = math.inf
+        if row.is_first(waiter):
+            now = clock()
+            pause = row.pause(now)
+            if not pause:
+                first = _first_to_go(row.rates, now)
+                if first is None or first.ticket >= waiter.ticket:
+                    # Nothing is awaited from here on: it has its token, or is cancelled.
+                    return Token(row.rates)
+                first.behind.append(waiter)
+                first.bell.ring()
+                pause = math.inf
+            waiter.let_others_look()
+        left = row.time_left(waiter, clock, rest())
+        if isinstance(left, Late):
+            return left
+        with anyio.move_on_after(min(pause, left)):
+            await waiter.bell.wait()
+    return waiter.refusal
+
+
+def _first_to_go(rates: Rates, now: float) -> _Waiter | None:
+    """
+    Of those who wait for one of these rates and may go now, the one who came first.
+    """
+    found: _Waiter | None = None
+    for rate in rates:
+        for row in rate._rows_here():
+            first = row.first
+            if first is None or (found is not None and found.ticket <= first.ticket):
+                continue
+            if row.may_go(now):
+                found = first
+    return found
 
 
 class _Run:
@@ -454,33 +490,55 @@ def _first(run: _Run) -> int:
 class _Waiter:
     """
     One who waits.
+
+    Attributes:
+        bell: Rung when it is to look.
+        since: When it came, in seconds of the loop.
+        bound: Seconds after which a turn was too late for it then.
+        ticket: Less than those of all who came after it.
+        behind: Those of other rows who look again when it has gone, or cannot.
+        refusal: Why it was sent away.
     """
 
-    __slots__ = ("bell", "bound", "refusal")
+    __slots__ = ("behind", "bell", "bound", "refusal", "since", "ticket")
 
     def __init__(self, bound: float) -> None:
         self.bell = _loop.Bell()
+        self.since = anyio.current_time()
         self.bound = bound
-        self.refusal: float | None = None
+        self.ticket = next(_tickets)
+        self.behind: list[_Waiter] = []
+        self.refusal: Late | None = None
+
+    def let_others_look(self) -> None:
+        """
+        Have those look who let it go first.
+        """
+        behind, self.behind = self.behind, []
+        for each in behind:
+            each.bell.ring()
 
 
 class _Row:
     """
-    Those who wait in the loop that runs, in the order in which they came.
+    Those who wait for the same rates in the loop that runs, in the order in which they came.
 
     Attributes:
+        rates: Which.
         token: The loop.
-        looked: When the first one last looked at the clock, in seconds of the loop, or NaN.
-        seen: What time it was then on that clock, or NaN.
     """
 
-    __slots__ = ("_waiters", "looked", "seen", "token")
+    __slots__ = ("_looked", "_seen", "_waiters", "rates", "token")
 
-    def __init__(self) -> None:
+    def __init__(self, rates: Rates) -> None:
         # The first of a plain dict is found by stepping over all who have gone.
         self._waiters: OrderedDict[_Waiter, None] = OrderedDict()
+        self.rates = rates
         self.token = current_token()
-        self.looked = self.seen = math.nan
+        # When the first one last looked at the clock, in seconds of the loop, and what
+        # time it was then by each rate.
+        self._looked = math.nan
+        self._seen = [math.nan] * len(rates)
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -493,6 +551,15 @@ class _Row:
         """
         return _loop.runs_here(self.token)
 
+    @property
+    def first(self) -> _Waiter | None:
+        """
+        Before whom nobody stands.
+        """
+        for waiter in self._waiters:
+            return waiter
+        return None
+
     def waiters(self) -> list[_Waiter]:
         """
         Who waits at this moment.
@@ -504,6 +571,8 @@ class _Row:
         Stand at the end of the row.
         """
         self._waiters[waiter] = None
+        for rate in self.rates:
+            rate._rows[self.rates] = self
 
     def leave(self, waiter: _Waiter) -> None:
         """
@@ -514,25 +583,93 @@ class _Row:
             del self._waiters[waiter]
             if was_first:
                 self.wake()
+        waiter.let_others_look()
+        if not self._waiters:
+            for rate in self.rates:
+                if rate._rows.get(self.rates) is self:
+                    del rate._rows[self.rates]
 
-    def refuse(self, waiter: _Waiter, wait: float) -> None:
+    def refuse(self, waiter: _Waiter, refusal: Late) -> None:
         """
         Send one away.
         """
         del self._waiters[waiter]
-        waiter.refusal = wait
+        waiter.refusal = refusal
         waiter.bell.ring()
 
     def is_first(self, waiter: _Waiter) -> bool:
         """
         Whether nobody stands before it.
         """
-        return next(iter(self._waiters)) is waiter
+        return self.first is waiter
 
     def wake(self) -> None:
         """
         Have the first one look.
         """
-        for waiter in self._waiters:
-            waiter.bell.ring()
-            break
+        if (first := self.first) is not None:
+            first.bell.ring()
+
+    def needs_no_more_than(self, rates: Rates) -> bool:
+        """
+        Whether these may go whenever one that needs those may.
+        """
+        return all(rate in rates for rate in self.rates)
+
+    def may_go(self, now: float) -> bool:
+        """
+        Whether there is a token by each rate.
+        """
+        for rate in self.rates:
+            rate._meter.see(now)
+        return not any(rate._meter.wait() for rate in self.rates)
+
+    def pause(self, now: float) -> float:
+        """
+        Seconds that the first one is to sleep before it looks again; 0 for none.
+
+        The rest, but longer each time where the clock has not moved half as far as the
+        loop has slept: it is another kind of clock, and to ask it often is no use.
+        """
+        loop_now, longest = anyio.current_time(), 0.0
+        slept, self._looked = loop_now - self._looked, loop_now
+        for place, rate in enumerate(self.rates):
+            meter, seen = rate._meter, self._seen[place]
+            # Where somebody else has read the clock since, what passed before that is known.
+            meter.see(now, slept if meter.now == seen else 0.0)
+            moved = meter.now - seen  # less than nothing where it is another clock
+            self._seen[place] = meter.now
+            rest = meter.wait()
+            if rest and 0 <= moved < slept / 2:
+                rest = max(rest, 2 * slept)
+            longest = max(longest, rest)
+        return min(longest, _LONGEST_SLEEP)
+
+    def time_left(
+        self, waiter: _Waiter, clock: Callable[[], float], rest: float
+    ) -> float | Late:
+        """
+        Seconds after which one is to ask again whether its time is up; or by which rate its
+        turn has not come in time. Where there is a token for it, that one's time counts for
+        nothing: it waits for the others.
+
+        Args:
+            waiter: The one.
+            clock: Asked where the time of a rate is over.
+            rest: Seconds after which a turn comes too late for it.
+        """
+        waited = anyio.current_time() - waiter.since
+        lefts = [min(rate.limit.max_wait - waited, rest) for rate in self.rates]
+        if min(lefts) < -_LATE:
+            now, ahead, late = clock(), self._ahead_of(waiter), list[Late]()
+            for rate, left in zip(self.rates, lefts, strict=True):
+                rate._meter.see(now)
+                if left < -_LATE and rate._meter.wait(ahead):
+                    # Who comes again comes after all who wait.
+                    late.append(Late(rate, rate._meter.wait(len(self) - 1)))
+            if late:
+                return max(late, key=lambda each: each.wait)
+        return min((left + 2 * _LATE for left in lefts if left >= -_LATE), default=_SOON)
+
+    def _ahead_of(self, waiter: _Waiter) -> int:
+        return next(place for place, each in enumerate(self._waiters) if each is waiter)

@@ -43,7 +43,7 @@ from orchestrator_async import (
 from orchestrator_async._around import _falling
 from orchestrator_async._execution import _probes
 from orchestrator_async._gates import _held
-from orchestrator_async._rate import Rate, Token
+from orchestrator_async._rate import Rate, Token, take
 
 from .support import assert_adds_up
 
@@ -233,7 +233,7 @@ def turns_left(rate: Rate, now: float) -> int:
     How many calls the rate would let in at this moment, one after another.
     """
     tokens: list[Token] = []
-    while isinstance(token := rate.take(now), Token):
+    while (token := take((rate,), now)) is not None:
         tokens.append(token)
     for token in tokens:
         token.give_back()

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -44,7 +45,7 @@ from orchestrator_async import (
     UnknownToolError,
 )
 from orchestrator_async._gates import Gate
-from orchestrator_async._rate import Token
+from orchestrator_async._rate import take
 
 from . import rig
 from .clock import AutojumpEventLoop, real_time, virtual_time
@@ -401,7 +402,7 @@ async def test_an_open_circuit_refuses_without_a_wait_and_without_a_turn(
         assert gate.limit.take()
     else:
         assert gate.rate is not None
-        assert isinstance(gate.rate.take(clock()), Token)
+        assert take((gate.rate,), clock()) is not None
     left = turns_left(gate, clock())
     assert json.loads(await orch.dispatch("tool"))["circuit_breaker"]
     with pytest.raises(CircuitOpenError):
@@ -798,12 +799,12 @@ async def test_rates_of_tool_group_and_all_hold_together() -> None:
 
 def assert_held(at: list[float], limit: LimitPolicy) -> None:
     """
-    In any time there are at most a burst and what the rate comes to. The burst is one.
+    In any time there are at most a burst and what the rate comes to.
     """
     for first, began in enumerate(at):
         for last in range(first, len(at)):
             assert limit.calls is not None
-            allowed = 1 + (at[last] - began) * limit.calls / limit.seconds
+            allowed = (limit.burst or 1) + (at[last] - began) * limit.calls / limit.seconds
             assert last - first + 1 <= allowed + 1e-6, (began, at[last], limit)
 
 
@@ -856,50 +857,262 @@ async def test_every_rate_holds_for_the_moments_at_which_calls_begin(
     assert_free(orch)
 
 
+class Line:
+    """
+    Calls of a few tools by number: when each came and began, and which were refused.
+    """
+
+    def __init__(self, tools: dict[str, ToolPolicy], **options: Any) -> None:
+        self.registry = Registry()
+        self.came: dict[tuple[str, int], float] = {}
+        self.began: dict[tuple[str, int], float] = {}
+        self.refused: dict[tuple[str, int], tuple[float, LimitExceededError]] = {}
+        for name, policy in tools.items():
+            self.offer(name, policy)
+        self.orch = ToolOrchestrator(self.registry, clock=anyio.current_time, **options)
+
+    def offer(self, name: str, policy: ToolPolicy) -> None:
+        @self.registry.tool(name=name, policy=policy)
+        async def tool(number: int) -> str:
+            self.began[name, number] = anyio.current_time()
+            return "fine"
+
+    async def one(self, name: str, number: int) -> None:
+        self.came[name, number] = anyio.current_time()
+        result = await self.orch.run(name, {"number": number})
+        if not result.ok:
+            assert isinstance(result.error, LimitExceededError)
+            self.refused[name, number] = anyio.current_time(), result.error
+
+    def times(self, names: str) -> list[float]:
+        return sorted(at for (name, _), at in self.began.items() if name in names)
+
+    def assert_in_order(self) -> None:
+        """
+        Of one tool nobody was overtaken.
+        """
+        for tool in {name for name, _ in self.began}:
+            order = [key for key in self.began if key[0] == tool]
+            assert order == [key for key in self.came if key in self.began and key in order]
+
+
+def evenly(
+    calls: int, burst: int, max_wait: float = 30.0, seconds: float = 1
+) -> LimitPolicy:
+    return LimitPolicy(calls=calls, seconds=seconds, burst=burst, max_wait=max_wait)
+
+
 @virtual_time
-@pytest.mark.parametrize("max_wait", [91, 89])
-async def test_a_turn_that_has_passed_while_another_was_waited_for_is_waited_for_anew(
-    max_wait: float,
+@pytest.mark.parametrize("burst", [1, 2, 12])
+async def test_a_burst_is_worked_off_where_less_comes_than_every_rate_lets_in(
+    burst: int,
 ) -> None:
-    """
-    For as long as the first wait has left of ``max_wait``.
-    """
-    mine = LimitPolicy(calls=1, seconds=10, max_wait=max_wait)
-    wide = LimitPolicy(calls=1, seconds=100, max_wait=1000)
-    orch, _ = limited("tool", mine, orch={"limits": wide})
-    at: list[float] = []
-
-    async def note() -> str:
-        at.append(anyio.current_time())
-        return "fine"
-
-    policy = orch.registry["tool"].policy
-    orch.registry.tool(name="tool", policy=policy, replace=True)(note)
-    await orch.dispatch("tool")
-    gate = orch._surroundings._gates["tool", "tool"]
-    assert gate.rate is not None
-    await anyio.sleep(15)
-    results: list[Any] = []
-
-    async def one() -> None:
-        results.append(await orch.run("tool"))
-
+    own = ToolPolicy(limits=evenly(10, burst))
+    line = Line({"a": own, "b": own}, limits=evenly(12, burst))
+    start = anyio.current_time()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(one)
-        await anyio.sleep(80)
-        # Its turn of the narrow rate is long over; this is one of somebody else.
-        assert isinstance(gate.rate.take(95), Token)
-    if max_wait == 91:
-        assert at == [0, 105]
-    else:
-        assert at == [0]
-        assert anyio.current_time() == 100
-        assert isinstance(results[0].error, LimitExceededError)
-        assert (results[0].error.seconds, results[0].retry_after) == (10, 5)
-    # What was not used is back.
-    unused = turns_left(orch._surroundings._gates["all", ""], 100)
-    assert unused == (0 if max_wait == 91 else 1)
-    assert_free(orch)
+        for number in range(140):
+            for name in "ab":
+                tasks.start_soon(line.one, name, number)
+            await anyio.sleep(0 if number < 10 else 2 / 11)
+    assert not line.refused
+    assert len(line.began) == 280
+    line.assert_in_order()
+    # No turn of the wide rate is left unused until the row is empty.
+    backlog = line.times("ab")[:80]
+    assert backlog[-1] - start <= (len(backlog) - burst) / 12 + 1e-3
+    waits = [line.began[key] - came for key, came in line.came.items()]
+    assert max(waits[-20:]) <= 1 / 12 + 1e-3  # two come at once
+    assert_free(line.orch)
+
+
+@virtual_time
+async def test_whoever_would_have_had_a_turn_in_time_is_let_in() -> None:
+    own = ToolPolicy(limits=evenly(5, 5))
+    line = Line({"a": own, "b": own}, limits=evenly(6, 5))
+    start = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            for name in "ab":
+                tasks.start_soon(line.one, name, number)
+    # As many as the wide rate lets in in 30 seconds, and nobody of the others too soon.
+    assert len(line.began) == 5 + 30 * 6
+    assert len(line.refused) == 15
+    for at, error in line.refused.values():
+        assert at - start == pytest.approx(30, abs=0.1)
+        assert error.scope == "all tools"
+        assert error.retry_after > 0
+    line.assert_in_order()
+    assert_free(line.orch)
+
+
+@virtual_time
+async def test_a_tool_has_its_turn_by_when_it_came_and_not_by_when_its_own_rate_let_it() -> (
+    None
+):
+    narrow = ToolPolicy(limits=evenly(1, 1, 1e6), group="g")
+    line = Line(
+        {"narrow": narrow, "wide": ToolPolicy(group="g")}, groups={"g": evenly(10, 1, 1e6)}
+    )
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(line.one, "narrow", number)
+        await when_blocked()
+        for number in range(200):
+            tasks.start_soon(line.one, "wide", number)
+    # However many stand before the group, it takes a turn whenever its own is there.
+    at = [at for (name, _), at in line.began.items() if name == "narrow"]
+    assert at == pytest.approx([at[0] + number for number in range(5)], abs=1e-3)
+    assert line.times("narrow wide")[-1] - at[0] == pytest.approx(20.4, abs=0.11)
+    assert_free(line.orch)
+
+
+LIMITS = st.builds(
+    evenly,
+    st.sampled_from([1, 3, 10]),
+    st.sampled_from([1, 2, 10]),
+    st.sampled_from([0.0, 2.0, 30.0]),
+    st.sampled_from([0.5, 1.0, 3.0]),
+)
+
+
+@given(
+    limits=st.tuples(LIMITS, LIMITS, LIMITS | st.none(), LIMITS),
+    many=st.none() | st.integers(1, 3),
+    plan=st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from([0, 0, 0, 0.05, 0.3, 1]),
+            st.sampled_from([0.2, 3, 1e3, 1e3]),
+        ),
+        max_size=40,
+    ),
+    reloaded=st.none() | st.tuples(st.integers(0, 40), LIMITS),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=60)
+@virtual_time
+async def test_rates_together_hold_and_keep_the_order_whoever_leaves(
+    limits: tuple[Any, ...],
+    many: int | None,
+    plan: list[tuple[str, float, float]],
+    reloaded: tuple[int, LimitPolicy] | None,
+    seed: int,
+) -> None:
+    own, other, group, every = limits
+    every = replace(every, max_concurrent=many)
+    line = Line(
+        {
+            "a": ToolPolicy(limits=own, group="g"),
+            "b": ToolPolicy(limits=other, group="g"),
+            "c": ToolPolicy(),
+        },
+        limits=every,
+        groups={"g": group or LimitPolicy(max_concurrent=9)},
+    )
+
+    async def leave(scope: anyio.CancelScope, patience: float) -> None:
+        # Not by a deadline, for which it would be refused at once.
+        await anyio.sleep(patience)
+        scope.cancel()
+
+    async def one(name: str, number: int, patience: float) -> None:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as mine:
+                mine.start_soon(leave, scope, patience)
+                await line.one(name, number)
+                mine.cancel_scope.cancel()
+
+    with shuffled(seed):
+        async with anyio.create_task_group() as tasks:
+            for number, (name, gap, patience) in enumerate(plan):
+                tasks.start_soon(one, name, number, patience)
+                await when_blocked()
+                if reloaded is not None and reloaded[0] == number:
+                    line.orch.reload(limits=reloaded[1])
+                await anyio.sleep(gap)
+    line.assert_in_order()
+    for names, limit in (("a", own), ("b", other), ("ab", group), ("abc", every)):
+        if limit is None or (reloaded is not None and limit is every):
+            continue
+        assert_held(line.times(names), limit)
+    assert_free(line.orch)
+    for gate in gates(line.orch):
+        assert gate.rate is None or not gate.rate._rows
+
+
+@virtual_time
+async def test_who_leaves_the_row_of_two_rates_lets_the_next_one_go() -> None:
+    own = ToolPolicy(limits=evenly(1, 1, 1e6, 10))
+    line = Line({"a": own, "b": own}, limits=evenly(1, 1, 1e6, 100))
+    await line.one("a", 0)
+    start = anyio.current_time()
+    async with anyio.create_task_group() as tasks, anyio.create_task_group() as gone:
+        gone.start_soon(line.one, "a", 1)
+        await when_blocked()
+        for name, number in (("a", 2), ("b", 3)):
+            tasks.start_soon(line.one, name, number)
+            await when_blocked()
+        await anyio.sleep(50)
+        gone.cancel_scope.cancel()
+    assert list(line.began) == [("a", 0), ("a", 2), ("b", 3)]
+    at = [line.began[key] - start for key in (("a", 2), ("b", 3))]
+    assert at == pytest.approx([100, 200], abs=1e-3)
+    assert_free(line.orch)
+
+
+@virtual_time
+async def test_a_rate_that_was_in_time_is_not_asked_about_its_own_max_wait() -> None:
+    """
+    Its turn was there; what the call waits for is the other one.
+    """
+    line = Line({"a": ToolPolicy(limits=evenly(2, 2, 0, 1e9))}, limits=evenly(1, 1, 60, 50))
+    await line.one("a", 0)
+    await line.one("a", 1)
+    assert line.began["a", 1] == pytest.approx(line.began["a", 0] + 50, abs=1e-3)
+    await line.one("a", 2)
+    [(at, error)] = line.refused.values()
+    assert at == pytest.approx(line.began["a", 1])
+    assert (error.scope, error.seconds) == ("", 1e9)
+    assert_free(line.orch)
+
+
+@virtual_time
+async def test_a_turn_that_others_have_had_meanwhile_is_waited_for_until_max_wait() -> None:
+    """
+    Also until the end of the whole call, though it looked as if there were time enough.
+    """
+    patient = ToolPolicy(limits=evenly(1, 1, 1e6, 7))
+    hasty = ToolPolicy(limits=evenly(1, 1, 1e6, 7), total_timeout=25)
+    line = Line({"a": patient, "b": patient, "c": hasty}, limits=evenly(1, 1, 35, 10))
+    async with anyio.create_task_group() as tasks:
+        for name, number in (("a", 0), ("a", 1), ("b", 2), ("b", 3), ("b", 4), ("c", 5)):
+            tasks.start_soon(line.one, name, number)
+            await when_blocked()
+    assert [round(at) for at in line.times("abc")] == [0, 10, 20, 30]
+    assert list(line.began) == [("a", 0), ("a", 1), ("b", 2), ("b", 3)]
+    [(late, _), (hurried, error)] = line.refused["b", 4], line.refused["c", 5]
+    assert (round(late), round(hurried)) == (35, 25)
+    assert error.scope == "all tools"
+    assert error.retry_after == pytest.approx(5, abs=0.1)
+    assert_free(line.orch)
+
+
+@virtual_time
+async def test_a_turn_after_all_who_need_no_more_is_known_to_be_too_late_at_once() -> None:
+    own = ToolPolicy(limits=evenly(10, 1, 1e6))
+    line = Line({"a": own, "c": ToolPolicy()}, limits=evenly(1, 1, 3.5))
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(line.one, "c", number)
+        await when_blocked()
+        before = anyio.current_time()
+        await line.one("a", 4)
+        [(at, error)] = line.refused.values()
+        assert (at, error.scope) == (before, "all tools")
+        assert error.retry_after == pytest.approx(4, abs=1e-3)
+    assert len(line.began) == 4
+    assert_free(line.orch)
 
 
 # A turn goes back if the tool was not run after all
@@ -917,7 +1130,7 @@ def left(orch: ToolOrchestrator) -> int:
 
 
 @virtual_time
-async def test_a_turn_goes_back_from_a_wait_for_another_rate() -> None:
+async def test_a_wait_for_another_rate_takes_no_turn() -> None:
     wide = LimitPolicy(calls=1, seconds=100, max_wait=1e6)
     orch, service = limited("tool", ENDLESS, orch={"limits": wide})
     await orch.dispatch("tool")
@@ -926,7 +1139,7 @@ async def test_a_turn_goes_back_from_a_wait_for_another_rate() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(orch.dispatch, "tool")
             await when_blocked()
-            assert (left(orch), waiting(orch)) == (3, 1)
+            assert (left(orch), waiting(orch)) == (4, 2)  # in the row of two rates
             tasks.cancel_scope.cancel()
     assert not scope.cancelled_caught
     assert left(orch) == 4
@@ -962,7 +1175,7 @@ async def test_a_turn_goes_back_from_a_call_that_is_turned_away_after_its_wait(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one)
         await when_blocked()
-        assert turns_left(gate, 0) == 3
+        assert turns_left(gate, 0) == 4  # none is taken before all are there
         if what == "drain":
             await orch.drain()  # what waits is not running
             assert anyio.current_time() == 0

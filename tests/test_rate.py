@@ -21,7 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator_async import _rate
-from orchestrator_async._rate import Rate, RateLimit, Token
+from orchestrator_async._rate import (
+    Rate,
+    RateLimit,
+    Token,
+    acquire,
+    take,
+    wait_for,
+)
 
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run
@@ -83,14 +90,35 @@ def assert_promise(
         assert last - first + 1 <= burst + window / interval, (first, last)
 
 
+def ask(rate: Rate, now: float) -> Token | float:
+    """
+    A token of this rate alone, or the seconds until there is one.
+    """
+    return take((rate,), now) or wait_for(rate, (rate,))
+
+
+async def turn(
+    rate: Rate, clock: Callable[[], float], bound: float = math.inf
+) -> Token | float:
+    """
+    A turn by this rate alone, waited for, or the seconds after which it would come.
+    """
+    deadline = anyio.current_time() + bound
+    answer = await acquire((rate,), clock, lambda: deadline - anyio.current_time())
+    if isinstance(answer, Token):
+        return answer
+    assert answer.rate is rate
+    return answer.wait
+
+
 def taken(rate: Rate, now: float) -> Token:
-    token = rate.take(now)
+    token = ask(rate, now)
     assert isinstance(token, Token), token
     return token
 
 
 def refused(rate: Rate, now: float) -> float:
-    wait = rate.take(now)
+    wait = ask(rate, now)
     assert isinstance(wait, float)
     assert 0 <= wait < math.inf
     return wait
@@ -101,7 +129,7 @@ def at_once(rate: Rate, now: float, most: int = 10_000) -> int:
     How many are let in at this time; they are not given back.
     """
     for number in range(most):
-        if isinstance(rate.take(now), float):
+        if isinstance(ask(rate, now), float):
             return number
     raise AssertionError("there is no end to it")
 
@@ -189,7 +217,7 @@ def drive(limit: RateLimit, steps: list[tuple[str, Any]], now: float = 1000.0) -
             case "take" | "take at":
                 for _ in range(value if what == "take" else 1):
                     at = now if what == "take" else value
-                    mine, theirs = rate.take(at), plain.take(at)
+                    mine, theirs = ask(rate, at), plain.take(at)
                     if isinstance(theirs, Fraction):
                         assert mine == theirs
                     else:
@@ -240,7 +268,7 @@ def test_a_caller_that_comes_when_it_was_told_to_is_let_in(start: float) -> None
     rate = Rate(RateLimit(calls=3, seconds=1.0, burst=2))
     now, times = start, list[Fraction]()
     for _ in range(2_000):
-        while not isinstance(token := rate.take(now), Token):
+        while not isinstance(token := ask(rate, now), Token):
             assert token > 0
             assert now + token > now
             now += token
@@ -366,7 +394,7 @@ def test_what_is_forgotten_of_old_calls_lets_nothing_more_through(
         now = 0.0
         for each in order:
             now += (each % 7) / 8
-            mine, theirs = rate.take(now), plain.take(now)
+            mine, theirs = ask(rate, now), plain.take(now)
             assert isinstance(theirs, int) or isinstance(mine, float)
             if isinstance(mine, Token):
                 assert isinstance(theirs, int)
@@ -491,7 +519,7 @@ def test_whatever_bursts_are_set_the_largest_of_them_is_kept_to(
             case "reload":
                 rate.reload(RateLimit(calls=1, seconds=1.0, burst=value), now)
             case "take":
-                answers = [rate.take(now) for _ in range(value)]
+                answers = [ask(rate, now) for _ in range(value)]
                 made += [
                     (Fraction(now), each) for each in answers if isinstance(each, Token)
                 ]
@@ -532,7 +560,7 @@ class Crowd:
     async def one(self, number: int, bound: float = math.inf) -> None:
         with anyio.CancelScope() as self.scopes[number]:
             self.came.append(number)
-            answer = await self.rate.acquire(self.clock, bound)
+            answer = await turn(self.rate, self.clock, bound)
             if isinstance(answer, Token):
                 self.went[number] = anyio.current_time()
                 self.tokens[number] = answer
@@ -568,8 +596,8 @@ async def test_a_call_that_may_go_and_one_that_may_not_await_nothing() -> None:
     answers: list[Any] = []
 
     async def both() -> None:
-        answers.append(await rate.acquire(clock))
-        answers.append(await rate.acquire(clock))
+        answers.append(await turn(rate, clock))
+        answers.append(await turn(rate, clock))
 
     steps, ended = await run(both)
     assert ended.finished
@@ -593,7 +621,7 @@ async def test_each_waits_for_its_turn_and_no_longer() -> None:
     assert list(crowd.went) == [0, 1, 2, 3, 4]
     assert list(crowd.went.values()) == pytest.approx([0, 0, 10, 20, 30], abs=1e-6)
     assert rate.waiting == 0
-    assert rate._row is None
+    assert not rate._rows
 
 
 @virtual_time
@@ -618,8 +646,8 @@ async def test_whoever_would_wait_for_too_long_is_refused_at_once(
 @virtual_time
 async def test_a_wait_as_long_as_the_bound_is_not_too_long() -> None:
     rate = used_up(patient(1, 10.0), 0.0)
-    assert await rate.acquire(anyio.current_time, math.nextafter(10.0, 0.0)) == 10.0
-    assert isinstance(await rate.acquire(anyio.current_time, 10.0), Token)
+    assert await turn(rate, anyio.current_time, math.nextafter(10.0, 0.0)) == 10.0
+    assert isinstance(await turn(rate, anyio.current_time, 10.0), Token)
 
 
 @virtual_time
@@ -659,7 +687,7 @@ async def test_a_token_that_is_given_back_goes_to_the_first_who_waits() -> None:
     async with anyio.create_task_group() as tasks:
         await crowd.join(tasks, 3)
         tokens[0].give_back()
-        assert isinstance(rate.take(clock.now), float)
+        assert isinstance(ask(rate, clock.now), float)
         await when_blocked()
         assert list(crowd.went) == [0]
         crowd.tokens[0].give_back()
@@ -668,7 +696,7 @@ async def test_a_token_that_is_given_back_goes_to_the_first_who_waits() -> None:
         assert rate.waiting == 1
         tasks.cancel_scope.cancel()
     assert rate.waiting == 0
-    assert rate._row is None
+    assert not rate._rows
 
 
 async def test_the_clock_is_asked_by_the_first_alone() -> None:
@@ -722,7 +750,7 @@ async def test_many_tokens_at_once_are_handed_out_one_after_the_other() -> None:
     async with anyio.create_task_group() as tasks:
         await crowd.join(tasks, 500)
         clock.turn(300.0)
-        rate.take(clock.now)
+        ask(rate, clock.now)
         await anyio.sleep(1e-3)
         assert list(crowd.went) == list(range(300))
         tasks.cancel_scope.cancel()
@@ -736,7 +764,7 @@ async def test_all_who_wait_may_be_cancelled_at_once() -> None:
         await crowd.join(tasks, 300)
         tasks.cancel_scope.cancel()
     assert not crowd.went
-    assert rate._row is None
+    assert not rate._rows
     assert refused(rate, 0.0) == 1.0
 
 
@@ -779,7 +807,7 @@ async def test_whenever_one_is_cancelled_the_others_have_their_turn(
         others = {0, 1, 2} - {victim}
         assert others <= set(crowd.went), at
         assert [each for each in crowd.went if each != victim] == sorted(others)
-        assert rate._row is None
+        assert not rate._rows
         # What is left tells of those who have a token, and of nobody else.
         rate._meter.see(anyio.current_time())
         expected = (2 + len(crowd.tokens)) * 10.0 - (anyio.current_time() - began)
@@ -823,7 +851,7 @@ async def test_one_that_is_cancelled_as_it_is_woken_passes_its_turn_on(
             crowd.tokens[0].give_back()
             await when_blocked()
         assert 1 in crowd.tokens
-    assert rate._row is None
+    assert not rate._rows
 
 
 PLANS = st.lists(
@@ -869,7 +897,7 @@ async def test_whoever_comes_goes_and_gives_back_the_promise_and_the_order_are_k
     assert list(crowd.went) == [number for number in crowd.came if number in crowd.went]
     assert not crowd.refused
     assert all(number in crowd.went for number, each in enumerate(plan) if each[1] is None)
-    assert rate._row is None
+    assert not rate._rows
     made = sorted(Fraction(crowd.went[number]) for number in crowd.tokens)
     interval = Fraction(limit.seconds) / limit.calls
     assert_promise(made, interval, limit.burst, Fraction(1, 10**5))
@@ -892,7 +920,7 @@ async def test_a_clock_turned_by_hand_is_looked_at_a_few_times() -> None:
     rate = used_up(patient(1, 300.0), clock())
     clock.looks = 0
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(rate.acquire, clock)
+        tasks.start_soon(turn, rate, clock)
         await anyio.sleep(299)
         assert clock.looks == 2
         hand.turn(300)
@@ -905,7 +933,7 @@ async def test_a_clock_that_stands_still_is_looked_at_ever_less_often() -> None:
     clock = CountingClock(HandClock())
     rate = used_up(patient(1, 300.0), clock())
     with anyio.move_on_after(100 * 300) as scope:
-        await rate.acquire(clock)
+        await turn(rate, clock)
     assert scope.cancelled_caught
     assert clock.looks <= 10
 
@@ -913,8 +941,8 @@ async def test_a_clock_that_stands_still_is_looked_at_ever_less_often() -> None:
 @virtual_time
 async def test_a_clock_of_real_time_is_met_in_the_end_in_virtual_time() -> None:
     # Each look is a sleep of a day by then, and none is a sleep for ever.
-    rate = used_up(patient(1, 0.3), time.monotonic())
-    assert isinstance(await rate.acquire(time.monotonic), Token)
+    rate = used_up(patient(1, 0.3, max_wait=1e300), time.monotonic())
+    assert isinstance(await turn(rate, time.monotonic), Token)
     assert math.isfinite(anyio.current_time())
 
 
@@ -922,7 +950,7 @@ async def test_a_clock_of_real_time_is_met_in_the_end_in_virtual_time() -> None:
 async def test_a_clock_that_runs_at_another_pace_is_not_asked_often() -> None:
     clock = CountingClock(lambda: anyio.current_time() / 10)
     rate = used_up(patient(1, 300.0), 0.0)
-    assert isinstance(await rate.acquire(clock), Token)
+    assert isinstance(await turn(rate, clock), Token)
     assert 3000 <= anyio.current_time() < 7500
     assert clock.looks <= 8
 
@@ -931,7 +959,7 @@ async def test_a_clock_that_runs_at_another_pace_is_not_asked_often() -> None:
 async def test_a_long_wait_is_looked_at_once_a_day() -> None:
     clock = CountingClock(anyio.current_time)
     rate = used_up(patient(1, 10 * 86_400.0), 0.0)
-    assert isinstance(await rate.acquire(clock), Token)
+    assert isinstance(await turn(rate, clock), Token)
     assert anyio.current_time() == pytest.approx(10 * 86_400.0)
     assert 10 <= clock.looks <= 13
 
@@ -1001,7 +1029,7 @@ async def test_a_clock_that_raises_leaves_no_place_behind() -> None:
 
     async def waits() -> None:
         try:
-            await rate.acquire(clock)
+            await turn(rate, clock)
         except OSError as error:
             failed.append(error)
 
@@ -1013,7 +1041,7 @@ async def test_a_clock_that_raises_leaves_no_place_behind() -> None:
         broken.append(True)
         token.give_back()
     assert len(failed) == 2
-    assert rate._row is None
+    assert not rate._rows
 
 
 # Other settings, while some wait
@@ -1057,7 +1085,7 @@ async def test_a_reload_that_lets_nobody_wait_sends_all_away() -> None:
         assert rate.waiting == 0
         taken(rate, clock.now + 9.0)  # though they have yet to hear of it
     assert len(crowd.refused) == 3
-    assert rate._row is None
+    assert not rate._rows
 
 
 # One loop after another
@@ -1094,12 +1122,12 @@ def test_a_rate_is_used_in_one_loop_after_another() -> None:
     async def takes_and_leaves_in_the_middle_of_a_wait() -> None:
         taken(rate, anyio.current_time())
         with anyio.move_on_after(4.0):
-            await rate.acquire(anyio.current_time)
+            await turn(rate, anyio.current_time)
         assert rate.waiting == 0
 
     async def waits() -> None:
         began = anyio.current_time()
-        assert isinstance(await rate.acquire(anyio.current_time), Token)
+        assert isinstance(await turn(rate, anyio.current_time), Token)
         times.append(anyio.current_time() - began)
 
     trio_clock = trio.testing.MockClock(autojump_threshold=0)
@@ -1119,7 +1147,7 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
 
     async def leaves_tasks_behind() -> None:
         loop = asyncio.get_running_loop()
-        tasks.extend(loop.create_task(rate.acquire(lambda: 0.0)) for _ in range(3))
+        tasks.extend(loop.create_task(turn(rate, lambda: 0.0)) for _ in range(3))
         await when_blocked()
         assert rate.waiting == 3
 
@@ -1139,7 +1167,7 @@ def test_those_who_waited_in_a_loop_that_is_gone_hold_nobody_up() -> None:
     assert rate.waiting == 0
     rate.reload(rate.limit, 0.0)
     anyio.run(waits, backend_options={"loop_factory": AutojumpEventLoop})
-    assert rate._row is None
+    assert not rate._rows
 
 
 def test_loops_that_go_on_by_turns_have_a_row_each() -> None:
@@ -1147,7 +1175,7 @@ def test_loops_that_go_on_by_turns_have_a_row_each() -> None:
     one, other = AutojumpEventLoop(), AutojumpEventLoop()
 
     async def begins() -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(rate.acquire(anyio.current_time))
+        task = asyncio.get_running_loop().create_task(turn(rate, anyio.current_time))
         await when_blocked()
         assert rate.waiting == 1
         return task
@@ -1163,7 +1191,7 @@ def test_loops_that_go_on_by_turns_have_a_row_each() -> None:
     one.run_until_complete(ends(first))
     assert other.run_until_complete(asks()) == 1
     other.run_until_complete(ends(second))
-    assert rate._row is None
+    assert not rate._rows
     one.close()
     other.close()
 
@@ -1185,7 +1213,7 @@ def test_one_that_waited_in_a_loop_that_is_gone_may_be_sent_away() -> None:
     kept: list[asyncio.Task[Any]] = []
 
     async def leaves_a_task_behind() -> None:
-        kept.append(asyncio.get_running_loop().create_task(rate.acquire(lambda: 0.0)))
+        kept.append(asyncio.get_running_loop().create_task(turn(rate, lambda: 0.0)))
         await when_blocked()
 
     loop.run_until_complete(leaves_a_task_behind())
