@@ -63,21 +63,21 @@ class Gate:
         Go on with other settings, with the places that are taken and what was used. Who
         waits for what is not limited any more goes on at once.
         """
-        self.limit = self._limit(policy)
+        self.limit = self._limit(policy, now)
         self.rate = self._rate(policy, now)
 
-    def _limit(self, policy: LimitPolicy | None) -> Limit | None:
+    def _limit(self, policy: LimitPolicy | None, now: float) -> Limit | None:
         places = self._places
         if policy is None or policy.max_concurrent is None:
             if places is not None:
                 # Kept, so that places which are taken count when there is a limit again.
-                places.reload(_MANY, max_queue=0, max_wait=0.0)
+                places.reload(_MANY, max_queue=0, max_wait=0.0, now=now)
             return None
         size, most, wait = policy.max_concurrent, policy.max_queue, float(policy.max_wait)
         if places is None:
             places = self._places = Limit(self.scope, size, max_queue=most, max_wait=wait)
         else:
-            places.reload(size, max_queue=most, max_wait=wait)
+            places.reload(size, max_queue=most, max_wait=wait, now=now)
         return places
 
     def _rate(self, policy: LimitPolicy | None, now: float) -> Rate | None:

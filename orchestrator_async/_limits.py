@@ -145,7 +145,9 @@ class Limit:
         """
         return len(self._row)
 
-    def reload(self, size: int, *, max_queue: int, max_wait: float) -> None:
+    def reload(
+        self, size: int, *, max_queue: int, max_wait: float, now: float = math.nan
+    ) -> None:
         """
         Go on with other settings. Those who hold a place keep it, and those who wait go
         on waiting, for as long as they would have. Growing lets the first of them in at
@@ -153,6 +155,7 @@ class Limit:
 
         Args:
             size: As above; so for the others.
+            now: Seconds on the clock. Default: not known.
 
         Raises:
             ValueError: Naming the setting and the value that cannot be; nothing changes.
@@ -161,6 +164,8 @@ class Limit:
         _check_count("max_queue", max_queue, 0)
         if type(max_wait) not in (int, float) or not 0 <= max_wait < math.inf:
             raise ValueError(f"max_wait={max_wait!r}: expected finite seconds, 0 or more")
+        if now == now:  # who is let in now has held no place until now
+            self._pass_time(now)
         self.size, self.max_queue, self.max_wait = size, max_queue, max_wait
         self._most = _REMEMBERED * max(size, _FEWEST_PLACES)
         self._let_in()

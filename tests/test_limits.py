@@ -1439,6 +1439,20 @@ async def test_a_place_that_is_handed_over_is_held_all_the_time() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_a_place_that_a_reload_gives_is_held_from_then_on() -> None:
+    limit = Limit("github", 1, max_queue=1, max_wait=LONG)
+    limit.take(0.0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(limit.acquire, 0.0)
+        await when_blocked()
+        limit.reload(2, max_queue=1, max_wait=LONG, now=100.0)
+        await when_blocked()
+        limit.release(100.0)
+        limit.release(100.0)
+    # Two calls, of 100 seconds and of none, and two places.
+    assert limit.retry_after(100.0) == pytest.approx(50 / 2)
+
+
 def test_a_place_that_is_free_is_not_held() -> None:
     limit = Limit("github", 1)
     now = use(limit, 10, 20.0)
