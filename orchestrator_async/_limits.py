@@ -164,8 +164,7 @@ class Limit:
         _check_count("max_queue", max_queue, 0)
         if type(max_wait) not in (int, float) or not 0 <= max_wait < math.inf:
             raise ValueError(f"max_wait={max_wait!r}: expected finite seconds, 0 or more")
-        if now == now:  # who is let in now has held no place until now
-            self._pass_time(now)
+        self._pass_time(now)  # who is let in now has held no place until now
         self.size, self.max_queue, self.max_wait = size, max_queue, max_wait
         self._most = _REMEMBERED * max(size, _FEWEST_PLACES)
         self._let_in()
@@ -180,8 +179,7 @@ class Limit:
         """
         if self.taken >= self.size or self._row:
             return False
-        if now == now:  # it is known; to ask here saves a call
-            self._pass_time(now)
+        self._pass_time(now)
         self.taken += 1
         return True
 
@@ -224,8 +222,7 @@ class Limit:
         """
         if not self.taken:
             raise RuntimeError(f"{self!r}: released more often than taken")
-        if now == now:
-            self._pass_time(now)
+        self._pass_time(now)
         self.taken -= 1
         self._ended += 1
         if self._ended >= self._most:

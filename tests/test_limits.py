@@ -1406,6 +1406,25 @@ def test_it_says_longer_where_it_has_shrunk() -> None:
     assert limit.retry_after(now) == pytest.approx(alone * 2 * 3)
 
 
+async def test_it_says_longer_for_each_who_waits_where_it_has_shrunk() -> None:
+    limit = Limit("github", 4, max_queue=10, max_wait=LONG)
+    now = use(limit, 16, 60.0)
+    while limit.take(now):
+        pass
+    alone = limit.retry_after(now)
+    async with anyio.create_task_group() as tasks:
+        await join(tasks, limit, 1)
+        limit.reload(2, max_queue=10, max_wait=LONG)
+        assert limit.retry_after(now) == pytest.approx(alone * 2 * 4)
+        tasks.cancel_scope.cancel()
+
+
+def test_parts_of_seconds_are_not_lost_where_the_older_half_counts_for_half() -> None:
+    limit = Limit("github", 1)
+    now = use(limit, 64, 1.37)
+    assert limit.retry_after(now) == pytest.approx(1.37)
+
+
 def test_calls_that_hang_make_it_longer_before_any_has_ended() -> None:
     limit = Limit("github", 2)
     assert limit.take(0.0)
