@@ -149,7 +149,7 @@ def assert_all_back(limit: Limit) -> None:
     [
         *(("size", bad) for bad in (0, -1, 1.0, True, "4", None)),
         *(("max_queue", bad) for bad in (-1, 1.5, False, None, math.inf)),
-        *(("max_wait", bad) for bad in (-0.1, math.inf, math.nan, "1", None, True)),
+        *(("max_wait", bad) for bad in (-0.1, math.inf, float("inf"), math.nan, "1", None, True)),
     ],
 )
 def test_a_setting_that_cannot_be_is_named_and_changes_nothing(
@@ -1441,6 +1441,14 @@ def test_what_was_long_ago_counts_for_little(size: int) -> None:
     now = use(limit, 400, 50.0 * size, now)
     while limit.take(now):
         pass
+    assert limit.retry_after(now) == pytest.approx(50, rel=0.1)
+
+
+def test_what_was_long_ago_counts_for_little_where_it_has_shrunk() -> None:
+    limit = Limit("github", 10)
+    now = use(limit, 15, 1000.0)
+    limit.reload(1, max_queue=0, max_wait=1)
+    now = use(limit, 400, 50.0, now)
     assert limit.retry_after(now) == pytest.approx(50, rel=0.1)
 
 
