@@ -134,9 +134,13 @@ class Row:
     def __init__(self) -> None:
         self.is_alive = True
         self.woken = 0
+        self.groups: list[int] = []
 
     def wake(self) -> None:
         self.woken += 1
+
+    def wake_group(self, group: int) -> None:
+        self.groups.append(group)
 
 
 def wait_for(circuit: Circuit) -> Row:
@@ -687,6 +691,51 @@ def test_a_handle_is_made_where_there_is_room() -> None:
         bench.keyed.ensure("b", 0.0)
     circuit.unisolate()
     assert bench.keyed.ensure("b", 0.0).key == "b"
+
+
+def test_a_circuit_that_is_made_for_those_who_wait_is_not_in_use() -> None:
+    bench = Bench(1)
+    circuit = bench.keyed.make("a", bench.now)
+    assert circuit is bench.keyed.make("a", bench.now) is bench.keyed.get("a")
+    assert (circuit.untried, circuit.holders) == (True, 0)
+    bench.begin("b")
+    assert bench.has("ab") == "b"
+    for key in ("a", OTHERS):
+        assert bench.keyed.make(key, bench.now) is bench.keyed.get(OTHERS)
+    assert bench.keyed.make("b", bench.now).holders == 1
+
+
+def test_a_circuit_that_was_made_so_is_untried_until_a_call_has_succeeded() -> None:
+    bench = Bench(1)
+    circuit = bench.keyed.make("a", bench.now)
+    row = wait_for(circuit)
+    bench.call("a", "failure", "none")
+    assert (circuit.untried, row.woken) == (True, 0)
+    bench.call("a")
+    assert (circuit.untried, row.woken) == (False, 1)
+    bench.call("a")
+    assert row.woken == 1
+
+
+def test_a_circuit_that_begins_open_is_not_untried() -> None:
+    bench = Bench(1)
+    bench.keyed = KeyedCircuits(bench.make, 1, begin=lambda circuit: circuit.trip())
+    circuit = bench.keyed.make("a", bench.now)
+    assert circuit.state is CircuitState.OPEN
+    assert not circuit.untried
+
+
+def test_those_who_share_are_told_whose_circuit_is_another_now() -> None:
+    bench = Bench(1)
+    flight = bench.begin("a")
+    row = wait_for(bench.call("b"))
+    bench.call("b", "failure", "failure")  # known good no more: told once
+    bench.call("c", "success")
+    bench.call("d", "success")  # one is remembered, and it is not c any more
+    assert row.groups == [hash("b"), hash("c")]
+    bench.end(flight, "none")
+    bench.call("b", "none")
+    assert row.groups == [hash("b"), hash("c"), hash("b")]
 
 
 def test_a_circuit_that_has_gone_says_no_more() -> None:
