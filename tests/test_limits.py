@@ -1444,6 +1444,16 @@ def test_what_was_long_ago_counts_for_little(size: int) -> None:
     assert limit.retry_after(now) == pytest.approx(50, rel=0.1)
 
 
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_at_so_many_calls_the_older_half_counts_for_half(size: int) -> None:
+    limit = Limit("github", size)
+    rounds = 16 if size >= 4 else 64  # 16 calls a place, of at least four places
+    now = use(limit, rounds, 100.0)
+    now = use(limit, rounds, 10.0, now)
+    # 100 s on average; 55 where half of the rest were of 10 s; and then 32.5.
+    assert limit.retry_after(now) == pytest.approx(32.5 / size)
+
+
 def test_what_was_long_ago_counts_for_little_where_it_has_shrunk() -> None:
     limit = Limit("github", 10)
     now = use(limit, 15, 1000.0)
