@@ -1454,6 +1454,22 @@ def test_at_so_many_calls_the_older_half_counts_for_half(size: int) -> None:
     assert limit.retry_after(now) == pytest.approx(32.5 / size)
 
 
+def test_steps_of_the_clock_count_that_are_less_than_a_second() -> None:
+    limit = Limit("github", 4)
+    now = use(limit, 16, 0.5)  # of which half are remembered
+    while limit.take(now):
+        pass
+    limit.reload(1, max_queue=0, max_wait=1)
+    assert limit.retry_after(now) == pytest.approx(4 * 16 / 34)
+
+
+def test_a_clock_that_goes_back_a_little_takes_nothing_off() -> None:
+    limit = Limit("github", 1)
+    now = use(limit, 64, 100.0)
+    assert limit.take(now)
+    assert limit.retry_after(now - 0.5) == pytest.approx(3200 / 32.5)
+
+
 def test_what_was_long_ago_counts_for_little_where_it_has_shrunk() -> None:
     limit = Limit("github", 10)
     now = use(limit, 15, 1000.0)
