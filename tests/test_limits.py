@@ -1468,6 +1468,7 @@ def test_a_clock_that_goes_back_a_little_takes_nothing_off() -> None:
     now = use(limit, 64, 100.0)
     assert limit.take(now)
     assert limit.retry_after(now - 0.5) == pytest.approx(3200 / 32.5)
+    assert limit.retry_after(now + 0.5) == pytest.approx(3201 / 32.5)
 
 
 def test_what_was_long_ago_counts_for_little_where_it_has_shrunk() -> None:

@@ -33,7 +33,7 @@ from orchestrator_async import (
     ToolPolicy,
     UnknownToolError,
 )
-from orchestrator_async._waiting import Waiter, Waiters
+from orchestrator_async._waiting import Pace, Waiter, Waiters
 
 from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run
@@ -1587,3 +1587,17 @@ def test_a_row_in_the_loop_of_another_thread_is_alive_as_long_as_that(backend: s
     enough.set()
     thread.join()
     assert not rows[0].is_alive
+
+
+@virtual_time
+async def test_a_pace_begins_anew_after_a_second_and_on_another_clock() -> None:
+    await anyio.sleep(0.9)
+    pace = Pace.after(None)
+    assert (pace.let_go, pace.at) == (1, pytest.approx(0.9))
+    await anyio.sleep(0.99)
+    assert Pace.after(pace).let_go == 2
+    for late in (0.01, 0.1, 1.0):
+        await anyio.sleep(late)
+        assert Pace.after(pace).let_go == 1
+    assert Pace.after(Pace(7, anyio.current_time())).let_go == 8
+    assert Pace.after(Pace(7, 100.0)).let_go == 1
