@@ -1,0 +1,851 @@
+"""
+A small world of one orchestrator, whose tools do what they are told while they run, and the
+model of it beside; and every order of the events of a few calls.
+
+``World`` is the real thing: calls in tasks of their own, on asyncio or trio, in virtual time. An
+event is done, everything is let settle, then it is looked at. ``Pair`` does the same to the
+model, and ``differ`` if the two do not say the same.
+
+An event of a call happens at a moment of the call's own (``GRID``), so that what comes of it
+is due at no moment at which something is due to another call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import pickle
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import trio.testing
+from anyio.abc import TaskGroup
+
+from orchestrator_async import (
+    BreakerPolicy,
+    CallFinished,
+    CallRefusedError,
+    CallRejected,
+    CircuitOpenError,
+    DrainingError,
+    Event,
+    LimitExceededError,
+    LimitPolicy,
+    Registry,
+    RetryScheduled,
+    ToolCall,
+    ToolContext,
+    ToolOrchestrator,
+    ToolPolicy,
+    ToolResult,
+    ToolTimeoutError,
+)
+
+from .parts_model import (
+    GRID,
+    IDEMPOTENT,
+    NEARLY,
+    PAUSE,
+    ROUNDED,
+    TOOLS,
+    Answer,
+    Call,
+    Model,
+    Setup,
+)
+
+MANY_TURNS = 10_000  # of the loop, after one event
+
+Step = tuple[Any, ...]
+"""An event: what happens, and to which call."""
+
+
+class BusyError(Exception):
+    """
+    Says when to come back.
+    """
+
+    retry_after = PAUSE
+
+
+@dataclass(eq=False)
+class Run:
+    """
+    An execution that goes on, and how it is to end.
+    """
+
+    attempt: int
+    told: anyio.Event
+    deed: str = ""
+
+
+class DifferError(AssertionError):
+    """
+    The world and the model do not say the same, or a rule does not hold.
+    """
+
+    def __init__(self, what: str, trail: tuple[Step, ...] = ()) -> None:
+        super().__init__(what, trail)
+        self.what, self.trail = what, trail
+
+    def __str__(self) -> str:
+        steps = ", ".join(" ".join(map(str, each)) for each in self.trail)
+        return f"{self.what}\nafter: {steps}"
+
+
+# --- the real thing ----------------------------------------------------------------------
+
+
+async def _reads(who: int, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("reads", who, context)
+
+
+async def _writes(who: int, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("writes", who, context)
+
+
+async def _guard(call: ToolCall, context: ToolContext) -> str | None:
+    return await context.data["world"].asked(call)
+
+
+def _made(call: ToolCall, result: ToolResult) -> str:
+    return "made"
+
+
+@functools.cache
+def _registry(setup: Setup) -> Registry:
+    """
+    The tools of a setup. Their schemas are derived once.
+    """
+    registry = Registry()
+    for tool, fn in (("reads", _reads), ("writes", _writes)):
+        more: dict[str, Any] = {}
+        if tool == IDEMPOTENT:
+            fallback = {"made": _made}.get(setup.fallback or "", setup.fallback)
+            more = {"fallback": fallback, "guard": _guard if setup.guard else None}
+        policy = ToolPolicy(
+            limits=setup.tool,
+            group=None if setup.group is None else "service",
+            retry=setup.retry,
+            timeout=setup.timeout,
+            total_timeout=setup.total_timeout,
+            **more,
+        )
+        registry.tool(
+            name=tool, circuit="service", idempotent=tool == IDEMPOTENT, policy=policy
+        )(fn)
+    return registry
+
+
+class World:
+    """
+    A real orchestrator with two tools, and the calls that are made of them.
+    """
+
+    def __init__(self, setup: Setup, tasks: TaskGroup) -> None:
+        self.setup = setup
+        self.tasks = tasks
+        self.settings: dict[str, Any] = {
+            "failure_threshold": setup.threshold,
+            "reset_timeout": setup.reset,
+        }
+        groups = {} if setup.group is None else {"service": setup.group}
+        self.orch = ToolOrchestrator(
+            _registry(setup),
+            **self.settings,
+            circuits={"service": _circuit(setup)},
+            clock=anyio.current_time,
+            observers=[self._hear],
+            limits=setup.all,
+            groups=groups,
+            retry_budget=setup.budget,
+        )
+        self.orch.registry.build()
+        self.scopes: list[anyio.CancelScope] = []
+        self.asked_of: dict[int, Run] = {}
+        self.running: dict[tuple[int, str], Run] = {}
+        self.runs: Counter[tuple[int, str]] = Counter()
+        self.order: list[int] = []
+        self.told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
+        self.answers: dict[int, Answer] = {}
+        self.drained = False
+        self.circuit = self.orch.circuit("service")
+        self.sizes = {
+            scope: policy.max_concurrent
+            for scope, policy in (
+                *((tool, setup.tool) for tool in TOOLS),
+                ("group", setup.group),
+                ("all", setup.all),
+            )
+            if policy is not None
+        }
+        self.shrunk = False
+
+    # What tools and guards do
+
+    async def run_tool(self, tool: str, who: int, context: ToolContext) -> str:
+        self.runs[who, tool] += 1
+        if tool != IDEMPOTENT and self.runs[who, tool] > 1:
+            raise AssertionError("a tool that is not idempotent runs once")
+        run = Run(context.attempt, anyio.Event())
+        self.running[who, tool] = run
+        try:
+            await run.told.wait()
+        finally:
+            del self.running[who, tool]
+        match run.deed:
+            case "returns":
+                return "fine"
+            case "raises":
+                raise ConnectionError("the service is down")
+            case "asks for a pause":
+                raise BusyError("come back later")
+        raise AssertionError(run.deed)
+
+    async def asked(self, call: ToolCall) -> str | None:
+        run = self.asked_of[call.args["who"]] = Run(0, anyio.Event())
+        try:
+            await run.told.wait()
+        finally:
+            del self.asked_of[call.args["who"]]
+        return None if run.deed == "agrees" else "no"
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case CallFinished():
+                said = ("ended", event.attempt, str(event.verdict), event.late)
+            case CallRejected():
+                said = ("rejected", event.reason, event.retry_after)  # type: ignore[assignment]
+            case RetryScheduled():
+                said = ("again", event.attempt, event.wait)  # type: ignore[assignment]
+            case _:
+                return
+        assert event.call_id is not None
+        self.told.setdefault((int(event.call_id), event.tool_name), []).append(said)
+
+    async def _call(self, number: int, tool: str) -> None:
+        with self.scopes[number]:
+            try:
+                result = await self.orch.run(
+                    tool, {"who": number}, call_id=str(number), world=self
+                )
+                self.answers[number] = _answer(result)
+            except Exception as error:  # which no call raises
+                self.answers[number] = Answer(kind=f"broken: {error!r}", source=tool)
+        if number not in self.answers:
+            self.answers[number] = Answer(kind="cancelled", source=tool)
+
+    async def _drain(self) -> None:
+        await self.orch.drain()
+        self.drained = True
+
+    # What happens
+
+    def do(self, step: Step) -> None:
+        match step:
+            case ("begin", tool):
+                self.scopes.append(anyio.CancelScope())
+                self.tasks.start_soon(self._call, len(self.scopes) - 1, tool)
+            case ("guard", number, deed):
+                _tell(self.asked_of[number], deed)
+            case ("end", number, tool, deed):
+                _tell(self.running[number, tool], deed)
+            case ("cancel", number):
+                self.scopes[number].cancel()
+            case ("isolate",):
+                self.circuit.isolate()
+            case ("unisolate",):
+                self.circuit.unisolate()
+            case ("drain",):
+                self.tasks.start_soon(self._drain)
+            case ("resize", scope, size):
+                self._resize(scope, size)
+            case _:
+                raise AssertionError(step)
+
+    def _resize(self, scope: str, size: int) -> None:
+        if size < (self.sizes[scope] or 0):
+            self.shrunk = True
+        self.sizes[scope] = size
+        policy = getattr(self.setup, scope)
+        resized = _resized(policy, size)
+        more: dict[str, Any] = (
+            {"limits": resized} if scope == "all" else {"groups": {"service": resized}}
+        )
+        self.orch.reload(**self.settings, **more)
+
+    # What is to be seen
+
+    def gate(self, scope: str) -> Any:
+        at = {"group": ("group", "service"), "all": ("all", "")}
+        return self.orch._surroundings._gates.get(at.get(scope, ("tool", scope)))
+
+    def look(self, now: float) -> dict[str, Any]:
+        """
+        All that can be seen of it.
+        """
+        figures = {tool: self.orch.stats(tool) for tool in TOOLS}
+        seen: dict[str, Any] = {
+            "running": {key: run.attempt for key, run in self.running.items()},
+            "asked": sorted(self.asked_of),
+            "circuit": (str(self.circuit.state), self.circuit.failures),
+            "in flight": {tool: figures[tool].in_flight for tool in TOOLS},
+            "retries": sum(each.retries for each in figures.values()),
+            "answers": dict(self.answers),
+            "told": {key: list(said) for key, said in self.told.items()},
+            "drained": self.drained,
+            "budget": self._budget_left(now),
+        }
+        for scope in self.sizes:
+            seen[scope] = self._gate_seen(scope, now)
+        return seen
+
+    def _gate_seen(self, scope: str, now: float) -> tuple[int, int, float, int]:
+        gate = self.gate(scope)
+        if gate is None:
+            return 0, 0, 0.0, 0
+        limit, rate = gate.limit, gate.rate
+        left = 0.0
+        if rate is not None and rate._meter._runs:
+            meter = rate._meter
+            left = meter._calls * meter._interval - (now - meter._runs[0].at)
+        taken, waiting = (0, 0) if limit is None else (limit.taken, limit.waiting)
+        return taken, waiting, max(0.0, left), 0 if rate is None else rate.waiting
+
+    def _budget_left(self, now: float) -> tuple[int, int, int] | None:
+        budget = self.orch._surroundings._budget
+        if budget is None:
+            return None
+        window = budget._window
+        window.advance(now)
+        beside = sum(now - each < 1.0 - ROUNDED for each in budget._recent)
+        return window.calls - window.failures, window.failures, beside
+
+    def check_rules(self) -> str | None:
+        """
+        What must hold whatever the model says; which rule does not.
+        """
+        for scope, size in self.sizes.items():
+            inside = [tool for _, tool in self.running if scope in (tool, "group", "all")]
+            if size is not None and not self.shrunk and len(inside) > size:
+                return f"at most {size} run at one time ({scope})"
+        return None
+
+
+def _tell(run: Run, deed: str) -> None:
+    run.deed = deed
+    run.told.set()
+
+
+def _circuit(setup: Setup) -> BreakerPolicy:
+    return BreakerPolicy(
+        failure_threshold=setup.threshold,
+        reset_timeout=setup.reset,
+        max_pause=setup.max_pause,
+    )
+
+
+def _resized(policy: LimitPolicy, size: int) -> LimitPolicy:
+    return replace(policy, max_concurrent=size)
+
+
+def _answer(result: ToolResult) -> Answer:
+    error = result.error
+    kind, detail = "raised", ()
+    match error:
+        case None:
+            kind, detail = "value", (result.value,)  # type: ignore[assignment]
+        case CircuitOpenError():
+            kind, detail = "circuit", (error.state,)  # type: ignore[assignment]
+        case LimitExceededError():
+            kind, detail = "limit", (error.limit, error.size, error.scope)  # type: ignore[assignment]
+        case ToolTimeoutError():
+            kind, detail = "timeout", (error.timeout,)  # type: ignore[assignment]
+        case DrainingError():
+            kind = "draining"
+        case CallRefusedError():
+            kind = "guard"
+    return Answer(
+        kind=kind,
+        ok=result.ok,
+        detail=detail,
+        verdict=str(result.verdict),
+        late=result.late,
+        state=None if result.state is None else str(result.state),
+        source=result.source,
+        attempts=result.attempts,
+        duration=result.duration,
+        retry_after=result.retry_after,
+    )
+
+
+async def settle() -> None:
+    """
+    Let every other task run until it waits for something. No time passes.
+
+    On asyncio anyio's own way to do this would sleep.
+    """
+    try:
+        loop: Any = asyncio.get_running_loop()
+    except RuntimeError:
+        await trio.testing.wait_all_tasks_blocked()
+        return
+    idle = 0
+    for _ in range(MANY_TURNS):
+        await asyncio.sleep(0)
+        idle = 0 if loop._ready else idle + 1
+        if idle == 2:
+            return
+    raise DifferError("the loop is never at rest")
+
+
+# --- beside the model --------------------------------------------------------------------
+
+
+def possible(model: Model) -> list[Step]:
+    """
+    What can happen to the calls that there are.
+    """
+    steps: list[Step] = []
+    for call in model.calls:
+        if call.where == "guard":
+            steps += [("guard", call.number, "agrees"), ("guard", call.number, "refuses")]
+        if call.where == "running":
+            for deed in ("returns", "raises", "asks for a pause"):
+                steps.append(("end", call.number, call.tool, deed))
+        if call.parent is None and call.where != "over":
+            steps.append(("cancel", call.number))
+    return steps
+
+
+def moment_of(model: Model, step: Step) -> float:
+    """
+    When it happens: at a moment of that call's own, or of nobody's.
+    """
+    if step[0] == "time":
+        at = model.next_moment()
+        assert at is not None
+        return at if step[1] == "next" else max(model.now, at - NEARLY)
+    match step:
+        case ("begin", _):
+            number = sum(each.parent is None for each in model.calls)
+        case (_, int() as number, *_):
+            pass
+        case _:
+            number = 6  # the operator's
+    own = (number + 1) * GRID / 8
+    return math.ceil((model.now - own) / GRID - ROUNDED) * GRID + own
+
+
+def can(model: Model, step: Step) -> bool:
+    """
+    Whether it can still happen, once its moment has come.
+    """
+    match step[0]:
+        case "time":
+            return False  # it has passed
+        case "guard" | "end" | "cancel":
+            return step in possible(model)
+        case "isolate":
+            return not model.isolated
+        case "unisolate":
+            return model.isolated
+        case "drain":
+            return not model.draining
+        case "resize":
+            return model.gates[step[1]].size != step[2]
+    return True
+
+
+def take(model: Model, step: Step) -> None:
+    """
+    Have it happen to the model.
+    """
+    match step:
+        case ("begin", tool):
+            model.begin(tool)
+        case ("guard", number, deed):
+            model.guard_says(_call_of(model, number, IDEMPOTENT), deed == "agrees")
+        case ("end", number, tool, deed):
+            model.end(_call_of(model, number, tool), deed)
+        case ("cancel", number):
+            model.cancel(next(c for c in model.calls if c.number == number))
+        case ("isolate",):
+            model.isolate()
+        case ("unisolate",):
+            model.unisolate()
+        case ("drain",):
+            model.drain()
+        case ("resize", scope, size):
+            model.resize(scope, size)
+        case _:
+            raise AssertionError(step)
+
+
+def _call_of(model: Model, number: int, tool: str) -> Call:
+    found = [each for each in model.calls if (each.number, each.tool) == (number, tool)]
+    return next(each for each in found if each.where != "over")
+
+
+def expected(model: Model) -> dict[str, Any]:
+    """
+    What is to be seen of the world.
+    """
+    calls, now = model.calls, model.now
+    running = {(c.number, c.tool): c.attempt for c in calls if c.where == "running"}
+    told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
+    for call in calls:
+        if call.told:
+            told.setdefault((call.number, call.tool), []).extend(call.told)
+    budget = model.budget
+    if budget is not None:
+        budget.look(now)
+    seen: dict[str, Any] = {
+        "running": running,
+        "asked": sorted(c.number for c in calls if c.where == "guard"),
+        "circuit": (model.circuit.state, model.circuit.failures),
+        "in flight": {tool: sum(t == tool for _, t in running) for tool in TOOLS},
+        "retries": model.retries,
+        "answers": {c.number: c.answer for c in calls if c.parent is None and c.answer},
+        "told": told,
+        "drained": model.draining and not running,
+        "budget": budget and (len(budget.calls), len(budget.shared), len(budget.beside)),
+    }
+    for scope, gate in model.gates.items():
+        left = gate.left(now) if gate.used else 0.0
+        seen[scope] = (len(gate.taken), len(gate.queue), left, len(gate.turns))
+    return seen
+
+
+def _same(one: Any, other: Any) -> bool:
+    """
+    Whether they are equal, but for how floats are rounded.
+    """
+    if isinstance(one, float) and isinstance(other, float | int):
+        return abs(one - other) < ROUNDED
+    if isinstance(one, Answer) and isinstance(other, Answer):
+        return all(_same(getattr(one, f), getattr(other, f)) for f in _FIELDS)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+_FIELDS = tuple(Answer.__dataclass_fields__)
+
+
+def _differences(got: Any, want: Any, at: str = "") -> Iterator[str]:
+    if isinstance(got, dict) and isinstance(want, dict):
+        for key in dict.fromkeys([*want, *got]):
+            yield from _differences(got.get(key), want.get(key), f"{at} {key}".strip())
+    elif not _same(got, want):
+        yield f"{at}: {got}, but the model says {want}"
+
+
+class Pair:
+    """
+    A world, and the model of it.
+    """
+
+    def __init__(self, setup: Setup, tasks: TaskGroup) -> None:
+        self.world = World(setup, tasks)
+        self.model = Model(setup, anyio.current_time())
+        self.trail: tuple[Step, ...] = ()
+
+    async def step(self, step: Step, *, now: bool = False, look: bool = True) -> None:
+        """
+        Have it happen to both, and look at them.
+
+        Args:
+            now: Whether it does so at once, and not at a moment of its own.
+            look: Whether they are looked at; no, where that was done on this way before.
+
+        Raises:
+            DifferError: They are not the same afterwards.
+        """
+        self.trail = (*self.trail, step)
+        model, world = self.model, self.world
+        before, at = model.now, model.now if now else moment_of(model, step)
+        await anyio.sleep_until(at)
+        await settle()
+        model.advance(at)
+        model.now = anyio.current_time()
+        if can(model, step):
+            if look and at > before:
+                self.compare()
+            world.do(step)
+            await settle()
+            take(model, step)
+        if look:
+            self.compare()
+
+    def compare(self) -> None:
+        model = self.model
+        broken = self.world.check_rules()
+        if broken is not None:
+            raise DifferError(broken, self.trail)
+        got, want = self.world.look(model.now), expected(model)
+        if not _same(got, want):
+            raise DifferError("\n".join(_differences(got, want)), self.trail)
+
+    async def finish(self) -> None:
+        """
+        Have all callers give up, and see that everything is back.
+        """
+        for call in list(self.model.calls):
+            if call.parent is None and call.where != "over":
+                await self.step(("cancel", call.number), now=True)
+        orch = self.world.orch
+        held = [
+            (gate.limit.taken, gate.limit.waiting)
+            for gate in orch._surroundings._gates.values()
+            if gate.limit is not None
+        ]
+        if any(map(any, held)) or self.world.running:
+            raise DifferError("every place is back at the end", self.trail)
+        if any(
+            gate.rate and gate.rate.waiting for gate in orch._surroundings._gates.values()
+        ):
+            raise DifferError("nobody waits for a turn at the end", self.trail)
+        if self.world.circuit.breaker.probe is not None:
+            raise DifferError("the probe's place is back at the end", self.trail)
+        if any(each["in_flight"] for each in orch.get_fleet_stats().values()):
+            raise DifferError("nothing is in flight at the end", self.trail)
+
+
+@asynccontextmanager
+async def paired(setup: Setup) -> AsyncIterator[Pair]:
+    """
+    A pair, whose callers all give up at the end.
+    """
+    error: DifferError | None = None
+    async with anyio.create_task_group() as tasks:
+        try:
+            yield Pair(setup, tasks)
+        except DifferError as differ:
+            error = differ  # bare, and not in a group
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
+
+
+def is_tied(model: Model, step: Step) -> bool:
+    """
+    Whether on the way to it two calls are due at one moment, or could go on at one.
+    """
+    ahead = pickle.loads(pickle.dumps(model))
+    _after(ahead, step)
+    return ahead.tied
+
+
+# --- every order ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """
+    A few calls, and how often what can happen to them does.
+
+    Args:
+        calls: The tools that are called, one after the other.
+        deeds: How tools end.
+        ticks: How often time passes to the next moment at which something is due.
+        nearly: How often to just before that.
+        cancels: How many callers are cancelled.
+        by_hand: What an operator does, each once at most, in any order.
+    """
+
+    name: str
+    setup: Setup
+    calls: tuple[str, ...]
+    deeds: tuple[str, ...] = ("returns", "raises")
+    ticks: int = 0
+    nearly: int = 0
+    cancels: int = 1
+    by_hand: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    schedules: int
+    situations: int
+    steps: int  # from one situation to the next, each taken in the real thing
+    ties: int  # moments that are not gone into, as two calls are due
+    runs: int = 0
+
+
+@dataclass(eq=False)
+class Node:
+    """
+    A situation, by a shortest schedule that leads there.
+    """
+
+    number: int
+    trail: tuple[Step, ...]
+    way: tuple[int, ...]  # the situations on the trail
+    steps: list[tuple[Step, int]]
+
+
+@dataclass
+class _Rest:
+    """
+    What can still happen beside the calls themselves.
+    """
+
+    calls: tuple[str, ...]
+    ticks: int
+    nearly: int
+    cancels: int
+    by_hand: tuple[Step, ...]
+
+
+def _rest_of(scenario: Scenario) -> _Rest:
+    return _Rest(
+        scenario.calls,
+        scenario.ticks,
+        scenario.nearly,
+        scenario.cancels,
+        scenario.by_hand,
+    )
+
+
+def _steps_of(scenario: Scenario, model: Model, rest: _Rest) -> Iterator[Step]:
+    if rest.calls:
+        yield "begin", rest.calls[0]
+    for step in possible(model):
+        if step[0] == "cancel" and not rest.cancels:
+            continue
+        if step[0] == "end" and step[3] not in scenario.deeds:
+            continue
+        yield step
+    if model.next_moment() is not None:
+        if rest.ticks:
+            yield "time", "next"
+        if rest.nearly and moment_of(model, ("time", "nearly")) > model.now + ROUNDED:
+            yield "time", "nearly"
+    for step in rest.by_hand:
+        if can(model, step):
+            yield step
+
+
+def _less(rest: _Rest, step: Step) -> _Rest:
+    match step[0]:
+        case "begin":
+            return replace(rest, calls=rest.calls[1:])
+        case "time":
+            what = "ticks" if step[1] == "next" else "nearly"
+            return replace(rest, **{what: getattr(rest, what) - 1})
+        case "cancel":
+            return replace(rest, cancels=rest.cancels - 1)
+        case "guard" | "end":
+            return rest
+    return replace(rest, by_hand=tuple(each for each in rest.by_hand if each != step))
+
+
+def _after(model: Model, step: Step) -> None:
+    """
+    What ``Pair.step`` does to the model.
+    """
+    at = moment_of(model, step)
+    model.advance(at)
+    if can(model, step):
+        take(model, step)
+
+
+def chart(scenario: Scenario) -> tuple[list[Node], Report]:
+    """
+    All situations that the model can come to, and the steps between them. Nothing real is
+    run here.
+    """
+    start, rest = Model(scenario.setup), _rest_of(scenario)
+    nodes = [Node(0, (), (0,), [])]
+    layer: dict[Any, tuple[int, bytes, _Rest, int]]
+    layer = {None: (0, pickle.dumps(start), rest, 1)}
+    schedules = steps = ties = 0
+    while layer:
+        following: dict[Any, tuple[int, bytes, _Rest, int]] = {}
+        for number, frozen, rest, orders in layer.values():
+            node, went_on = nodes[number], False
+            for step in _steps_of(scenario, pickle.loads(frozen), rest):
+                model = pickle.loads(frozen)
+                _after(model, step)
+                if model.tied:
+                    ties += 1
+                    continue
+                went_on = True
+                steps += 1
+                left = _less(rest, step)
+                key = (model.situation(), tuple(vars(left).values()))
+                if key not in following:
+                    new = len(nodes)
+                    trail = (*node.trail, step)
+                    nodes.append(Node(new, trail, (*node.way, new), []))
+                    following[key] = (new, pickle.dumps(model), left, 0)
+                new, kept, left, before = following[key]
+                following[key] = (new, kept, left, before + orders)
+                node.steps.append((step, new))
+            schedules += 0 if went_on else orders
+        layer = following
+    report = Report(schedules=schedules, situations=len(nodes), steps=steps, ties=ties)
+    return nodes, report
+
+
+async def explore(scenario: Scenario) -> Report:
+    """
+    Take every step from every situation, in the real thing beside the model.
+
+    Schedules that lead to one situation go on as one: each step is taken on some schedule, and
+    not on each.
+
+    Raises:
+        DifferError: With a schedule that shows it.
+    """
+    nodes, report = chart(scenario)
+    left = [list(node.steps) for node in nodes]
+    runs = 0
+    for node in nodes:
+        while left[node.number]:
+            runs += 1
+            async with paired(scenario.setup) as pair:
+                await _go(pair, node, left)
+    return replace(report, runs=runs)
+
+
+async def _go(pair: Pair, node: Node, left: list[list[tuple[Step, int]]]) -> None:
+    """
+    Go to that situation, and from there on where nobody has gone yet, as far as it leads.
+    """
+    for step, before, at in zip(node.trail, node.way, node.way[1:], strict=False):
+        is_new = (step, at) in left[before]
+        await pair.step(step, look=is_new)
+        if is_new:
+            left[before].remove((step, at))
+    at = node.number
+    while left[at]:
+        step, at = left[at].pop()
+        await pair.step(step)
+    await pair.finish()
+
+
+def count_plainly(scenario: Scenario) -> int:
+    """
+    The number of schedules, each gone through by itself.
+    """
+
+    def count(frozen: bytes, rest: _Rest) -> int:
+        schedules, went_on = 0, False
+        for step in _steps_of(scenario, pickle.loads(frozen), rest):
+            model = pickle.loads(frozen)
+            _after(model, step)
+            if not model.tied:
+                went_on = True
+                schedules += count(pickle.dumps(model), _less(rest, step))
+        return schedules if went_on else 1
+
+    return count(pickle.dumps(Model(scenario.setup)), _rest_of(scenario))

@@ -1,0 +1,491 @@
+"""
+Whole calls with all their parts: the orchestrator beside a model of it, by random events and by
+every order of a few; and faults in the parts, which both have to notice.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from orchestrator_async import (
+    BudgetPolicy,
+    LimitPolicy,
+    RetryPolicy,
+    Verdict,
+    _around,
+    _gates,
+    _limits,
+    _rate,
+    _retry,
+    _settle,
+)
+from orchestrator_async._breaker import CircuitState, Permit
+from orchestrator_async._circuit import Circuit
+from orchestrator_async._execution import Execution
+
+from .clock import AutojumpEventLoop
+from .conftest import Summary
+from .parts import (
+    DifferError,
+    Pair,
+    Report,
+    Scenario,
+    Step,
+    chart,
+    count_plainly,
+    explore,
+    is_tied,
+    paired,
+    possible,
+)
+from .parts_model import TOOLS, Model, Setup, no_chance
+
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+
+
+@pytest.fixture(autouse=True)
+def _no_log() -> Iterator[None]:
+    """
+    What is logged of thousands of calls would take longer than the calls.
+    """
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def run_on(loop: str, what: Callable[..., Any], *args: Any) -> Any:
+    """
+    Run it in virtual time.
+    """
+    options: dict[str, Any] = {"loop_factory": AutojumpEventLoop}
+    if loop == "trio":
+        options = {"clock": MockClock(autojump_threshold=0)}
+    return anyio.run(what, *args, backend=loop, backend_options=options)
+
+
+def retry(**options: Any) -> RetryPolicy:
+    usual = {"attempts": 2, "wait_initial": 0.25, "wait_max": 2.5}
+    chance = {"wait_jitter": 0.0, "jitter_source": no_chance}
+    return RetryPolicy(**{**usual, **chance, **options})
+
+
+# --- random events ---------------------------------------------------------------------------
+
+waits = st.sampled_from([0.0, 1.5, 4.0])
+few = st.sampled_from([1, 2])
+places = {"max_concurrent": few, "max_queue": st.integers(0, 2), "max_wait": waits}
+turns = {"calls": few, "seconds": st.sampled_from([1.0, 1.5, 2.0]), "burst": few}
+limits = st.one_of(
+    st.builds(LimitPolicy, **places),
+    st.builds(LimitPolicy, **turns, max_wait=waits),
+    st.builds(LimitPolicy, **places, **turns),
+)
+setups = st.builds(
+    Setup,
+    tool=st.one_of(st.none(), limits),
+    group=st.one_of(st.none(), limits),
+    all=st.one_of(st.none(), limits),
+    retry=st.one_of(
+        st.none(),
+        st.builds(
+            retry,
+            attempts=st.integers(2, 4),
+            wait_initial=st.sampled_from([0.25, 0.5]),
+            wait_max=st.sampled_from([1.0, 3.0]),
+        ),
+    ),
+    budget=st.sampled_from(
+        [
+            None,
+            BudgetPolicy(),
+            BudgetPolicy(share=0.5, a_second=0),
+            BudgetPolicy(a_second=1),
+        ]
+    ),
+    total_timeout=st.sampled_from([None, 3.25, 5.25]),
+    timeout=st.sampled_from([None, None, 2.125]),
+    fallback=st.sampled_from([None, "made", "writes"]),
+    guard=st.sampled_from([False, False, True]),
+    threshold=st.sampled_from([2, 3, 5]),
+    reset=st.sampled_from([3.0, 8.0]),
+)
+KINDS = (
+    *["begin"] * 4,
+    *["call"] * 6,  # something becomes of one that there is
+    *["next"] * 4,
+    *["nearly", "isolate", "resize", "resize"],
+)
+EVENTS = 40
+events = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 1 << 16)),
+    min_size=EVENTS,
+    max_size=EVENTS,
+)
+MOST_CALLS = 5  # that go on at one time
+
+
+def chosen(model: Model, kind: str, number: int) -> Step | None:
+    """
+    The event that is meant; where it cannot be, another call begins, or something becomes of
+    one that there is.
+    """
+    going_on = [c for c in model.calls if c.parent is None and c.where != "over"]
+    if kind in ("next", "nearly") and model.next_moment() is not None:
+        return "time", kind
+    if kind == "isolate":
+        return ("unisolate",) if model.isolated else ("isolate",)
+    if kind == "resize":
+        scopes = [each for each in ("group", "all") if each in model.gates]
+        sizes = {scope: model.gates[scope].size for scope in scopes}
+        able = [(scope, size) for scope, size in sizes.items() if size is not None]
+        if able:
+            scope, size = able[number % len(able)]
+            return "resize", scope, size + 1 if size == 1 or number & 2 else size - 1
+        if number % 16 == 0:
+            return ("drain",)
+    steps = possible(model)
+    if len(going_on) < MOST_CALLS and (kind != "call" or not steps):
+        return "begin", TOOLS[number % 2]
+    return steps[number % len(steps)] if steps else None
+
+
+async def go_through(setup: Setup, happens: list[tuple[str, int]]) -> Pair:
+    async with paired(setup) as pair:
+        for kind, number in happens:
+            step = chosen(pair.model, kind, number)
+            # Where two are due at one moment, nobody has promised who goes first.
+            if step is not None and not is_tied(pair.model, step):
+                await pair.step(step)
+        await pair.finish()
+    return pair
+
+
+@LOOPS
+def test_whatever_happens_the_parts_do_what_the_model_does(
+    loop: str, summary: Summary
+) -> None:
+    ends: set[str] = set()
+
+    @settings(max_examples=100)
+    @given(setup=setups, happens=events)
+    def both(setup: Setup, happens: list[tuple[str, int]]) -> None:
+        pair = run_on(loop, go_through, setup, happens)
+        ends.update(each.kind for each in pair.world.answers.values())
+        summary.add("parts: random events", len(pair.trail))
+
+    both()
+    # Else the events would have to be others.
+    assert ends >= {"value", "raised", "circuit", "limit", "timeout", "guard", "cancelled"}
+
+
+# --- every order of a few --------------------------------------------------------------------
+
+ONE_PLACE = LimitPolicy(max_concurrent=1, max_queue=1, max_wait=1.5)
+QUEUE = Scenario(
+    name="one place, and a queue of one",
+    setup=Setup(group=ONE_PLACE, threshold=2),
+    calls=("reads", "writes", "reads"),
+    ticks=2,
+    nearly=1,
+    by_hand=(("isolate",),),
+)
+RATE = Scenario(
+    name="a rate",
+    setup=Setup(group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=1.5)),
+    calls=("reads", "writes", "reads"),
+    deeds=("returns",),
+    ticks=2,
+    by_hand=(("isolate",),),
+)
+RATES = Scenario(
+    name="a narrow rate and a wide one",
+    setup=Setup(
+        tool=LimitPolicy(calls=1, seconds=2.0, burst=1, max_wait=2.5),
+        group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=4.0),
+    ),
+    calls=("writes", "reads", "reads"),
+    deeds=("returns",),
+    ticks=3,
+    cancels=1,
+)
+RETRIES = Scenario(
+    name="retries, and their budget",
+    setup=Setup(
+        retry=retry(attempts=3),
+        budget=BudgetPolicy(share=1.0, a_second=0),
+        threshold=5,
+    ),
+    calls=("reads", "reads"),
+    ticks=3,
+)
+PAUSES = Scenario(
+    name="pauses, probes and retries, with one place",
+    setup=Setup(retry=retry(), threshold=1, reset=2.0, group=ONE_PLACE),
+    calls=("reads", "writes"),
+    deeds=("returns", "raises", "asks for a pause"),
+    ticks=3,
+    nearly=1,
+)
+FALLBACK = Scenario(
+    name="a guard, and another tool for a fallback",
+    setup=Setup(
+        fallback="writes",
+        guard=True,
+        threshold=1,
+        reset=2.0,
+        group=ONE_PLACE,
+        timeout=2.125,
+    ),
+    calls=("reads", "reads"),
+    ticks=2,
+    nearly=1,
+)
+TOTAL = Scenario(
+    name="the time of a whole call, and a fallback that is made",
+    setup=Setup(
+        fallback="made",
+        retry=retry(),
+        total_timeout=3.25,
+        threshold=2,
+        group=LimitPolicy(max_concurrent=1, max_queue=1, max_wait=4.0),
+    ),
+    calls=("reads", "reads"),
+    ticks=3,
+    by_hand=(("isolate",),),
+)
+BY_HAND = Scenario(
+    name="an operator reloads and drains",
+    setup=Setup(
+        retry=retry(), group=LimitPolicy(max_concurrent=1, max_queue=2, max_wait=1.5)
+    ),
+    calls=("reads", "writes", "reads"),
+    deeds=("returns",),
+    ticks=1,
+    cancels=0,
+    by_hand=(("resize", "group", 2), ("resize", "group", 1), ("drain",)),
+)
+
+# How many schedules each has. The number may grow; if it falls, less is seen than was.
+SCENARIOS = {
+    QUEUE: 1_049,
+    RATE: 634,
+    RATES: 163,
+    RETRIES: 488,
+    PAUSES: 783,
+    FALLBACK: 872,
+    TOTAL: 413,
+    BY_HAND: 1_924,
+}
+
+
+@LOOPS
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_in_every_order_the_parts_do_what_the_model_does(
+    scenario: Scenario, loop: str, summary: Summary
+) -> None:
+    report: Report = run_on(loop, explore, scenario)
+
+    assert report.schedules >= SCENARIOS[scenario]
+    summary.add("parts: schedules", report.schedules)
+    summary.add("parts: situations that they led through", report.situations)
+    summary.add("parts: steps taken, each in the real thing", report.steps)
+
+
+@pytest.mark.parametrize("scenario", [FALLBACK, RATES], ids=lambda scenario: scenario.name)
+def test_schedules_that_go_on_as_one_are_each_counted(scenario: Scenario) -> None:
+    _, report = chart(scenario)
+    assert report.schedules == count_plainly(scenario)
+    assert report.situations < report.schedules
+
+
+# --- faults ----------------------------------------------------------------------------------
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def _is_being_cancelled() -> bool:
+    return isinstance(sys.exception(), anyio.get_cancelled_exc_class())
+
+
+def a_place_is_lost_with_its_caller(patch: pytest.MonkeyPatch) -> None:
+    release = _gates.Gated._release
+
+    def faulty(self: Any, places: Any) -> None:
+        if not _is_being_cancelled():
+            release(self, places)
+
+    patch.setattr(_gates.Gated, "_release", faulty)
+
+
+def who_has_given_up_stays_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_limits.Limit, "_leave", lambda self, waiter: None)
+
+
+def the_last_who_came_goes_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_limits.Limit, "_first", lambda self: next(reversed(self._row), None))
+
+
+def a_turn_is_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate.Token, "give_back", lambda self: None)
+
+
+def a_turn_counts_from_when_it_was_had(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_gates.Gated, "_begins_now", lambda self, tokens: True)
+
+
+def who_is_put_off_waits_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate.Rate, "_send_late_away", lambda self: None)
+
+
+def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        _retry.Retrying, "_may_run_again", lambda self, course, result: not result.ok
+    )
+
+
+def a_pause_ends_the_attempts(patch: pytest.MonkeyPatch) -> None:
+    may = _retry.Retrying._may_run_again
+
+    def faulty(self: Any, course: Any, result: Any) -> bool:
+        course.pause = 0.0
+        return may(self, course, result)
+
+    patch.setattr(_retry.Retrying, "_may_run_again", faulty)
+
+
+def a_place_is_held_in_the_waits(patch: pytest.MonkeyPatch) -> None:
+    wait = _retry.Retrying._next
+
+    async def faulty(self: Any, attempts: Any) -> Any:
+        taken = [gate.limit for gate in self._attempt._gates if gate.limit.take()]
+        try:
+            return await wait(self, attempts)
+        finally:
+            for limit in taken:
+                limit.release()
+
+    patch.setattr(_retry.Retrying, "_next", faulty)
+
+
+def the_waits_do_not_grow(patch: pytest.MonkeyPatch) -> None:
+    backoff = _retry.Retrying._backoff
+    patch.setattr(_retry.Retrying, "_backoff", lambda self, attempt: backoff(self, 1))
+
+
+def the_budget_is_never_refilled(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_retry.Budget, "called", lambda self, now: None)
+
+
+def the_budget_has_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_retry.Budget, "take", lambda self, now: True)
+
+
+def a_probe_keeps_its_permit_when_cancelled(patch: pytest.MonkeyPatch) -> None:
+    ignored = Circuit.ignored
+
+    def faulty(self: Any, permit: Permit, now: float) -> bool:
+        is_in_time = permit is self.breaker.probe and self.breaker.refusal(now)
+        return False if is_in_time else ignored(self, permit, now)
+
+    patch.setattr(Circuit, "ignored", faulty)
+
+
+def the_circuit_is_not_asked_after_the_queue(patch: pytest.MonkeyPatch) -> None:
+    admitted, refusal = Execution._admitted, Execution.refusal
+    inside: list[bool] = []
+
+    def faulty(self: Any, entry: Any, request: Any) -> Any:
+        inside.append(True)
+        try:
+            return admitted(self, entry, request)
+        finally:
+            inside.pop()
+
+    patch.setattr(Execution, "_admitted", faulty)
+    patch.setattr(
+        Execution,
+        "refusal",
+        lambda self, entry, circuit: None if inside else refusal(self, entry, circuit),
+    )
+    patch.setattr(
+        Execution,
+        "_permit",
+        lambda self, entry, circuit, now: circuit.breaker.closed_permit or Permit(-1),
+    )
+
+
+def a_queue_does_not_look_at_the_whole_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_gates.Gated, "_rest", lambda self, request: 1e9)
+
+
+def what_is_cut_off_is_the_tools_failure(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_settle, "_verdict_of_timeout", lambda flight, duration: Verdict.FAILURE)
+
+
+def an_isolation_is_no_end_of_the_attempts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_retry, "_ADMITTING", tuple(CircuitState))
+
+
+def a_fallback_answers_for_a_guard(patch: pytest.MonkeyPatch) -> None:
+    guarded = _around.Guarded.__call__
+
+    async def faulty(self: Any, request: Any, render: bool) -> Any:
+        result = await guarded(self, request, render)
+        if result.ok or request.agreed is not None:
+            return result
+        return await self._step._answer(request, result, render) or result
+
+    patch.setattr(_around.Guarded, "__call__", faulty)
+
+
+def a_reload_lets_nobody_in(patch: pytest.MonkeyPatch) -> None:
+    reload = _limits.Limit.reload
+
+    def faulty(self: Any, size: int, **options: Any) -> None:
+        row, self._row = self._row, type(self._row)()
+        reload(self, size, **options)
+        self._row = row
+
+    patch.setattr(_limits.Limit, "reload", faulty)
+
+
+# Each with a scenario in which it shows, and what is not as the model says.
+FAULTS: dict[Plant, tuple[Scenario, str]] = {
+    a_place_is_lost_with_its_caller: (QUEUE, "group: (1, 0,"),
+    who_has_given_up_stays_in_the_queue: (QUEUE, "answers 1: "),
+    the_last_who_came_goes_first: (BY_HAND, "running (1, 'writes'): None,"),
+    a_turn_is_lost: (RATE, "group: (0, 0, 1.0,"),
+    a_turn_counts_from_when_it_was_had: (RATES, "reads: (0, 0, 1.0"),
+    who_is_put_off_waits_for_ever: (RATES, "answers 2: None,"),
+    any_tool_is_run_again: (PAUSES, "retries: 1,"),
+    a_pause_ends_the_attempts: (PAUSES, "retries: 0,"),
+    a_place_is_held_in_the_waits: (PAUSES, "group: (1, 0,"),
+    the_waits_do_not_grow: (RETRIES, "told (1, 'reads'): "),
+    the_budget_is_never_refilled: (RETRIES, "budget: (0, 0, 0),"),
+    the_budget_has_no_end: (RETRIES, "budget: (2, 0, 0),"),
+    a_probe_keeps_its_permit_when_cancelled: (PAUSES, "running (1, 'writes'): None,"),
+    the_circuit_is_not_asked_after_the_queue: (TOTAL, "running (1, 'reads'): 1,"),
+    a_queue_does_not_look_at_the_whole_time: (TOTAL, "answers 0: None,"),
+    what_is_cut_off_is_the_tools_failure: (TOTAL, "circuit: ('open', 2),"),
+    an_isolation_is_no_end_of_the_attempts: (TOTAL, "retries: 1,"),
+    a_fallback_answers_for_a_guard: (FALLBACK, "running (1, 'writes'): 1,"),
+    a_reload_lets_nobody_in: (BY_HAND, "answers 1: None,"),
+}
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario, what = FAULTS[plant]
+    plant(monkeypatch)
+    with pytest.raises(DifferError) as found:
+        run_on("asyncio", explore, scenario)
+    assert found.value.what.startswith(what)
