@@ -518,7 +518,8 @@ def expected(model: Model) -> dict[str, Any]:
     }
     for scope, gate in model.gates.items():
         left = gate.left(now) if gate.used else 0.0
-        seen[scope] = (len(gate.taken), len(gate.queue), left, len(gate.turns))
+        waiting = sum(gate in model.rates_of(call) for call in model.waiting)
+        seen[scope] = (len(gate.taken), len(gate.queue), left, waiting)
     return seen
 
 

@@ -8,8 +8,8 @@ circuit is that of ``tests/model.py``, written from the rules likewise.
 
 Between two events nothing is under way: each call waits somewhere, and ``Call.where`` says
 where. Time passes from one moment at which something is due to the next. Where two calls are
-due at one moment it is nobody's promise who goes first. ``Model.tied`` tells, and the moment is
-not gone into.
+due at one moment it is nobody's promise who goes first, but for those who wait for a turn by the
+same rate. ``Model.tied`` tells, and the moment is not gone into.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ IDEMPOTENT = "reads"  # the one that may run twice, and has the guard and the fa
 ROUNDED = 1e-6  # seconds by which a sum of floats may be beside what is meant
 NEARLY = 1 / 1024  # how long before a moment is "just before"
 GRID = 1 / 32  # what happens to a call does so at moments that are its own
+LATE = 0.02  # seconds after which who waits for a turn finds that his time is over
+MAYBE = 0.01  # or from when on, if he is woken for another reason
 
 
 def no_chance() -> float:
@@ -107,7 +109,6 @@ class Call:
     places: list[Gate] = field(default_factory=list)
     turns: list[tuple[Gate, float]] = field(default_factory=list)
     since: float = 0.0  # when it began to wait for turns
-    bound: float = math.inf  # until when its turn must have come
     began: float = 0.0
     cut: bool = False  # whether its attempt has no more than the rest of the whole time
     permit: model.Call | None = None
@@ -129,7 +130,6 @@ class Gate:
     taken: list[Call] = field(default_factory=list)
     queue: list[Call] = field(default_factory=list)
     used: list[float] = field(default_factory=list)  # the moments of calls that count
-    turns: list[Call] = field(default_factory=list)  # who waits for one
     seen: float = 0.0
     held: float = 0.0  # seconds for which places were held
     ended: int = 0
@@ -222,8 +222,8 @@ class Model:
         self.setup = setup
         self.now = now
         self.calls: list[Call] = []
-        # Who has been handed a place or was sent away, and has yet to go on.
-        self.woken: list[tuple[Call, tuple[Gate, float] | None]] = []
+        self.woken: list[Call] = []  # who has been handed a place, and has yet to go on
+        self.waiting: list[Call] = []  # for a turn, in the order of coming
         self.tied = False
         self.draining = False
         self.isolated = False
@@ -261,13 +261,9 @@ class Model:
         due: list[tuple[float, Call | None]] = [
             (call.until, call)
             for call in self.calls
-            if call.where in ("queue", "backoff", "running") and call.until < math.inf
+            if call.until < math.inf
         ]
-        due += [
-            (self.now + gate.wait(self.now), gate.turns[0])
-            for gate in self.gates.values()
-            if gate.turns
-        ]
+        due += [(self.now + self._turn_in(call), call) for call in self._firsts()]
         circuit = self.circuit
         circuit.look(self.now)
         if circuit.beneath == "open" and circuit.reopens > circuit.age + ROUNDED:
@@ -288,11 +284,13 @@ class Model:
             due = [(at, call) for at, call in self.moments() if call and at <= to + ROUNDED]
             if not due:
                 break
-            at, call = min(due, key=lambda each: each[0])
-            assert call is not None
-            self.tied |= sum(other <= at + ROUNDED for other, _ in due) > 1
+            at = min(due, key=lambda each: each[0])[0]
+            at_once = [call for when, call in due if when <= at + ROUNDED]
             self._go_to(max(at, self.now))
-            self._is_due(call)
+            others = [call for call in at_once if call.until <= self.now + ROUNDED]
+            self.tied |= bool(others) and len(at_once) > 1
+            if others:
+                self._is_due(others[0])
             self._settle()
         self._go_to(to)
 
@@ -311,7 +309,7 @@ class Model:
             case "running":
                 self._out_of_time(call)
             case "turn":
-                self._has_its_turn(call)
+                self._look_at_the_time(call)
 
     # --- what happens ----------------------------------------------------------------------
 
@@ -395,22 +393,18 @@ class Model:
         Have those go on who can.
         """
         while True:
-            due = [
-                gate
-                for gate in self.gates.values()
-                if gate.turns and not gate.wait(self.now)
-            ]
-            self.tied |= bool(due) and len(due) + len(self.woken) > 1
+            due = [call for call in self._firsts() if not self._turn_in(call)]
+            self.tied |= bool(due) and not all(self._share(due[0], each) for each in due)
             if self.woken:
-                call, late = self.woken.pop(0)
-                if late is None:
-                    self._take_places(call)
-                else:
-                    self._turned_away(call, self._too_often(call, *late))
+                self.tied |= bool(due)
+                self._take_places(self.woken.pop(0))
                 continue
             if not due:
-                return
-            self._has_its_turn(due[0].turns[0])
+                break
+            self.waiting.remove(due[0])
+            self._has_its_turn(due[0])
+        # Whoever is woken late finds out early.
+        self.tied |= any(self._too_late(call) for call in self.waiting)
 
     def _start(self, call: Call) -> None:
         """
@@ -449,7 +443,6 @@ class Model:
             call.where, call.gate, call.until = "queue", gate, self.now + wait
             gate.queue.append(call)
             return
-        call.since = self.now
         self._take_turns(call)
 
     def _has_place(self, call: Call, gate: Gate) -> None:
@@ -462,64 +455,96 @@ class Model:
             first = gate.queue.pop(0)
             self._has_place(first, gate)
             first.where, first.gate, first.until = "new", None, math.inf
-            self.woken.append((first, None))
+            self.woken.append(first)
+
+    def rates_of(self, call: Call) -> list[Gate]:
+        return [gate for gate in self._gates_of(call) if gate.policy.calls is not None]
+
+    def _share(self, one: Call, other: Call) -> bool:
+        return any(gate in self.rates_of(other) for gate in self.rates_of(one))
+
+    def _row(self, call: Call) -> list[Call]:
+        """
+        Those who wait for the same rates.
+        """
+        rates = self.rates_of(call)
+        return [each for each in self.waiting if self.rates_of(each) == rates]
+
+    def _firsts(self) -> list[Call]:
+        """
+        Those before whom nobody waits for the same rates, in the order of coming.
+        """
+        return [each for each in self.waiting if self._row(each)[0] is each]
+
+    def _turn_in(self, call: Call) -> float:
+        """
+        Seconds until there is a turn in every rate.
+        """
+        return max((gate.wait(self.now) for gate in self.rates_of(call)), default=0.0)
 
     def _take_turns(self, call: Call) -> None:
         """
-        One in each rate, and all of them count from the moment at which the last is there.
+        One in each rate, and all of them at the moment at which the last is there. Nobody is
+        overtaken who could go.
         """
-        while True:
-            for gate in self._gates_of(call):
-                if gate.policy.calls is None or gate in [each for each, _ in call.turns]:
-                    continue
-                if not gate.turns and not gate.wait(self.now):
-                    self._has_turn(call, gate)
-                    continue
-                wait = gate.wait(self.now, len(gate.turns))
-                if wait > self._patience(call, gate) + ROUNDED:
-                    self._turned_away(call, self._too_often(call, gate, wait))
-                    return
-                call.where, call.gate = "turn", gate
-                call.bound = self.now + self._patience(call, gate)
-                gate.turns.append(call)
+        rates, rest = self.rates_of(call), call.deadline - self.now
+        if not self._turn_in(call) and not any(
+            self._share(call, first) and not self._turn_in(first) for first in self._firsts()
+        ):
+            self._has_its_turn(call)
+            return
+        for gate in rates:
+            # Those go before it in any case who need no more than it does.
+            before = [
+                each
+                for each in self.waiting
+                if all(its in rates for its in self.rates_of(each))
+            ]
+            wait = gate.wait(self.now, len(before))
+            if wait > min(gate.policy.max_wait, rest) + ROUNDED:
+                self._turned_away(call, self._too_often(call, gate, wait))
                 return
-            held, call.turns = call.turns, []
-            for gate, at in held:
-                gate.used.remove(at)
-                if not gate.wait(self.now):
-                    self._has_turn(call, gate)
-                    self._send_late_away(gate)
-            if len(call.turns) == len(held):
-                self._run(call)
-                return
+        call.where, call.since = "turn", self.now
+        call.until = min(self._ends(call).values()) + LATE
+        self.waiting.append(call)
 
-    def _send_late_away(self, gate: Gate) -> None:
+    def _ends(self, call: Call) -> dict[str, float]:
         """
-        A call has its turn later than was thought. Who would have to wait for it for longer
-        than he may does not.
+        When the time is over in which its turn may come, by each of its rates.
         """
-        for call in list(gate.turns):
-            wait = gate.wait(self.now, gate.turns.index(call))
-            if wait > max(0.0, call.bound - self.now) + ROUNDED:
-                gate.turns.remove(call)
-                call.where, call.gate = "new", None
-                self.woken.append((call, (gate, wait)))
+        return {
+            gate.scope: min(call.since + gate.policy.max_wait, call.deadline)
+            for gate in self.rates_of(call)
+        }
 
-    def _patience(self, call: Call, gate: Gate) -> float:
-        waited = self.now - call.since
-        return min(gate.policy.max_wait - waited, call.deadline - self.now)
+    def _too_late(self, call: Call) -> list[Gate]:
+        """
+        By which rates its turn has not come in time. Where it has, it waits for the others.
+        """
+        ends, ahead = self._ends(call), self._row(call).index(call)
+        return [
+            gate
+            for gate in self.rates_of(call)
+            if ends[gate.scope] + MAYBE < self.now - ROUNDED and gate.wait(self.now, ahead)
+        ]
 
-    def _has_turn(self, call: Call, gate: Gate) -> None:
-        gate.used.append(self.now)
-        call.turns.append((gate, self.now))
+    def _look_at_the_time(self, call: Call) -> None:
+        late = self._too_late(call)
+        if late:
+            after = len(self._row(call)) - 1  # who comes again comes after all others
+            waits = {gate.wait(self.now, after): gate for gate in reversed(late)}
+            self._leave(call)
+            self._turned_away(call, self._too_often(call, waits[max(waits)], max(waits)))
+        else:
+            ends = [each + LATE for each in self._ends(call).values()]
+            call.until = min(each for each in ends if each > self.now + ROUNDED)
 
     def _has_its_turn(self, call: Call) -> None:
-        gate = call.gate
-        assert gate is not None
-        gate.turns.remove(call)
-        call.where, call.gate = "new", None
-        self._has_turn(call, gate)
-        self._take_turns(call)
+        call.where, call.until = "new", math.inf
+        for gate in self.rates_of(call):
+            gate.used.append(self.now)
+            call.turns.append((gate, self.now))
+        self._run(call)
 
     def _run(self, call: Call) -> None:
         """
@@ -606,12 +631,12 @@ class Model:
         reason = answer.kind
         self._reject(call, reason, answer.retry_after)
         self._give_back(call, ran=False)
-        again = reason == "limit"
+        again = reason == "limit" and not self.circuit.isolations
         self._go_on(call, answer, again=again, least=answer.retry_after or 0.0)
 
     def _give_back(self, call: Call, *, ran: bool) -> None:
         call.where, call.gate, call.until = "new", None, math.inf
-        call.since = call.began = call.bound = 0.0
+        call.since = call.began = 0.0
         places, call.places = call.places, []
         for gate in places:
             gate.pass_time(self.now)
@@ -658,6 +683,7 @@ class Model:
         All attempts are over: another answer, where there is none.
         """
         asks = call.failed or answer.kind in ("circuit", "limit", "timeout")
+        asks = asks and not self.draining
         if answer.ok or not asks or call.tool != IDEMPOTENT or not self.setup.fallback:
             self._over(call, answer)
         elif self.setup.fallback == "made":
@@ -682,9 +708,10 @@ class Model:
         return found[0] if found and found[0].where != "over" else None
 
     def _leave(self, call: Call) -> None:
-        if call.gate is not None:
-            row = call.gate.queue if call.where == "queue" else call.gate.turns
-            row.remove(call)
+        if call.where == "turn":
+            self.waiting.remove(call)
+        elif call.gate is not None:
+            call.gate.queue.remove(call)
 
     # --- where all of them stand ------------------------------------------------------------
 
@@ -707,12 +734,12 @@ class Model:
             round(max(0.0, in_time), 6),
             places.index(circuit.place) if circuit.place in places else None,
             tuple(self._situation_of(each) for each in self.calls),
+            tuple(self.calls.index(each) for each in self.waiting),
             tuple(
                 (
                     gate.size,
                     tuple(self.calls.index(each) for each in gate.taken),
                     tuple(self.calls.index(each) for each in gate.queue),
-                    tuple(self.calls.index(each) for each in gate.turns),
                     tuple(round(at - now, 6) for at in gate.used if gate.left(now)),
                 )
                 for gate in self.gates.values()
@@ -729,7 +756,7 @@ class Model:
         if call.where == "over":
             return call.number, call.tool, "over"
         permit, circuit = call.permit, self.circuit
-        moments = (call.until, call.deadline, call.since, call.bound, call.began)
+        moments = (call.until, call.deadline, call.since, call.began)
         last = call.last
         return (
             *(call.number, call.tool, call.where, call.attempt, call.cut, call.failed),
