@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import math
 import pickle
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import trio.testing
 from anyio.abc import TaskGroup
+from pydantic import Field
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -101,12 +104,16 @@ class DifferError(AssertionError):
 # --- the real thing ----------------------------------------------------------------------
 
 
-async def _reads(who: int, context: ToolContext) -> str:
-    return await context.data["world"].run_tool("reads", who, context)
+Drawn = Annotated[int, Field(default_factory=itertools.count().__next__)]
+"""Another number whenever arguments are made."""
 
 
-async def _writes(who: int, context: ToolContext) -> str:
-    return await context.data["world"].run_tool("writes", who, context)
+async def _reads(who: int, drawn: Drawn, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("reads", who, drawn, context)
+
+
+async def _writes(who: int, drawn: Drawn, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("writes", who, drawn, context)
 
 
 async def _guard(call: ToolCall, context: ToolContext) -> str | None:
@@ -115,6 +122,14 @@ async def _guard(call: ToolCall, context: ToolContext) -> str | None:
 
 def _made(call: ToolCall, result: ToolResult) -> str:
     return "made"
+
+
+async def _asked(call: ToolCall, result: ToolResult) -> str:
+    return await _world.get().answer_for(call)
+
+
+_world: ContextVar[World] = ContextVar("world")
+"""In which a call is made: a fallback function is not told."""
 
 
 @functools.cache
@@ -126,7 +141,8 @@ def _registry(setup: Setup) -> Registry:
     for tool, fn in (("reads", _reads), ("writes", _writes)):
         more: dict[str, Any] = {}
         if tool == IDEMPOTENT:
-            fallback = {"made": _made}.get(setup.fallback or "", setup.fallback)
+            functions: dict[str | None, Any] = {"made": _made, "asked": _asked}
+            fallback = functions.get(setup.fallback, setup.fallback)
             more = {"fallback": fallback, "guard": _guard if setup.guard else None}
         policy = ToolPolicy(
             limits=setup.tool,
@@ -168,9 +184,10 @@ class World:
         self.orch.registry.build()
         self.scopes: list[anyio.CancelScope] = []
         self.asked_of: dict[int, Run] = {}
+        self.answering: dict[int, Run] = {}
         self.running: dict[tuple[int, str], Run] = {}
         self.runs: Counter[tuple[int, str]] = Counter()
-        self.order: list[int] = []
+        self.drawn: dict[tuple[int, str], set[int]] = {}
         self.told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
         self.answers: dict[int, Answer] = {}
         self.drained = False
@@ -188,8 +205,9 @@ class World:
 
     # What tools and guards do
 
-    async def run_tool(self, tool: str, who: int, context: ToolContext) -> str:
+    async def run_tool(self, tool: str, who: int, drawn: int, context: ToolContext) -> str:
         self.runs[who, tool] += 1
+        self.drawn.setdefault((who, tool), set()).add(drawn)
         if tool != IDEMPOTENT and self.runs[who, tool] > 1:
             raise AssertionError("a tool that is not idempotent runs once")
         run = Run(context.attempt, anyio.Event())
@@ -208,12 +226,24 @@ class World:
         raise AssertionError(run.deed)
 
     async def asked(self, call: ToolCall) -> str | None:
+        self.drawn.setdefault((call.args["who"], call.name), set()).add(call.args["drawn"])
         run = self.asked_of[call.args["who"]] = Run(0, anyio.Event())
         try:
             await run.told.wait()
         finally:
             del self.asked_of[call.args["who"]]
         return None if run.deed == "agrees" else "no"
+
+    async def answer_for(self, call: ToolCall) -> str:
+        self.drawn.setdefault((call.args["who"], call.name), set()).add(call.args["drawn"])
+        run = self.answering[call.args["who"]] = Run(0, anyio.Event())
+        try:
+            await run.told.wait()
+        finally:
+            del self.answering[call.args["who"]]
+        if run.deed == "answers":
+            return "made"
+        raise ConnectionError("the other service is down too")
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -229,6 +259,7 @@ class World:
         self.told.setdefault((int(event.call_id), event.tool_name), []).append(said)
 
     async def _call(self, number: int, tool: str) -> None:
+        _world.set(self)
         with self.scopes[number]:
             try:
                 result = await self.orch.run(
@@ -253,6 +284,8 @@ class World:
                 self.tasks.start_soon(self._call, len(self.scopes) - 1, tool)
             case ("guard", number, deed):
                 _tell(self.asked_of[number], deed)
+            case ("fallback", number, deed):
+                _tell(self.answering[number], deed)
             case ("end", number, tool, deed):
                 _tell(self.running[number, tool], deed)
             case ("cancel", number):
@@ -293,6 +326,7 @@ class World:
         seen: dict[str, Any] = {
             "running": {key: run.attempt for key, run in self.running.items()},
             "asked": sorted(self.asked_of),
+            "answering": sorted(self.answering),
             "circuit": (str(self.circuit.state), self.circuit.failures),
             "in flight": {tool: figures[tool].in_flight for tool in TOOLS},
             "retries": sum(each.retries for each in figures.values()),
@@ -334,6 +368,8 @@ class World:
             inside = [tool for _, tool in self.running if scope in (tool, "group", "all")]
             if size is not None and not self.shrunk and len(inside) > size:
                 return f"at most {size} run at one time ({scope})"
+        if any(len(each) > 1 for each in self.drawn.values()):
+            return "arguments are made once a call"
         return None
 
 
@@ -415,6 +451,8 @@ def possible(model: Model) -> list[Step]:
     for call in model.calls:
         if call.where == "guard":
             steps += [("guard", call.number, "agrees"), ("guard", call.number, "refuses")]
+        if call.where == "answering":
+            steps += [("fallback", call.number, deed) for deed in ("answers", "fails")]
         if call.where == "running":
             for deed in ("returns", "raises", "asks for a pause"):
                 steps.append(("end", call.number, call.tool, deed))
@@ -449,7 +487,7 @@ def can(model: Model, step: Step) -> bool:
     match step[0]:
         case "time":
             return False  # it has passed
-        case "guard" | "end" | "cancel":
+        case "guard" | "fallback" | "end" | "cancel":
             return step in possible(model)
         case "isolate":
             return not model.isolated
@@ -471,6 +509,8 @@ def take(model: Model, step: Step) -> None:
             model.begin(tool)
         case ("guard", number, deed):
             model.guard_says(_call_of(model, number, IDEMPOTENT), deed == "agrees")
+        case ("fallback", number, deed):
+            model.fallback_says(_call_of(model, number, IDEMPOTENT), deed == "answers")
         case ("end", number, tool, deed):
             model.end(_call_of(model, number, tool), deed)
         case ("cancel", number):
@@ -508,12 +548,14 @@ def expected(model: Model) -> dict[str, Any]:
     seen: dict[str, Any] = {
         "running": running,
         "asked": sorted(c.number for c in calls if c.where == "guard"),
+        "answering": sorted(c.number for c in calls if c.where == "answering"),
         "circuit": (model.circuit.state, model.circuit.failures),
         "in flight": {tool: sum(t == tool for _, t in running) for tool in TOOLS},
         "retries": model.retries,
         "answers": {c.number: c.answer for c in calls if c.parent is None and c.answer},
         "told": told,
-        "drained": model.draining and not running,
+        "drained": model.draining
+        and not any(c.where in ("running", "answering") for c in calls),
         "budget": budget and (len(budget.calls), len(budget.shared), len(budget.beside)),
     }
     for scope, gate in model.gates.items():
@@ -744,7 +786,7 @@ def _less(rest: _Rest, step: Step) -> _Rest:
             return replace(rest, **{what: getattr(rest, what) - 1})
         case "cancel":
             return replace(rest, cancels=rest.cancels - 1)
-        case "guard" | "end":
+        case "guard" | "fallback" | "end":
             return rest
     return replace(rest, by_hand=tuple(each for each in rest.by_hand if each != step))
 

@@ -48,7 +48,8 @@ class Setup:
         tool: Limits of each tool by itself.
         group: Those of the two together.
         all: Those of the orchestrator.
-        fallback: ``"made"`` for a function, ``"writes"`` for the other tool.
+        fallback: ``"made"`` for a function, ``"asked"`` for one that answers when it is told
+            to, ``"writes"`` for the other tool.
     """
 
     tool: LimitPolicy | None = None
@@ -259,9 +260,7 @@ class Model:
         When something is due, and to whom.
         """
         due: list[tuple[float, Call | None]] = [
-            (call.until, call)
-            for call in self.calls
-            if call.until < math.inf
+            (call.until, call) for call in self.calls if call.until < math.inf
         ]
         due += [(self.now + self._turn_in(call), call) for call in self._firsts()]
         circuit = self.circuit
@@ -334,6 +333,11 @@ class Model:
             self._reject(call, "guard", None)
             answer = Answer(kind="guard", source=call.tool, state=self.circuit.state)
             self._finish(call, answer)
+        self._settle()
+
+    def fallback_says(self, call: Call, answers: bool) -> None:
+        assert call.last is not None
+        self._over(call, _made(call.last) if answers else call.last)
         self._settle()
 
     def end(self, call: Call, deed: str) -> None:
@@ -489,7 +493,8 @@ class Model:
         """
         rates, rest = self.rates_of(call), call.deadline - self.now
         if not self._turn_in(call) and not any(
-            self._share(call, first) and not self._turn_in(first) for first in self._firsts()
+            self._share(call, first) and not self._turn_in(first)
+            for first in self._firsts()
         ):
             self._has_its_turn(call)
             return
@@ -687,9 +692,9 @@ class Model:
         if answer.ok or not asks or call.tool != IDEMPOTENT or not self.setup.fallback:
             self._over(call, answer)
         elif self.setup.fallback == "made":
-            answer = replace(answer, kind="value", ok=True, detail=("made",))
-            answer = replace(answer, source="fallback", retry_after=None)
-            self._over(call, answer)
+            self._over(call, _made(answer))
+        elif self.setup.fallback == "asked":
+            call.where, call.last = "answering", answer
         else:
             call.where, call.last = "fallback", answer
             self.begin(self.setup.fallback, call)
@@ -818,6 +823,14 @@ PAUSE = 2.0  # seconds that a tool asks for
 
 def _name(gate: Gate) -> str:
     return {"group": "group service", "all": "all tools"}.get(gate.scope, "")
+
+
+def _made(answer: Answer) -> Answer:
+    """
+    What a fallback function makes of it.
+    """
+    answer = replace(answer, kind="value", ok=True, detail=("made",))
+    return replace(answer, source="fallback", retry_after=None)
 
 
 def _both(before: Answer | None, now: Answer) -> Answer:

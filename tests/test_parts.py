@@ -5,9 +5,12 @@ every order of a few; and faults in the parts, which both have to notice.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -18,6 +21,8 @@ from trio.testing import MockClock
 
 from orchestrator_async import (
     BudgetPolicy,
+    CallRefusedError,
+    LimitExceededError,
     LimitPolicy,
     RetryPolicy,
     Verdict,
@@ -31,6 +36,7 @@ from orchestrator_async import (
 from orchestrator_async._breaker import CircuitState, Permit
 from orchestrator_async._circuit import Circuit
 from orchestrator_async._execution import Execution
+from orchestrator_async._fleet import Fleet
 
 from .clock import AutojumpEventLoop
 from .conftest import Summary
@@ -113,7 +119,7 @@ setups = st.builds(
     ),
     total_timeout=st.sampled_from([None, 3.25, 5.25]),
     timeout=st.sampled_from([None, None, 2.125]),
-    fallback=st.sampled_from([None, "made", "writes"]),
+    fallback=st.sampled_from([None, "made", "asked", "writes"]),
     guard=st.sampled_from([False, False, True]),
     threshold=st.sampled_from([2, 3, 5]),
     reset=st.sampled_from([3.0, 8.0]),
@@ -141,8 +147,10 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
     going_on = [c for c in model.calls if c.parent is None and c.where != "over"]
     if kind in ("next", "nearly") and model.next_moment() is not None:
         return "time", kind
+    if model.isolated and kind in ("begin", "isolate"):
+        return ("unisolate",)  # or most calls would only be refused
     if kind == "isolate":
-        return ("unisolate",) if model.isolated else ("isolate",)
+        return ("isolate",)
     if kind == "resize":
         scopes = [each for each in ("group", "all") if each in model.gates]
         sizes = {scope: model.gates[scope].size for scope in scopes}
@@ -150,7 +158,7 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
         if able:
             scope, size = able[number % len(able)]
             return "resize", scope, size + 1 if size == 1 or number & 2 else size - 1
-        if number % 16 == 0:
+        if number % 32 == 0:
             return ("drain",)
     steps = possible(model)
     if len(going_on) < MOST_CALLS and (kind != "call" or not steps):
@@ -175,7 +183,7 @@ def test_whatever_happens_the_parts_do_what_the_model_does(
 ) -> None:
     ends: set[str] = set()
 
-    @settings(max_examples=100)
+    @settings(max_examples=80)
     @given(setup=setups, happens=events)
     def both(setup: Setup, happens: list[tuple[str, int]]) -> None:
         pair = run_on(loop, go_through, setup, happens)
@@ -195,12 +203,11 @@ QUEUE = Scenario(
     setup=Setup(group=ONE_PLACE, threshold=2),
     calls=("reads", "writes", "reads"),
     ticks=2,
-    nearly=1,
     by_hand=(("isolate",),),
 )
 RATE = Scenario(
     name="a rate",
-    setup=Setup(group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=1.5)),
+    setup=Setup(group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=2.5)),
     calls=("reads", "writes", "reads"),
     deeds=("returns",),
     ticks=2,
@@ -209,13 +216,22 @@ RATE = Scenario(
 RATES = Scenario(
     name="a narrow rate and a wide one",
     setup=Setup(
-        tool=LimitPolicy(calls=1, seconds=2.0, burst=1, max_wait=2.5),
-        group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=4.0),
+        tool=LimitPolicy(calls=1, seconds=2.0, burst=1, max_wait=4.0),
+        group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=1.5),
     ),
-    calls=("writes", "reads", "reads"),
+    calls=("reads", "reads", "writes"),
     deeds=("returns",),
     ticks=3,
-    cancels=1,
+)
+ROWS = Scenario(
+    name="two rows that wait for one rate",
+    setup=Setup(
+        tool=LimitPolicy(calls=2, seconds=4.0, burst=2, max_wait=4.0),
+        group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=1.5),
+    ),
+    calls=("reads", "writes", "reads", "writes"),
+    deeds=("returns",),
+    ticks=2,
 )
 RETRIES = Scenario(
     name="retries, and their budget",
@@ -234,6 +250,13 @@ PAUSES = Scenario(
     deeds=("returns", "raises", "asks for a pause"),
     ticks=3,
     nearly=1,
+)
+ISOLATED = Scenario(
+    name="an isolation, and retries of what a limit refuses",
+    setup=Setup(retry=retry(), group=ONE_PLACE),
+    calls=("reads", "writes"),
+    ticks=3,
+    by_hand=(("isolate",),),
 )
 FALLBACK = Scenario(
     name="a guard, and another tool for a fallback",
@@ -269,21 +292,30 @@ BY_HAND = Scenario(
     ),
     calls=("reads", "writes", "reads"),
     deeds=("returns",),
-    ticks=1,
     cancels=0,
     by_hand=(("resize", "group", 2), ("resize", "group", 1), ("drain",)),
+)
+DRAIN = Scenario(
+    name="a drain, and a fallback function that is waited for",
+    setup=Setup(fallback="asked", threshold=2, group=ONE_PLACE),
+    calls=("reads", "reads"),
+    ticks=1,
+    by_hand=(("drain",),),
 )
 
 # How many schedules each has. The number may grow; if it falls, less is seen than was.
 SCENARIOS = {
-    QUEUE: 1_049,
-    RATE: 634,
-    RATES: 163,
+    QUEUE: 494,
+    RATE: 1_001,
+    RATES: 222,
+    ROWS: 1_279,
     RETRIES: 488,
     PAUSES: 783,
+    ISOLATED: 331,
     FALLBACK: 872,
     TOTAL: 413,
-    BY_HAND: 1_924,
+    BY_HAND: 1_346,
+    DRAIN: 797,
 }
 
 
@@ -338,12 +370,52 @@ def a_turn_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_rate.Token, "give_back", lambda self: None)
 
 
-def a_turn_counts_from_when_it_was_had(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_gates.Gated, "_begins_now", lambda self, tokens: True)
+def turns_are_kept_for_one_another(patch: pytest.MonkeyPatch) -> None:
+    async def one_by_one(rates: Any, clock: Any, rest: Any) -> Any:
+        tokens: list[Any] = []
+        try:
+            for rate in rates:
+                token = await _rate.acquire((rate,), clock, rest)
+                if isinstance(token, _rate.Late):
+                    return token
+                tokens.append(token)
+            whole = _rate.Token(())
+            whole._taken = [each for token in tokens for each in token._taken]
+            tokens.clear()
+            return whole
+        finally:
+            for token in tokens:
+                token.give_back()
+
+    patch.setattr(_gates, "acquire", one_by_one)
 
 
-def who_is_put_off_waits_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_rate.Rate, "_send_late_away", lambda self: None)
+def who_is_too_late_waits_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate._Row, "time_left", lambda self, waiter, clock, rest: math.inf)
+
+
+def who_has_one_turn_is_sent_away_for_its_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate._Row, "_ahead_of", lambda self, waiter: 9)
+
+
+def the_younger_of_two_rows_goes_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate, "_tickets", itertools.count(0, -1))
+
+
+def who_waits_for_more_goes_before(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate._Row, "needs_no_more_than", lambda self, rates: True)
+
+
+def who_waits_for_more_holds_others_up(patch: pytest.MonkeyPatch) -> None:
+    def faulty(self: Any, waiter: Any) -> bool:
+        rows = [row for rate in self.rates for row in rate._rows_here()]
+        return all(row.first.ticket >= waiter.ticket for row in rows)
+
+    patch.setattr(_rate._Row, "is_first", faulty)
+
+
+def nobody_wakes_the_next(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_rate._Row, "wake", lambda self: None)
 
 
 def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
@@ -431,8 +503,18 @@ def what_is_cut_off_is_the_tools_failure(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_settle, "_verdict_of_timeout", lambda flight, duration: Verdict.FAILURE)
 
 
-def an_isolation_is_no_end_of_the_attempts(patch: pytest.MonkeyPatch) -> None:
+def an_open_circuit_is_no_end_of_the_attempts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_retry, "_ADMITTING", tuple(CircuitState))
+
+
+def an_isolation_is_no_end_of_the_attempts(patch: pytest.MonkeyPatch) -> None:
+    may = _retry.Retrying._may_run_again
+
+    def faulty(self: Any, course: Any, result: Any) -> bool:
+        refused = not course.ran and isinstance(result.error, LimitExceededError)
+        return refused or may(self, course, result)
+
+    patch.setattr(_retry.Retrying, "_may_run_again", faulty)
 
 
 def a_fallback_answers_for_a_guard(patch: pytest.MonkeyPatch) -> None:
@@ -440,11 +522,43 @@ def a_fallback_answers_for_a_guard(patch: pytest.MonkeyPatch) -> None:
 
     async def faulty(self: Any, request: Any, render: bool) -> Any:
         result = await guarded(self, request, render)
-        if result.ok or request.agreed is not None:
+        if not isinstance(result.error, CallRefusedError):
             return result
         return await self._step._answer(request, result, render) or result
 
     patch.setattr(_around.Guarded, "__call__", faulty)
+
+
+def arguments_are_made_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
+    made = Execution.made
+
+    def faulty(self: Any, entry: Any, request: Any) -> Any:
+        request.course.made = None
+        return made(self, entry, request)
+
+    patch.setattr(Execution, "made", faulty)
+
+
+class _NeverDraining:
+    drain = None
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.answering = fleet.answering
+        self.registry = fleet.registry
+
+
+def a_fallback_is_asked_while_draining(patch: pytest.MonkeyPatch) -> None:
+    make = _around.FallingBack.__init__
+
+    def faulty(self: Any, *parts: Any) -> None:
+        make(self, *parts)
+        self._fleet = _NeverDraining(self._fleet)
+
+    patch.setattr(_around.FallingBack, "__init__", faulty)
+
+
+def a_drain_does_not_wait_for_a_fallback(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fleet, "answering", lambda self, name: nullcontext())
 
 
 def a_reload_lets_nobody_in(patch: pytest.MonkeyPatch) -> None:
@@ -464,8 +578,13 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
     who_has_given_up_stays_in_the_queue: (QUEUE, "answers 1: "),
     the_last_who_came_goes_first: (BY_HAND, "running (1, 'writes'): None,"),
     a_turn_is_lost: (RATE, "group: (0, 0, 1.0,"),
-    a_turn_counts_from_when_it_was_had: (RATES, "reads: (0, 0, 1.0"),
-    who_is_put_off_waits_for_ever: (RATES, "answers 2: None,"),
+    turns_are_kept_for_one_another: (RATES, "group: (0, 0, "),
+    who_is_too_late_waits_for_ever: (ROWS, "answers 2: None,"),
+    who_has_one_turn_is_sent_away_for_its_time: (RATES, "answers 1: "),
+    the_younger_of_two_rows_goes_first: (ROWS, "running (1, 'writes'): None,"),
+    who_waits_for_more_goes_before: (ROWS, "answers 2: "),
+    who_waits_for_more_holds_others_up: (RATES, "running "),
+    nobody_wakes_the_next: (RATE, "answers 2: None,"),
     any_tool_is_run_again: (PAUSES, "retries: 1,"),
     a_pause_ends_the_attempts: (PAUSES, "retries: 0,"),
     a_place_is_held_in_the_waits: (PAUSES, "group: (1, 0,"),
@@ -476,9 +595,13 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
     the_circuit_is_not_asked_after_the_queue: (TOTAL, "running (1, 'reads'): 1,"),
     a_queue_does_not_look_at_the_whole_time: (TOTAL, "answers 0: None,"),
     what_is_cut_off_is_the_tools_failure: (TOTAL, "circuit: ('open', 2),"),
-    an_isolation_is_no_end_of_the_attempts: (TOTAL, "retries: 1,"),
+    an_open_circuit_is_no_end_of_the_attempts: (TOTAL, "retries: 2,"),
+    an_isolation_is_no_end_of_the_attempts: (ISOLATED, "retries: 2,"),
     a_fallback_answers_for_a_guard: (FALLBACK, "running (1, 'writes'): 1,"),
     a_reload_lets_nobody_in: (BY_HAND, "answers 1: None,"),
+    arguments_are_made_for_each_attempt: (RETRIES, "arguments are made once a call"),
+    a_fallback_is_asked_while_draining: (DRAIN, "answering: [1],"),
+    a_drain_does_not_wait_for_a_fallback: (DRAIN, "drained: True,"),
 }
 
 
