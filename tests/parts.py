@@ -18,7 +18,7 @@ import itertools
 import math
 import pickle
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -52,6 +52,7 @@ from orchestrator_async import (
 from .parts_model import (
     GRID,
     IDEMPOTENT,
+    KEYS,
     NEARLY,
     PAUSE,
     ROUNDED,
@@ -132,6 +133,10 @@ _world: ContextVar[World] = ContextVar("world")
 """In which a call is made: a fallback function is not told."""
 
 
+def _key(arguments: Mapping[str, Any], context: ToolContext) -> str:
+    return KEYS[arguments["who"] % 2]
+
+
 @functools.cache
 def _registry(setup: Setup) -> Registry:
     """
@@ -153,7 +158,10 @@ def _registry(setup: Setup) -> Registry:
             **more,
         )
         registry.tool(
-            name=tool, circuit="service", idempotent=tool == IDEMPOTENT, policy=policy
+            name=tool,
+            circuit=_key if setup.keyed else "service",
+            idempotent=tool == IDEMPOTENT,
+            policy=policy,
         )(fn)
     return registry
 
@@ -174,7 +182,7 @@ class World:
         self.orch = ToolOrchestrator(
             _registry(setup),
             **self.settings,
-            circuits={"service": _circuit(setup)},
+            circuits={name: _circuit(setup) for name, _ in setup.circuits},
             clock=anyio.current_time,
             observers=[self._hear],
             limits=setup.all,
@@ -191,7 +199,7 @@ class World:
         self.told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
         self.answers: dict[int, Answer] = {}
         self.drained = False
-        self.circuit = self.orch.circuit("service")
+        self.circuits = {at: self.orch.circuit(*at) for at in setup.circuits}
         self.sizes = {
             scope: policy.max_concurrent
             for scope, policy in (
@@ -291,9 +299,9 @@ class World:
             case ("cancel", number):
                 self.scopes[number].cancel()
             case ("isolate",):
-                self.circuit.isolate()
+                self.circuits["service", None].isolate()
             case ("unisolate",):
-                self.circuit.unisolate()
+                self.circuits["service", None].unisolate()
             case ("drain",):
                 self.tasks.start_soon(self._drain)
             case ("resize", scope, size):
@@ -327,7 +335,7 @@ class World:
             "running": {key: run.attempt for key, run in self.running.items()},
             "asked": sorted(self.asked_of),
             "answering": sorted(self.answering),
-            "circuit": (str(self.circuit.state), self.circuit.failures),
+            "circuit": [(str(c.state), c.failures) for c in self.circuits.values()],
             "in flight": {tool: figures[tool].in_flight for tool in TOOLS},
             "retries": sum(each.retries for each in figures.values()),
             "answers": dict(self.answers),
@@ -549,7 +557,7 @@ def expected(model: Model) -> dict[str, Any]:
         "running": running,
         "asked": sorted(c.number for c in calls if c.where == "guard"),
         "answering": sorted(c.number for c in calls if c.where == "answering"),
-        "circuit": (model.circuit.state, model.circuit.failures),
+        "circuit": [(c.state, c.failures) for c in model.circuits.values()],
         "in flight": {tool: sum(t == tool for _, t in running) for tool in TOOLS},
         "retries": model.retries,
         "answers": {c.number: c.answer for c in calls if c.parent is None and c.answer},
@@ -656,7 +664,8 @@ class Pair:
             gate.rate and gate.rate.waiting for gate in orch._surroundings._gates.values()
         ):
             raise DifferError("nobody waits for a turn at the end", self.trail)
-        if self.world.circuit.breaker.probe is not None:
+        circuits = self.world.circuits.values()
+        if any(circuit.breaker.probe is not None for circuit in circuits):
             raise DifferError("the probe's place is back at the end", self.trail)
         if any(each["in_flight"] for each in orch.get_fleet_stats().values()):
             raise DifferError("nothing is in flight at the end", self.trail)

@@ -1,6 +1,6 @@
 """
 A model of whole calls: a tool's guard, limits, rates, retries, times and fallback, and the
-circuit that it shares with another tool.
+circuit that it shares with another tool, or has for each key.
 
 It is written from docs/design.md and docs/reference.md and shares nothing with the parts: all
 is lists that are looked through. Of the package it reads the records of settings alone, and the
@@ -25,6 +25,7 @@ from . import model
 
 TOOLS = ("reads", "writes")
 IDEMPOTENT = "reads"  # the one that may run twice, and has the guard and the fallback
+KEYS = ("0", "1")
 ROUNDED = 1e-6  # seconds by which a sum of floats may be beside what is meant
 NEARLY = 1 / 1024  # how long before a moment is "just before"
 GRID = 1 / 32  # what happens to a call does so at moments that are its own
@@ -50,6 +51,7 @@ class Setup:
         all: Those of the orchestrator.
         fallback: ``"made"`` for a function, ``"asked"`` for one that answers when it is told
             to, ``"writes"`` for the other tool.
+        keyed: Whether each tool has two circuits, by key; else both share one.
     """
 
     tool: LimitPolicy | None = None
@@ -64,6 +66,18 @@ class Setup:
     threshold: int = 3
     reset: float = 8.0
     max_pause: float = 4.0
+    keyed: bool = False
+
+    @property
+    def circuits(self) -> list[tuple[str, str | None]]:
+        """
+        By name and key.
+        """
+        return (
+            [(tool, key) for tool in TOOLS for key in KEYS]
+            if self.keyed
+            else [("service", None)]
+        )
 
     @property
     def shortest(self) -> float:
@@ -232,17 +246,21 @@ class Model:
         self.took = dict.fromkeys(TOOLS, 0.0)  # seconds of all executions
         self.ended = dict.fromkeys(TOOLS, 0)
         self.budget = None if setup.budget is None else Budget(setup.budget)
-        self.circuit = model.Model(
-            BreakerSettings(
-                failure_threshold=setup.threshold,
-                reset_timeout=setup.reset,
-                probe_lease=setup.reset,
-                max_pause=setup.max_pause,
-                jitter_source=no_chance,
-            ),
-            draw=no_chance,
-        )
-        self.circuit.look(now)
+        self.circuits = {
+            at: model.Model(
+                BreakerSettings(
+                    failure_threshold=setup.threshold,
+                    reset_timeout=setup.reset,
+                    probe_lease=setup.reset,
+                    max_pause=setup.max_pause,
+                    jitter_source=no_chance,
+                ),
+                draw=no_chance,
+            )
+            for at in setup.circuits
+        }
+        for circuit in self.circuits.values():
+            circuit.look(now)
         self.gates = {
             scope: Gate(scope, policy, policy.max_concurrent, seen=now)
             for scope, policy in (
@@ -263,12 +281,12 @@ class Model:
             (call.until, call) for call in self.calls if call.until < math.inf
         ]
         due += [(self.now + self._turn_in(call), call) for call in self._firsts()]
-        circuit = self.circuit
-        circuit.look(self.now)
-        if circuit.beneath == "open" and circuit.reopens > circuit.age + ROUNDED:
-            due.append((self.now + circuit.reopens - circuit.age, None))
-        if circuit.taken() and circuit.place is not None:
-            due.append((self.now + circuit.place.ends - circuit.age, None))
+        for circuit in self.circuits.values():
+            circuit.look(self.now)
+            if circuit.beneath == "open" and circuit.reopens > circuit.age + ROUNDED:
+                due.append((self.now + circuit.reopens - circuit.age, None))
+            if circuit.taken() and circuit.place is not None:
+                due.append((self.now + circuit.place.ends - circuit.age, None))
         return due
 
     def next_moment(self) -> float | None:
@@ -295,7 +313,16 @@ class Model:
 
     def _go_to(self, now: float) -> None:
         self.now = now
-        self.circuit.look(now)
+        for circuit in self.circuits.values():
+            circuit.look(now)
+
+    def circuit_of(self, call: Call) -> model.Model:
+        """
+        That of its key, which is made of the call's number.
+        """
+        if not self.setup.keyed:
+            return self.circuits["service", None]
+        return self.circuits[call.tool, KEYS[call.number % 2]]
 
     def _is_due(self, call: Call) -> None:
         match call.where:
@@ -331,7 +358,9 @@ class Model:
             self._start(call)
         else:
             self._reject(call, "guard", None)
-            answer = Answer(kind="guard", source=call.tool, state=self.circuit.state)
+            # With circuits by key, that of the tool itself: no key was asked for.
+            state = "closed" if self.setup.keyed else self.circuit_of(call).state
+            answer = Answer(kind="guard", source=call.tool, state=state)
             self._finish(call, answer)
         self._settle()
 
@@ -368,11 +397,11 @@ class Model:
         self._settle()
 
     def isolate(self) -> None:
-        self.circuit.isolate()
+        self.circuits["service", None].isolate()
         self.isolated = True
 
     def unisolate(self) -> None:
-        self.circuit.release_all()
+        self.circuits["service", None].release_all()
         self.isolated = False
 
     def drain(self) -> None:
@@ -424,7 +453,7 @@ class Model:
         if self.draining:
             self._turned_away(call, self._drained(call))
             return
-        refused = self.circuit.refusal(self.now, self._average(call))
+        refused = self.circuit_of(call).refusal(self.now, self._average(call))
         if refused is not None:
             self._turned_away(call, self._refused(call, refused))
             return
@@ -558,7 +587,9 @@ class Model:
         if self.draining:
             self._turned_away(call, self._drained(call))
             return
-        permit = self.circuit.admit(self.now, self.setup.lease, self._average(call))
+        permit = self.circuit_of(call).admit(
+            self.now, self.setup.lease, self._average(call)
+        )
         if isinstance(permit, model.Refused):
             self._turned_away(call, self._refused(call, permit))
             return
@@ -597,23 +628,23 @@ class Model:
             detail=detail,
             verdict="ignore" if late else said,
             late=late,
-            state=self.circuit.state,
+            state=self.circuit_of(call).state,
             source=call.tool,
             attempts=1,
             duration=took,
             retry_after=min(PAUSE, self.setup.max_pause) if asked else None,
         )
         again = call.failed and call.tool == IDEMPOTENT and not was_probe
-        pause = self._pauses()
-        again = again and (pause > 0 or self.circuit.state == "closed")
+        pause = self._pauses(call)
+        again = again and (pause > 0 or self.circuit_of(call).state == "closed")
         self._give_back(call, ran=True)
         self._go_on(call, answer, again=again, least=max(answer.retry_after or 0, pause))
 
-    def _pauses(self) -> float:
+    def _pauses(self, call: Call) -> float:
         """
         For how long the circuit does no more than to pause.
         """
-        circuit = self.circuit
+        circuit = self.circuit_of(call)
         if circuit.state != "open" or circuit.isolations or not circuit.paused:
             return 0.0
         return max(0.0, circuit.reopens - circuit.age)
@@ -622,7 +653,7 @@ class Model:
         took = self.now - call.began
         assert call.permit is not None
         pause = PAUSE if verdict == "throttle" else None
-        late = self.circuit.end(call.permit, verdict, self.now, took, pause)
+        late = self.circuit_of(call).end(call.permit, verdict, self.now, took, pause)
         self.took[call.tool] += took
         self.ended[call.tool] += 1
         said = {"throttle": "failure", "none": "ignore"}.get(verdict, verdict)
@@ -636,7 +667,7 @@ class Model:
         reason = answer.kind
         self._reject(call, reason, answer.retry_after)
         self._give_back(call, ran=False)
-        again = reason == "limit" and not self.circuit.isolations
+        again = reason == "limit" and not self.circuit_of(call).isolations
         self._go_on(call, answer, again=again, least=answer.retry_after or 0.0)
 
     def _give_back(self, call: Call, *, ran: bool) -> None:
@@ -725,19 +756,13 @@ class Model:
         What decides what is to come. Two models of one situation go on as one, but for the
         seconds that are told: how long calls took is not in it, nor is what has been told.
         """
-        now, circuit = self.now, self.circuit
-        places = [each.permit for each in self.calls]
-        in_time = circuit.reopens - circuit.age if circuit.beneath == "open" else 0.0
-        budget = self.budget
+        now, budget = self.now, self.budget
         if budget is not None:
             budget.look(now)
         return (
             round(now % GRID, 6),
             self.draining,
-            *(circuit.beneath, circuit.isolations, circuit.failures, circuit.paused),
-            *(circuit.throttles, circuit.reopenings, circuit.opened, circuit.row),
-            round(max(0.0, in_time), 6),
-            places.index(circuit.place) if circuit.place in places else None,
+            tuple(self._situation_in(each) for each in self.circuits.values()),
             tuple(self._situation_of(each) for each in self.calls),
             tuple(self.calls.index(each) for each in self.waiting),
             tuple(
@@ -757,10 +782,20 @@ class Model:
             ),
         )
 
+    def _situation_in(self, circuit: model.Model) -> tuple[object, ...]:
+        places = [each.permit for each in self.calls]
+        in_time = circuit.reopens - circuit.age if circuit.beneath == "open" else 0.0
+        return (
+            *(circuit.beneath, circuit.isolations, circuit.failures, circuit.paused),
+            *(circuit.throttles, circuit.reopenings, circuit.opened, circuit.row),
+            round(max(0.0, in_time), 6),
+            places.index(circuit.place) if circuit.place in places else None,
+        )
+
     def _situation_of(self, call: Call) -> tuple[object, ...]:
         if call.where == "over":
             return call.number, call.tool, "over"
-        permit, circuit = call.permit, self.circuit
+        permit, circuit = call.permit, self.circuit_of(call)
         moments = (call.until, call.deadline, call.since, call.began)
         last = call.last
         return (
@@ -803,7 +838,7 @@ class Model:
         return Answer(
             kind="limit",
             detail=("concurrency", gate.size, _name(gate)),
-            state=self.circuit.state,
+            state=self.circuit_of(call).state,
             source=call.tool,
             retry_after=gate.estimate(self.now),
         )
@@ -812,7 +847,7 @@ class Model:
         return Answer(
             kind="limit",
             detail=("rate", gate.policy.calls, _name(gate)),
-            state=self.circuit.state,
+            state=self.circuit_of(call).state,
             source=call.tool,
             retry_after=wait,
         )

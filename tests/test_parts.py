@@ -35,6 +35,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._breaker import CircuitState, Permit
 from orchestrator_async._circuit import Circuit
+from orchestrator_async._entry import Entry
 from orchestrator_async._execution import Execution
 from orchestrator_async._fleet import Fleet
 
@@ -121,6 +122,7 @@ setups = st.builds(
     timeout=st.sampled_from([None, None, 2.125]),
     fallback=st.sampled_from([None, "made", "asked", "writes"]),
     guard=st.sampled_from([False, False, True]),
+    keyed=st.sampled_from([False, False, True]),
     threshold=st.sampled_from([2, 3, 5]),
     reset=st.sampled_from([3.0, 8.0]),
 )
@@ -149,7 +151,7 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
         return "time", kind
     if model.isolated and kind in ("begin", "isolate"):
         return ("unisolate",)  # or most calls would only be refused
-    if kind == "isolate":
+    if kind == "isolate" and not model.setup.keyed:
         return ("isolate",)
     if kind == "resize":
         scopes = [each for each in ("group", "all") if each in model.gates]
@@ -302,6 +304,18 @@ DRAIN = Scenario(
     ticks=1,
     by_hand=(("drain",),),
 )
+KEYED = Scenario(
+    name="circuits by key, and one place",
+    setup=Setup(
+        keyed=True,
+        threshold=1,
+        reset=2.0,
+        group=LimitPolicy(max_concurrent=1, max_queue=2, max_wait=1.5),
+    ),
+    calls=("reads", "reads", "reads"),
+    ticks=3,
+    cancels=0,
+)
 
 # How many schedules each has. The number may grow; if it falls, less is seen than was.
 SCENARIOS = {
@@ -316,6 +330,7 @@ SCENARIOS = {
     TOTAL: 413,
     BY_HAND: 1_346,
     DRAIN: 797,
+    KEYED: 170,
 }
 
 
@@ -539,6 +554,17 @@ def arguments_are_made_for_each_attempt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Execution, "made", faulty)
 
 
+def all_keys_have_one_circuit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Entry, "key_of", lambda self, arguments, request: "0")
+
+
+def a_limit_tells_the_state_of_the_tools_own_circuit(patch: pytest.MonkeyPatch) -> None:
+    def faulty(self: Any, error: Any, request: Any) -> Any:
+        return self._answers.limited(self._entry, self._entry.circuit, request, error)
+
+    patch.setattr(_gates.Gated, "_limited", faulty)
+
+
 class _NeverDraining:
     drain = None
 
@@ -594,12 +620,14 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
     a_probe_keeps_its_permit_when_cancelled: (PAUSES, "running (1, 'writes'): None,"),
     the_circuit_is_not_asked_after_the_queue: (TOTAL, "running (1, 'reads'): 1,"),
     a_queue_does_not_look_at_the_whole_time: (TOTAL, "answers 0: None,"),
-    what_is_cut_off_is_the_tools_failure: (TOTAL, "circuit: ('open', 2),"),
+    what_is_cut_off_is_the_tools_failure: (TOTAL, "circuit: [('open', 2)],"),
     an_open_circuit_is_no_end_of_the_attempts: (TOTAL, "retries: 2,"),
     an_isolation_is_no_end_of_the_attempts: (ISOLATED, "retries: 2,"),
     a_fallback_answers_for_a_guard: (FALLBACK, "running (1, 'writes'): 1,"),
     a_reload_lets_nobody_in: (BY_HAND, "answers 1: None,"),
     arguments_are_made_for_each_attempt: (RETRIES, "arguments are made once a call"),
+    all_keys_have_one_circuit: (KEYED, "circuit: "),
+    a_limit_tells_the_state_of_the_tools_own_circuit: (KEYED, "answers "),
     a_fallback_is_asked_while_draining: (DRAIN, "answering: [1],"),
     a_drain_does_not_wait_for_a_fallback: (DRAIN, "drained: True,"),
 }
