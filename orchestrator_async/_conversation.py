@@ -70,7 +70,7 @@ class ConversationPolicy:
     ==================  ====================================  ==============================
 
     Two calls are the same if their tool and arguments are; with very large arguments (over
-    1,000,000 characters, or 5,000 names and values) they never are. Arguments that do not
+    500,000 characters, or 5,000 names and values) they never are. Arguments that do not
     fit are a failure. Something is new when a call succeeds for the first time, or with another
     result than the last time: the world may have changed. So what has failed, or was
     refused, may then be tried once more, and is warned of again if that is no better; a

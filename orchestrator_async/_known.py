@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from ._foreign import bare_type_name
 
-MOST_TEXT: Final = 1_000_000
+MOST_TEXT: Final = 500_000
 """Characters of a text, or of all texts in a value, beyond which it is not known again."""
 
 MOST_VALUES: Final = 3_000

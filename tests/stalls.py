@@ -26,6 +26,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from orchestrator_async import InvalidArgumentsError, ToolOrchestrator
+from orchestrator_async._known import MOST_TEXT, MOST_VALUES, value_key
 from orchestrator_async._schema import Schema
 from orchestrator_async._text import clean
 
@@ -48,6 +49,13 @@ LIMIT_MS: Final = 10.0
 RUNS: Final = 5
 
 Work = Callable[[], Awaitable[object]]
+
+KNOWN: Final[dict[str, object]] = {
+    "floats": [each / 7 for each in range(MOST_VALUES - 1)],
+    "a text": "\U0001f600" * MOST_TEXT,
+    "a text in a list": ["\U0001f600" * MOST_TEXT],
+    "a text that is torn": ["\ud83d" * MOST_TEXT],
+}
 
 
 def cases() -> Iterator[tuple[str, Work]]:
@@ -73,6 +81,8 @@ def cases() -> Iterator[tuple[str, Work]]:
     yield "nonsense: a mapping", refused(schema, UNKNOWN_NAMES)
     for piece in SLOW_PIECES:
         yield f"text: {piece!r}", cleaning(piece * (1_000_000 // len(piece)))
+    for name, value in KNOWN.items():
+        yield f"known again: {name}", knowing(value)
 
 
 def asking(orch: ToolOrchestrator, name: str, args: Any) -> Work:
@@ -105,6 +115,17 @@ def cleaning(text: str) -> Work:
 
     async def work() -> None:
         clean(text)
+
+    return work
+
+
+def knowing(value: object) -> Work:
+    """
+    A value that is the largest of those that are known again.
+    """
+
+    async def work() -> None:
+        assert value_key(value) is not None
 
     return work
 
