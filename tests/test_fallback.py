@@ -441,6 +441,7 @@ async def test_not_for_what_the_policy_calls_no_failure() -> None:
     for error in (
         NotFoundError(),
         ToolTimeoutError(tool_name="inner", timeout=1),
+        ToolTimeoutError(tool_name="within", timeout=1),
         CircuitOpenError(
             tool_name="inner", circuit="i", state="open", retry_after=1, failures=3
         ),
@@ -807,7 +808,8 @@ def test_what_leads_nowhere_or_to_a_function_is_no_circle() -> None:
 
 
 async def test_one_for_all_tools_does_no_harm_to_itself() -> None:
-    house = House(policy=ToolPolicy(fallback="helper"))
+    name = "".join(["help", "er"])  # not the very object by which it is known
+    house = House(policy=ToolPolicy(fallback=name))
     house.tool("helper", answers("helped"))
     house.tool()
     assert await house.orch.dispatch("tool") == "helped"

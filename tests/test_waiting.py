@@ -713,6 +713,12 @@ async def test_a_tool_with_keys_that_is_released_is_not_met_by_all(hand: str) ->
     assert nobody_waits(hosts.orch)
 
 
+async def test_who_need_not_wait_has_no_circuit_made() -> None:
+    hosts = Hosts(max_keys=10)
+    await hosts.orch.wait_available("fetch", {"host": "new"})
+    assert [each.key for each in hosts.orch._fleet.all_circuits()] == [None]
+
+
 @virtual_time
 async def test_who_has_a_key_does_not_wait_for_one_who_has_none() -> None:
     hosts = Hosts(max_keys=10)
@@ -1600,4 +1606,5 @@ async def test_a_pace_begins_anew_after_a_second_and_on_another_clock() -> None:
         await anyio.sleep(late)
         assert Pace.after(pace).let_go == 1
     assert Pace.after(Pace(7, anyio.current_time())).let_go == 8
-    assert Pace.after(Pace(7, 100.0)).let_go == 1
+    for ahead in (0.5, 100.0):
+        assert Pace.after(Pace(7, anyio.current_time() + ahead)).let_go == 1
