@@ -1905,6 +1905,15 @@ async def test_what_was_used_of_a_rate_is_so_after_a_reload() -> None:
     assert "often" in await orch.dispatch("tool")
 
 
+async def test_the_limits_of_a_tool_go_with_it() -> None:
+    orch, _ = limited("tool", TWO_AN_HOUR, clock=HandClock())
+    await orch.dispatch("tool")
+    assert len(gates(orch)) == 1
+    orch.registry.remove("tool")
+    gc.collect()
+    assert gates(orch) == []
+
+
 async def test_what_nobody_has_any_more_is_not_kept() -> None:
     orch, _ = limited("group", TWO_AN_HOUR, clock=HandClock())
     await orch.dispatch("tool")
