@@ -64,7 +64,7 @@ TESTS: Final = {
     "limits": "limits",
     "rate": "rate",
     "gates": "gates",
-    "around": "guard fallback retry gates total_timeout",
+    "around": "guard fallback retry gates total_timeout conversation stream",
     "known": "known",
     "conversation": "conversation_rules",
     "chat": "conversation stream completed",
