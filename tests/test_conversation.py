@@ -552,8 +552,11 @@ def told_to_stop(result: ToolResult) -> bool:
     return result.stop and said["stop"] and result.attempts == 0
 
 
+@pytest.mark.parametrize("limits", [None, LimitPolicy(max_concurrent=1)])
 @pytest.mark.parametrize("way", ["run", "call", "dispatch_all", "stream"])
-async def test_what_waits_for_its_guard_when_the_run_ends_is_not_run(way: str) -> None:
+async def test_what_waits_for_its_guard_when_the_run_ends_is_not_run(
+    way: str, limits: LimitPolicy | None
+) -> None:
     office, asked, word = Office(), anyio.Event(), anyio.Event()
     refused = []
 
@@ -561,7 +564,8 @@ async def test_what_waits_for_its_guard_when_the_run_ends_is_not_run(way: str) -
         asked.set()
         await word.wait()
 
-    office.registry.tool(name="guarded", policy=ToolPolicy(guard=person))(office.status)
+    policy = ToolPolicy(guard=person, limits=limits)
+    office.registry.tool(name="guarded", policy=policy)(office.status)
     async with office.conversation() as chat:
 
         async def make() -> None:

@@ -1905,6 +1905,61 @@ async def test_what_was_used_of_a_rate_is_so_after_a_reload() -> None:
     assert "often" in await orch.dispatch("tool")
 
 
+async def test_a_call_whose_guard_outlasts_the_drain_takes_no_place() -> None:
+    asked, agreed = anyio.Event(), anyio.Event()
+
+    async def guard(call: ToolCall, context: ToolContext) -> None:
+        asked.set()
+        await agreed.wait()
+
+    registry, runs = Registry(), []
+    policy = ToolPolicy(
+        guard=guard, limits=LimitPolicy(max_concurrent=1, calls=1, seconds=9)
+    )
+
+    @registry.tool(policy=policy)
+    async def tool() -> None:
+        runs.append(taken(orch))
+
+    orch = ToolOrchestrator(registry, clock=HandClock())
+    results = []
+
+    async def one() -> None:
+        results.append(await orch.run("tool"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        await asked.wait()
+        await orch.drain()
+        agreed.set()
+    assert isinstance(results[0].error, DrainingError)
+    assert runs == []
+    orch.resume()
+    assert (await orch.run("tool")).ok  # there is a place, and a turn
+    assert runs == [1]
+
+
+async def test_a_clock_that_fails_before_the_queue_has_an_answer() -> None:
+    class Clock(HandClock):
+        is_broken = False
+
+        def __call__(self) -> float:
+            if self.is_broken:
+                raise OSError("no time")
+            return super().__call__()
+
+    clock = Clock()
+    orch, service = limited("tool", LimitPolicy(max_concurrent=1), clock=clock)
+    orch.circuit("tool").trip()
+    clock.is_broken = True
+    result = await orch.run("tool")
+    assert isinstance(result.error, OrchestratorError)
+    assert "cannot be called" in result.content
+    clock.is_broken = False
+    assert service.runs == 0
+    assert_free(orch)
+
+
 async def test_the_limits_of_a_tool_go_with_it() -> None:
     orch, _ = limited("tool", TWO_AN_HOUR, clock=HandClock())
     await orch.dispatch("tool")

@@ -42,6 +42,7 @@ from orchestrator_async._calls import copied
 from .clock import real_time, virtual_time
 from .rig import on_asyncio, run, turns
 from .support import Service, assert_adds_up, fail, trip, when_blocked
+from .test_interrupts import CannotBeSplit
 
 each_answer = pytest.mark.parametrize("answer", ["dispatch", "call", "run", "dispatch_all"])
 asyncio_only = pytest.mark.parametrize(
@@ -767,6 +768,9 @@ FAULTS: dict[str, Callable[[], Any]] = {
     "raises what has no text": raised(Splits()),
     "raises a group": raised(ExceptionGroup("two", [ValueError(), KeyError()])),
     "raises a group that cannot be split": raised(Unsplittable("bad", [ValueError()])),
+    "raises a group of any that cannot be split": raised(
+        CannotBeSplit("bad", [ValueError()])
+    ),
     "leaves by sys.exit": raised(SystemExit(3)),
     "raises StopIteration": raised(StopIteration()),
     "raises asyncio's cancellation": raised(asyncio.CancelledError()),
