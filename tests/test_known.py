@@ -237,8 +237,17 @@ def test_it_is_known_up_to_the_bound() -> None:
     fits += [set(range(MOST_VALUES - 1)), "x" * MOST_TEXT, ["x" * MOST_TEXT]]
     fits += [b"x" * MOST_TEXT, deep(list)]
     assert None not in [value_key(each) for each in fits]
-    assert result_key("x" * MOST_TEXT) is not None
+    assert value_key("x" * MOST_TEXT) == result_key("x" * MOST_TEXT) is not None
+    assert value_key([1, "x" * MOST_TEXT]) is None
+    assert (MOST_TEXT, MOST_VALUES) == (500_000, 3_000)  # as docs/reference.md has it
     assert result_key("x" * (MOST_TEXT + 1)) is None
+
+
+def test_what_has_heard_nothing_is_empty() -> None:
+    found = Heard()
+    assert found.is_empty
+    found.add("")
+    assert not found.is_empty
 
 
 def heard(*chunks: Any) -> str | None:
