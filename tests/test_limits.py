@@ -1463,6 +1463,15 @@ def test_steps_of_the_clock_count_that_are_less_than_a_second() -> None:
     assert limit.retry_after(now) == pytest.approx(4 * 16 / 34)
 
 
+def test_a_time_that_is_not_known_loses_none_that_is() -> None:
+    limit = Limit("github", 2)
+    assert limit.take(0.0)
+    assert limit.take()
+    for _ in range(2):
+        limit.release(100.0)
+    assert limit.retry_after(100.0) == pytest.approx(100 / 2)
+
+
 def test_a_clock_that_goes_back_a_little_takes_nothing_off() -> None:
     limit = Limit("github", 1)
     now = use(limit, 64, 100.0)
