@@ -82,5 +82,5 @@ def _going_up(entry: Entry, caller: Caller, error: BaseException) -> BaseExcepti
         if own is not None and is_control_flow(own, entry.settings.control_flow):
             return error
     except Exception:
-        pass  # a group that cannot be looked into
+        return None  # a group that cannot be looked into, which is logged as it is
     return None

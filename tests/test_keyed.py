@@ -841,19 +841,6 @@ def test_an_open_time_that_was_made_shorter_is_found_in_time() -> None:
     assert new == [f"new {number}" for number in range(8)]
 
 
-def test_an_open_time_that_was_made_a_little_shorter_is_found_in_time() -> None:
-    bench = Bench(100)
-    bench.call("first", "failure", "failure")
-    bench.now = RESET / 2
-    for number in range(99):
-        bench.call(f"host-{number}", "failure", "failure")
-    bench.call("first", "none")
-    bench.configure(100, reset_timeout=RESET - 0.5)
-    bench.now = RESET - 0.5
-    assert bench.call("new").key == "new"
-    assert "first" not in [circuit.key for circuit in bench.keyed]
-
-
 # Clocks
 
 
@@ -947,15 +934,16 @@ def test_who_is_due_is_found_behind_one_that_has_to_stay(kept: str) -> None:
     assert "second" not in names
 
 
-def test_who_is_due_is_found_among_many_after_a_reload() -> None:
+@pytest.mark.parametrize("reset", [RESET, RESET - 0.5], ids=["the same", "a little less"])
+def test_who_is_due_is_found_among_many_after_a_reload(reset: float) -> None:
     bench = Bench(100)
     bench.call("first", "failure", "failure")
     bench.now = RESET / 2
     for number in range(99):
         bench.call(f"host-{number}", "failure", "failure")
     bench.call("first", "none")
-    bench.configure(100)
-    bench.now = RESET
+    bench.configure(100, reset_timeout=reset)
+    bench.now = reset
     assert bench.call("new").key == "new"
     assert "first" not in [circuit.key for circuit in bench.keyed]
 
