@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from heapq import heappop, heappush
 from typing import Any
 
@@ -147,18 +148,12 @@ async def _is_cancelled() -> bool:
     """
     Whether it is the group that is cancelled, and not this task alone.
 
-    Where asyncio cancels every task there is, it takes the group a turn to be told. A
-    request to this task that is delivered meanwhile is of no more account than the one
-    before.
+    Where asyncio cancels every task there is, it takes the group a turn of the loop to be
+    told. A request to this task that is delivered meanwhile is of no more account than the
+    one before.
     """
-    cancelled = anyio.get_cancelled_exc_class()
-    for _ in range(3):
-        if anyio.current_effective_deadline() <= anyio.current_time():
-            return True
-        try:
-            await checkpoint()
-        except cancelled:
-            continue
+    with suppress(anyio.get_cancelled_exc_class()):
+        await checkpoint()
     return anyio.current_effective_deadline() <= anyio.current_time()
 
 
@@ -177,7 +172,7 @@ class _Queue:
         self.left = len(calls)
         self._calls = calls
         self._line_of = line_of
-        self._seen = 0
+        self._unseen = iter(range(len(calls)))
         self._due: deque[int] = deque()
         self._line: dict[int, str] = {}  # of those who stand first in theirs
         self._behind: dict[str, deque[int]] = {}  # who waits for these
@@ -216,8 +211,7 @@ class _Queue:
         heappush(self._moved_up, first)
 
     def _first_unseen(self) -> int | None:
-        while (index := self._seen) < len(self._calls):
-            self._seen += 1
+        for index in self._unseen:
             line = None if self._line_of is None else self._line_of(self._calls[index])
             if line is None:
                 return index
