@@ -88,9 +88,10 @@ class Gathered:
         """
         if type(chunk) is not str or not self._reads:
             return False
+        if chunk and not self._size and chunk[0] not in MAY_OPEN_AN_OBJECT:
+            return False
         self._size += len(chunk)
-        begins = self._size > len(chunk) or not chunk or chunk[0] in MAY_OPEN_AN_OBJECT
-        return begins and self._size <= _MOST_TEXT
+        return self._size <= _MOST_TEXT
 
     def value(self) -> Any:
         """

@@ -48,6 +48,7 @@ from orchestrator_async import (
 from orchestrator_async._around import _falling
 from orchestrator_async._execution import _probes
 from orchestrator_async._gates import _held
+from orchestrator_async._steps import Gathered
 
 from .clock import virtual_time
 from .support import HandClock, assert_adds_up, when_blocked
@@ -1156,6 +1157,27 @@ async def test_text_is_kept_as_far_as_it_may_be_an_object_that_tells_of_an_error
     house.tool(tool)
     assert len("".join(await read(house))) == size
     assert house.verdicts() == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "kept"),
+    [
+        (["{", "}"], True),
+        (["", " ", '{"a"', ": 1}"], True),
+        (["not", " {", "}"], False),
+        (["", "not"], False),
+    ],
+)
+def test_text_that_begins_as_no_object_does_is_not_kept(
+    chunks: list[str], kept: bool
+) -> None:
+    house = House()
+    house.tool(yields())
+    gathered = Gathered(house.orch._fleet.entry(house.registry["tool"]), keeps_all=False)
+    for chunk in chunks:
+        gathered.add(chunk)
+    assert gathered.is_whole is kept
+    assert gathered.value() == ("".join(chunks) if kept else None)
 
 
 @virtual_time
