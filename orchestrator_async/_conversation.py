@@ -38,7 +38,7 @@ _LEAST: Final = {"patience": 0, "same_results": 2}
 """What a count may be at the least, where that is not 1: one result repeats nothing."""
 
 _MOST_PARSED: Final = 100_000
-_MOST_VALUES: Final = 5_000
+_TOO_MANY_VALUES: Final = 5_001
 _MOST_VALUES_PARSED: Final = 3_000
 
 
@@ -208,6 +208,9 @@ class Call:
         "turn",
     )
 
+    number: int
+    number_of_tool: int
+
     def __init__(
         self,
         rules: ConversationRules,
@@ -223,7 +226,6 @@ class Call:
         self.asked = asked
         self.polling = polling
         self.turn = turn
-        self.number = self.number_of_tool = 0
         self.ended = self.entered = False
 
 
@@ -714,16 +716,12 @@ def _canonical(value: Any) -> str:
     """
     parts: list[str] = []
     todo: list[Any] = [value]
-    room = MOST_TEXT
-    for read in range(_MOST_VALUES + 1):
-        if not todo:
-            return "".join(parts)
+    characters, values = MOST_TEXT, _TOO_MANY_VALUES
+    while todo:
         each = todo.pop()
         kind = type(each)
         if kind is str:
-            room -= len(each)
-            if room < 0:
-                break
+            characters -= len(each)
             parts.append(f"s{len(each)}:{each}")
         elif each is None or kind is bool:
             parts.append(str(each))
@@ -731,18 +729,22 @@ def _canonical(value: Any) -> str:
             parts.append(f"i{each:x};")
         elif kind is float:
             parts.append(f"f{each!r};")
-        elif kind is dict or kind is list:
-            if len(each) > _MOST_VALUES - read - len(todo):
-                break
-            parts.append(f"{'d' if kind is dict else 'l'}{len(each)};")
-            if kind is list:
-                todo += each[::-1]
-            else:
-                for name, inner in reversed(_in_order(each)):
-                    todo += (inner, name)
+        elif kind is list:
+            values -= len(each)
+            parts.append(f"l{len(each)};")
+        elif kind is dict:
+            values -= 2 * len(each)
+            parts.append(f"d{len(each)};")
         else:
             todo.append(_plain(each))
-    raise ValueError("it is too large")
+        if characters < 0 or values <= 0:
+            raise ValueError("it is too large")
+        if kind is list:
+            todo += each
+        elif kind is dict:
+            for member in _in_order(each):
+                todo += member
+    return "".join(parts)
 
 
 def _in_order(members: dict[Any, Any]) -> list[tuple[Any, Any]]:
@@ -769,11 +771,11 @@ def _plain(value: Any) -> Any:
     for plain in (str, int, float):
         if issubclass(kind, plain):
             return getattr(plain, f"__{plain.__name__}__")(value)
-    # One more than may be read, so that it is seen to be too large.
+    # Of what has too many no more than shows it.
     if issubclass(kind, (list, tuple)):
-        return list(islice(value, _MOST_VALUES + 1))
+        return list(islice(value, _TOO_MANY_VALUES))
     if issubclass(kind, Mapping):
-        return dict(islice(value.items(), _MOST_VALUES + 1))
+        return dict(islice(value.items(), _TOO_MANY_VALUES))
     if issubclass(kind, (bytes, bytearray)):
         return f"<bytes> {_as_text(value)}"
     text = plain_text(value)

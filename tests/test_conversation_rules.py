@@ -434,6 +434,18 @@ def test_refused_arguments_leave_the_tool_open_to_others() -> None:
     assert run(key="fine") == "ok"
 
 
+@pytest.mark.parametrize("now", [10.0, 10.5, 1e9])
+def test_a_refused_tool_may_be_tried_at_any_time_after_the_one_that_it_named(
+    now: float,
+) -> None:
+    run = Run(rules_of(refusals=1))
+    run(ending=REFUSAL, retry_after=10.0)
+    run.now = 9.5
+    assert run() == Action.REFUSE
+    run.now = now
+    assert run() == "ok"
+
+
 def test_a_refused_tool_may_be_tried_when_the_time_has_passed_that_it_named() -> None:
     run = Run(rules_of(refusals=2))
     run(ending=REFUSAL, retry_after=10.0)
@@ -558,7 +570,10 @@ def test_an_unknown_name_is_not_forgiven_for_anything_new() -> None:
         (1, "1 warned, 3 refuse, 1 stop"),
         (9, "8 ok, 1 warned, 3 refuse, 1 stop"),
         (10, "8 ok, 2 warned, 3 refuse, 1 stop"),
+        (19, "17 ok, 2 warned, 3 refuse, 1 stop"),
         (40, "35 ok, 1 warned, 3 ok, 1 warned, 3 refuse, 1 stop"),
+        # Beyond the whole numbers of which there is but one object each.
+        (3_000, "2699 ok, 1 warned, 299 ok, 1 warned, 3 refuse, 1 stop"),
     ],
 )
 @pytest.mark.parametrize("reason", ["calls", "calls_per_tool"])
@@ -654,6 +669,15 @@ def test_seconds_warn_once_in_the_last_tenth_and_then_end_the_run() -> None:
         seen.append(run(key=str(now)))
     assert as_table(seen) == "2 ok, 1 warned, 2 ok, 3 refuse, 1 stop"
     assert run.rules.stop_reason is Reason.SECONDS
+
+
+def test_a_tenth_of_the_seconds_is_no_whole_number_of_them() -> None:
+    run = Run(rules_of(seconds=15))
+    assert run() == "ok"
+    run.now = 13.5
+    assert run(key="b") == "warned"
+    assert run.told is not None
+    assert run.told.startswith("1 s are left")
 
 
 def test_a_call_that_ends_when_the_time_is_over_says_so() -> None:
@@ -1199,6 +1223,26 @@ def test_nothing_is_refused_below_the_limits_and_all_is_stopped_after_a_stop(
     assert len(rules._asked) <= 6
 
 
+def test_a_result_is_the_same_by_what_its_digest_says() -> None:
+    run = Run(rules_of(same_results=2))
+    assert [run(digest="".join(["same", each])) for each in ("a", "a")] == ["ok", "warned"]
+
+
+def test_a_long_patience_has_an_end() -> None:
+    run = Run(rules_of(calls=1, patience=300))
+    run()
+    assert as_table([run() for _ in range(301)]) == "300 refuse, 1 stop"
+
+
+def test_a_refusal_in_an_earlier_turn_than_the_last_one_is_not_counted() -> None:
+    rules = rules_of(calls=1, patience=1)
+    run, earlier = Run(rules), rules.new_turn()
+    run()
+    assert run() == Action.REFUSE
+    assert [run(turn=earlier) for _ in range(3)] == [Action.REFUSE] * 3
+    assert run() == Action.STOP
+
+
 def test_what_is_not_known_again_is_never_the_same_result() -> None:
     run = Run(rules_of(same_results=2))
     for digest in (None, None, None, "a", None, "a", None, None):
@@ -1438,16 +1482,22 @@ def test_what_is_too_large_is_read_no_further_and_is_not_known_again() -> None:
 
 
 def test_what_is_just_not_too_large_is_told_apart_by_its_last_value() -> None:
-    # The object, its name, the list and its values.
-    many = [0] * 4_997
+    # A name, the list and its values.
+    many = [0] * 4_998
     assert call_key({"a": many}) == call_key({"a": list(many)})
     assert call_key({"a": many}) is not None
     assert call_key({"a": many}) != call_key({"a": [*many[1:], 1]})
     assert call_key({"a": [*many, 0]}) is None
-    wide = {str(n): n for n in range(2_499)}
-    assert call_key(wide) not in (None, call_key({**wide, "2498": -1}))
+    assert call_key({"a": tuple(many)}) == call_key({"a": many})
+    assert call_key({"a": (*many, 0)}) is None
+    wide = {str(n): n for n in range(2_500)}
+    assert call_key(wide) not in (None, call_key({**wide, "2499": -1}))
+    assert call_key({**wide, "more": 0}) is None
+    assert call_key(Row([0] * 5_000)) == call_key([0] * 5_000) is not None
+    assert call_key(Row([0] * 5_001)) is None
     text = "x" * (MOST_TEXT - 2)
     assert call_key({"a": text + "x"}) not in (None, call_key({"a": text + "y"}))
+    assert call_key({"a": text + "xy"}) is None
     assert call_key(text) not in (None, call_key(text + "x"), call_key("y" + text))
 
 
@@ -1458,6 +1508,10 @@ def test_long_or_crowded_json_is_taken_as_it_is_written() -> None:
     assert call_key(long) != call_key(long.replace(" ", ""))
     fits = json.dumps({"a": "x" * 99_000, "b": [0] * 300})
     assert call_key(fits) == call_key(fits.replace(" ", ""))
+    for size, is_read in ((100_000, True), (100_001, False)):
+        text = json.dumps({"a": "x" * (size - len('{"a": ""}'))})
+        assert len(text) == size
+        assert (call_key(text) == call_key(json.loads(text))) is is_read
 
 
 def test_results_are_the_same_if_their_text_is() -> None:
