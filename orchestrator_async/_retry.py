@@ -58,7 +58,7 @@ class Budget:
         # In the window a retry out of the share is a failure among the calls.
         self._window = TimeWindow(_SHARED_SECONDS)
         self._recent: deque[float] = deque(maxlen=policy.a_second)
-        self._seen = -math.inf
+        self._seen = 0.0
 
     def configure(self, policy: BudgetPolicy) -> None:
         """
@@ -96,7 +96,7 @@ class Budget:
         remembered goes with it.
         """
         if not math.isfinite(now):
-            now = self._seen if math.isfinite(self._seen) else 0.0
+            now = self._seen
         if now < self._seen:
             by = now - self._seen
             self._window.shift(by)

@@ -62,7 +62,7 @@ TESTS: Final = {
     "draining": "draining",
     "snapshot": "snapshot",
     "throttle": "throttle pauses",
-    "retry": "retry",
+    "retry": "retry total_timeout public",
     "limits": "limits",
     "rate": "rate",
     "gates": "gates",

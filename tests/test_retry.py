@@ -208,6 +208,12 @@ async def test_the_seconds_of_all_attempts_are_added_up_without_the_waits() -> N
     assert result.duration == pytest.approx(6)
 
 
+async def test_there_may_be_many_attempts() -> None:
+    stage = Stage(DOWN, retry=at_once(attempts=300), breaker=NEVER)
+    result = await stage.orch.run("tool")
+    assert result.attempts == stage.runs == 300
+
+
 @virtual_time
 async def test_no_wait_is_longer_than_it_may_be() -> None:
     stage = Stage(DOWN, retry=plain(attempts=6, wait_max=5))
@@ -236,6 +242,17 @@ async def test_chance_adds_to_a_wait_and_can_be_repeated() -> None:
     other = Stage(DOWN, retry=waits(random.Random(8).random))
     await other.orch.run("tool")
     assert other.waits != stage.waits
+
+
+@virtual_time
+@pytest.mark.parametrize("drawn", [0, 1])
+async def test_chance_may_be_none_and_all_there_is(
+    drawn: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage(DOWN, retry=plain(wait_jitter=10, jitter_source=lambda: drawn))
+    await stage.orch.run("tool")
+    assert stage.waits == [1 + 10 * drawn, 2 + 10 * drawn, 4 + 10 * drawn]
+    assert "jitter_source" not in caplog.text
 
 
 def bad_source() -> float:
@@ -1517,6 +1534,11 @@ def test_a_storm_of_retries_is_bounded_in_every_span_of_time(
         within = sum(start <= each < start + 1 for each in retries)
         before = sum(start - 10 <= each < start + 1 for each in calls)
         assert within <= share * before + a_second
+
+
+def test_a_budget_may_be_large() -> None:
+    budget = Budget(BudgetPolicy(share=0, a_second=300))
+    assert [budget.take(5.0) for _ in range(301)] == [True] * 300 + [False]
 
 
 def test_a_budget_that_is_reloaded_goes_on_with_what_was_counted() -> None:
