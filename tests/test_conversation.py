@@ -416,7 +416,8 @@ async def test_a_warning_leaves_json_json_and_text_text() -> None:
         ("[1, 2]", False),
         ("", False),
         ('{"a":' * 100_000, False),
-        ('{"long": "' + "x" * 60_000 + '"}', False),
+        ('{"long": "' + "x" * (50_000 - 12) + '"}', True),
+        ('{"long": "' + "x" * (50_001 - 12) + '"}', False),
     ],
 )
 def test_a_warning_is_a_member_of_what_is_an_object_and_else_a_line(
@@ -675,6 +676,23 @@ async def test_a_refusal_by_a_circuit_or_a_guard_counts_as_one() -> None:
                 result = await chat.run(name)
             assert result.stop
             assert chat.stop_reason == "refusals"
+
+
+@pytest.mark.parametrize("args", ["{}", '{"number": 1}'], ids=["wrong", "refused"])
+async def test_what_a_tool_was_refused_is_a_failure_of_the_tool(args: str) -> None:
+    office = Office()
+    office.orch.circuit("mail_read").isolate()
+
+    @office.registry.tool
+    async def passes_on() -> Any:
+        await office.orch.call("mail_read", args)
+
+    policy = ConversationPolicy(same_failures=2, refusals=None)
+    async with office.conversation(policy=policy) as chat:
+        results = [await chat.run("passes_on") for _ in range(3)]
+        assert [each.attempts for each in results] == [1, 1, 0]
+        assert "failed 2 times in a row" in results[1].content
+        assert "failed 2 times in a row" in results[2].content
 
 
 async def test_nothing_runs_and_nothing_is_kept_when_it_has_ended() -> None:
