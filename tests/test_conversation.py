@@ -423,13 +423,14 @@ async def test_a_warning_leaves_json_json_and_text_text() -> None:
 def test_a_warning_is_a_member_of_what_is_an_object_and_else_a_line(
     content: str, is_json: bool
 ) -> None:
-    said = warned(content, 'do not "repeat" it')
+    said = warned(content, 'do not "repeat" müde')
+    assert "müde" in said
     if is_json:
         value = json.loads(said)
-        assert value.pop("warning") == 'do not "repeat" it'
+        assert value.pop("warning") == 'do not "repeat" müde'
         assert value == json.loads(content)
     else:
-        assert said == content + '\n\n[Warning: do not "repeat" it]'
+        assert said == content + '\n\n[Warning: do not "repeat" müde]'
 
 
 async def test_a_tool_that_waits_for_something_may_be_asked_again_and_again() -> None:
