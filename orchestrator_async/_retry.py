@@ -281,12 +281,12 @@ class Retrying:
 
     def _backoff(self, attempt: int) -> float:
         policy = self._policy
-        chance = self._chance() if policy.wait_jitter else 0.0
+        jitter = self._chance() * policy.wait_jitter if policy.wait_jitter else 0.0
         try:
             wait = policy.wait_initial * float(policy.wait_exp_base) ** (attempt - 1)
         except OverflowError:
             return policy.wait_max
-        return min(policy.wait_max, wait + chance * policy.wait_jitter)
+        return min(policy.wait_max, wait + jitter)
 
     def _chance(self) -> float:
         try:

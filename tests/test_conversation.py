@@ -137,6 +137,43 @@ async def test_only_its_own_tools_are_offered_run_and_told_of() -> None:
         assert chat.offered_tools() == []
 
 
+async def test_all_tools_are_offered_unless_it_is_asked_for_those_that_are_open() -> None:
+    office = Office()
+    office.orch.circuit("shell").isolate()
+    async with office.conversation(tools=["shell", "status"]) as chat:
+        names = [each["name"] for each in chat.offered_tools("mcp")]
+        assert names == ["shell", "status"]
+        names = [each["name"] for each in chat.offered_tools("mcp", hide_open=True)]
+        assert names == ["status"]
+
+
+@pytest.mark.parametrize("as_they_come", [False, True])
+async def test_sixteen_calls_of_a_turn_run_at_one_time(as_they_come: bool) -> None:
+    office = Office()
+    running = most = 0
+    sixteen = anyio.Event()
+
+    @office.registry.tool
+    async def tool(number: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == 16:
+            sixteen.set()
+        with anyio.fail_after(5):
+            await sixteen.wait()
+        running -= 1
+
+    calls = [ToolCall("tool", {"number": number}) for number in range(20)]
+    async with office.conversation() as chat:
+        if as_they_come:
+            results = [each async for each in chat.as_completed(calls)]
+        else:
+            results = await chat.dispatch_all(calls)
+        assert len(results) == 20
+        assert most == 16
+
+
 async def test_no_alternatives_are_named_that_it_may_not_call() -> None:
     office = Office()
     office.registry.remove("mail_read")
@@ -694,6 +731,37 @@ async def test_what_a_tool_was_refused_is_a_failure_of_the_tool(args: str) -> No
         assert [each.attempts for each in results] == [1, 1, 0]
         assert "failed 2 times in a row" in results[1].content
         assert "failed 2 times in a row" in results[2].content
+
+
+@pytest.mark.parametrize("refuses", ["guard", "key", "tool"])
+async def test_what_only_some_arguments_were_refused_others_may_be_asked(
+    refuses: str,
+) -> None:
+    office = Office()
+
+    @office.registry.tool(
+        circuit=(lambda args, context: args["text"]) if refuses == "key" else None,
+        policy=ToolPolicy(
+            guard=lambda call, context: (
+                "ask first" if (refuses, call.args["text"]) == ("guard", "bad") else None
+            )
+        ),
+    )
+    async def tool(text: str) -> str:
+        return text
+
+    circuit = office.orch.circuit("tool", key="bad" if refuses == "key" else None)
+    policy = ConversationPolicy(refusals=1)
+    async with office.conversation(policy=policy) as chat:
+        if refuses != "guard":
+            circuit.isolate()
+        assert not (await chat.run("tool", {"text": "bad"})).ok
+        if refuses != "guard":
+            circuit.unisolate()
+        again = await chat.run("tool", {"text": "bad"})
+        assert again.content.startswith('{"error": "Not run. ')
+        other = await chat.run("tool", {"text": "good"})
+        assert other.ok is (refuses != "tool")
 
 
 async def test_nothing_runs_and_nothing_is_kept_when_it_has_ended() -> None:

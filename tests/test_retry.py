@@ -1536,6 +1536,13 @@ def test_a_storm_of_retries_is_bounded_in_every_span_of_time(
         assert within <= share * before + a_second
 
 
+@pytest.mark.parametrize(("seconds", "counts"), [(9.75, True), (10.0, False)])
+def test_a_call_counts_for_ten_seconds(seconds: float, counts: bool) -> None:
+    budget = Budget(BudgetPolicy(share=1, a_second=0))
+    budget.called(100.0)
+    assert budget.take(100.0 + seconds) is counts
+
+
 def test_a_budget_may_be_large() -> None:
     budget = Budget(BudgetPolicy(share=0, a_second=300))
     assert [budget.take(5.0) for _ in range(301)] == [True] * 300 + [False]
