@@ -738,11 +738,27 @@ async def break_off_and_cancel() -> str:
 @pytest.mark.parametrize("tool", [cancel_again, break_off_and_cancel])
 async def test_a_tool_that_cancels_its_own_task_twice_harms_no_sibling(tool: Any) -> None:
     turn = Turn()
-    turn.orch.registry.tool(name="odd")(tool)
-    echo = ToolCall("echo", {"text": "x"})
-    results = await turn.orch.dispatch_all([echo, ToolCall("odd"), echo])
+    ended = anyio.Event()
+
+    @turn.orch.registry.tool
+    async def odd() -> Any:
+        try:
+            return await tool()
+        finally:
+            ended.set()
+
+    @turn.orch.registry.tool
+    async def slow() -> None:
+        await ended.wait()
+        for _ in range(5):
+            await checkpoint()
+
+    calls = [ToolCall(name) for name in ("slow", "odd", "slow")]
+    results = await turn.orch.dispatch_all(calls)
     assert [result.ok for result in results] == [True, False, True]
     assert results[1].name == "odd"
+    assert results[1].attempts == 1
+    assert "was not run" not in results[1].content
 
 
 @on_asyncio
@@ -770,6 +786,7 @@ async def test_a_call_whose_task_never_began_has_an_answer_and_keeps_no_place(
     broken = [result for result in results if not result.ok]
     assert broken
     assert all(result.attempts == 0 for result in broken)
+    assert not any("time" in result.content for result in broken)
     assert len(answers) + len(broken) == 4
     gc.collect()
 

@@ -113,7 +113,8 @@ async def test_what_a_call_sets_in_its_context_is_seen_by_no_other() -> None:
     assert seen == ["nobody"] * 6
 
 
-async def test_nothing_is_begun_after_an_interrupt() -> None:
+@pytest.mark.parametrize("limit", [1, None])
+async def test_nothing_is_begun_after_an_interrupt(limit: int | None) -> None:
     ran: list[int] = []
 
     async def interrupt() -> None:
@@ -126,7 +127,7 @@ async def test_nothing_is_begun_after_an_interrupt() -> None:
     calls = [ToolCall("interrupt")]
     calls += [ToolCall("write", {"number": number}) for number in range(5)]
     with pytest.raises(KeyboardInterrupt):
-        await orch.dispatch_all(calls, limit=1)
+        await orch.dispatch_all(calls, limit=limit)
     assert ran == []
 
 
