@@ -25,6 +25,7 @@ from orchestrator_async._rate import (
     Rate,
     RateLimit,
     Token,
+    _Meter,
     acquire,
     take,
     wait_for,
@@ -364,6 +365,32 @@ def test_all_of_a_burst_is_given_back_in_any_order() -> None:
         for number in order:
             tokens[number].give_back()
         assert at_once(rate, 6.0) == 4, order
+
+
+def test_any_two_calls_of_five_may_be_given_back() -> None:
+    limit = RateLimit(calls=1, seconds=1.0, burst=5)
+    for gaps in itertools.product((0.0, 0.25, 1.25), repeat=4):
+        for order in itertools.permutations(range(1, 6), 2):
+            meter, plain, now = _Meter(limit), Plain(limit), 0.0
+            for gap in (0.0, *gaps):
+                now += gap
+                meter.see(now)
+                assert meter.take() == plain.take(now)
+            for number in order:
+                meter.give_back(number)
+                del plain.calls[number]
+                assert meter.wait(5) == plain.wait(5)
+            # What is said of a moment is said of all later ones, for the calls that are left
+            # must be let in by them as well.
+            for _ in range(6):
+                now += 0.5
+                meter.see(now)
+                plain.see(now)
+                assert meter.wait(5) == plain.wait(5)
+                assert meter.take() > 0
+                plain.number += 1
+                plain.calls[plain.number] = plain.now
+                assert meter.wait(9) == plain.wait(9)
 
 
 def test_memory_is_bounded_and_the_oldest_tokens_are_past_giving_back() -> None:
