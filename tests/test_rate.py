@@ -966,6 +966,23 @@ async def test_a_clock_that_stands_still_is_looked_at_ever_less_often() -> None:
 
 
 @virtual_time
+async def test_who_waits_in_vain_is_told_when_his_turn_would_be_after_all_others() -> None:
+    clock = HandClock()  # which stands still
+    rate = used_up(patient(1, 10.0, max_wait=30.0), clock.now)
+    crowd = Crowd(rate, clock)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            await crowd.join(tasks, 1)
+            await anyio.sleep(1)
+        await anyio.sleep(26.5)
+        assert crowd.refused == {}
+        await anyio.sleep(1)
+        assert crowd.refused == {0: 30.0}
+    # Each leaves one fewer.
+    assert crowd.refused == {0: 30.0, 1: 20.0, 2: 10.0}
+
+
+@virtual_time
 async def test_a_clock_of_real_time_is_met_in_the_end_in_virtual_time() -> None:
     # Each look is a sleep of a day by then, and none is a sleep for ever.
     rate = used_up(patient(1, 0.3, max_wait=1e300), time.monotonic())
