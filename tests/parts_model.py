@@ -128,7 +128,8 @@ class Call:
     cut: bool = False  # whether its attempt has no more than the rest of the whole time
     permit: model.Call | None = None
     failed: bool = False  # whether the last attempt that ran has
-    last: Answer | None = None  # of the attempts before
+    said: list[Answer] = field(default_factory=list)  # of each attempt that is over
+    last: Answer | None = None  # what it is told if nothing else answers
     answer: Answer | None = None
     told: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -688,16 +689,16 @@ class Model:
         """
         Try again after a wait, or answer.
         """
-        policy, last = self.setup.retry, _both(call.last, answer)
-        call.last = last
+        policy = self.setup.retry
+        call.said.append(answer)
         if policy is None or not again or least > policy.wait_max:
-            self._finish(call, last)
+            self._finish(call, _of_all(call.said))
             return
         backoff = policy.wait_initial * policy.wait_exp_base ** (call.attempt - 1)
         wait = max(min(backoff, policy.wait_max), least)
         is_last = call.attempt >= policy.attempts
         if is_last or wait >= call.deadline - self.now - ROUNDED or not self._may_retry():
-            self._finish(call, last)
+            self._finish(call, _of_all(call.said))
         else:
             self.retries += 1
             call.told.append(("again", call.attempt, wait))
@@ -797,7 +798,7 @@ class Model:
             return call.number, call.tool, "over"
         permit, circuit = call.permit, self.circuit_of(call)
         moments = (call.until, call.deadline, call.since, call.began)
-        last = call.last
+        last = call.last or (_of_all(call.said) if call.said else None)
         return (
             *(call.number, call.tool, call.where, call.attempt, call.cut, call.failed),
             tuple(round(at - self.now, 6) for at in moments),
@@ -868,15 +869,21 @@ def _made(answer: Answer) -> Answer:
     return replace(answer, source="fallback", retry_after=None)
 
 
-def _both(before: Answer | None, now: Answer) -> Answer:
+def _of_all(said: list[Answer]) -> Answer:
     """
-    The answer of the last attempt that ran the tool, with what all of them took.
+    What a call is told whose attempts were told this.
+
+    It is the answer of the last attempt that ran the tool; where none did, that of the last.
+    When to come again is what the last one was told, and so is the circuit's state: but one
+    that is turned away while draining is told of no circuit.
     """
-    if before is None:
-        return now
-    attempts = before.attempts + now.attempts
-    duration = before.duration + now.duration
-    if now.attempts or not before.attempts:
-        return replace(now, attempts=attempts, duration=duration)
-    state = before.state if now.state is None else now.state
-    return replace(before, retry_after=now.retry_after, state=state)
+    ran = [number for number, each in enumerate(said) if each.attempts]
+    which = ran[-1] if ran else len(said) - 1
+    states = [each.state for each in said[which:] if each.state is not None]
+    return replace(
+        said[which],
+        attempts=sum(each.attempts for each in said),
+        duration=sum(each.duration for each in said),
+        retry_after=said[-1].retry_after,
+        state=states[-1] if states else None,
+    )
