@@ -493,14 +493,17 @@ class ConversationRules:
 
     def _little_left(self, call: Call, now: float) -> list[str | None]:
         """
-        The warnings that a budget is all but used up.
+        The warnings that a budget is all but used up. Those who came before this call may
+        have given their places back since, and what is said is to be true.
         """
         said: list[str | None] = []
         policy = self._policy
         if policy.calls is not None:
-            said.append(_left(call.number, policy.calls, Reason.CALLS, ""))
+            number = min(call.number, self.calls)
+            said.append(_left(number, policy.calls, Reason.CALLS, ""))
         if policy.calls_per_tool is not None and call.tool is not None:
-            number, limit = call.number_of_tool, policy.calls_per_tool
+            number = min(call.number_of_tool, call.tool.calls)
+            limit = policy.calls_per_tool
             said.append(_left(number, limit, Reason.CALLS_PER_TOOL, call.name))
         if policy.seconds is not None and not self._time_is_short:
             left = policy.seconds - (now - self._began)

@@ -16,6 +16,8 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from orchestrator_async import (
     CallRefusedError,
@@ -553,6 +555,46 @@ async def test_a_call_that_is_cancelled_before_its_tool_leaves_its_place() -> No
         others.cancel_scope.cancel()
     assert refused == [True] * 5
     assert office.orch.stats("queued").calls == 1
+
+
+@pytest.mark.parametrize("limit", ["calls", "calls_per_tool"])
+async def test_no_call_is_told_that_it_was_the_last_while_one_is_left(limit: str) -> None:
+    office, done = Office(), anyio.Event()
+    said: dict[str, str] = {}
+
+    async def person(call: ToolCall, context: ToolContext) -> None:
+        if call.args["item"] == "asks":
+            await hang()
+
+    @office.registry.tool(policy=ToolPolicy(guard=person))
+    async def buy(item: str) -> str:
+        if item == "runs":
+            await done.wait()
+        return item
+
+    policy = ConversationPolicy(**{limit: 2})
+    async with office.conversation(policy=policy) as chat:
+
+        async def make(item: str) -> None:
+            said[item] = await chat.dispatch("buy", {"item": item})
+
+        async with anyio.create_task_group() as tasks:
+            await cancelled(
+                functools.partial(make, "asks"),
+                functools.partial(as_task, tasks, make, "runs"),
+            )
+            done.set()
+        await make("last")
+    assert said["runs"] == "runs"  # for the one that was first has left its place
+    assert said["last"].startswith("last\n\n[Warning: ")
+
+
+def as_task(tasks: TaskGroup, make: Callable[..., Any], *args: Any) -> Awaitable[None]:
+    """
+    Have it made by a task that goes on.
+    """
+    tasks.start_soon(make, *args)
+    return checkpoint()
 
 
 async def test_a_call_counts_once_whatever_of_it_was_cancelled() -> None:
