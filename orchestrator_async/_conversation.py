@@ -60,9 +60,10 @@ class ConversationPolicy:
                         its arguments
     ``same_results``    the same call with the same result,   with another result, or after
                         in a row                              anything new
-    ``refusals``        a tool, or with circuits by key the   when it runs
-                        same call, refused in a row by a
-                        circuit, a limit or a guard
+    ``refusals``        a tool refused in a row by its        when it runs
+                        circuit, a limit or while draining,
+                        or the same call by a guard or the
+                        circuit of its key
     ``unknown``         calls of tools that do not exist      never
     ``calls_per_tool``  calls of one tool                     never
     ``calls``           calls of all tools, and of none       never
