@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,3 +253,40 @@ class Slow:
         """
         if not event.entered:
             self.counted.remove(event)
+
+    # Where it stands
+
+    def situation(self, now: float, events: Iterable[Event | None]) -> tuple[object, ...]:
+        """
+        What decides what is to come of it, with these calls that it has had: of those that
+        are still to end, what can be held against them.
+        """
+        running = [each for each in events if each is not None and not each.what]
+        places = {(each.name, each.key) for each in self.history + running if each.name}
+        streaks: set[Streak] = {("calls",), ("seconds",), ("unknown",)}
+        for name, key in places:
+            streaks |= {("calls_per_tool", name)}
+            streaks |= set(self.streaks_of(Event(turn=0, name=name, key=key)))
+        tallies = {each: self.tally(each) for each in sorted(streaks)}
+        last = {(e.name, e.key): e.digest for e in self.history if e.what == "success"}
+        seconds = self.policy.seconds
+        return (
+            *(self.stopped, self.time_is_short, self.total),
+            tuple(self.total_of(name) for name in sorted({name for name, _ in places})),
+            seconds and round(seconds - (now - self.began), 6),
+            tuple(
+                (
+                    *(streak, tally.count, tally.refused, tally.news == self.news),
+                    round(max(0.0, tally.until - now), 6),
+                )
+                for streak, tally in tallies.items()
+            ),
+            tuple(sorted(last.items())),
+            tuple(
+                (
+                    *(each.name, each.key, each.place, each.place_of_tool, each.entered),
+                    *(each.turn > tally.heeded for tally in tallies.values()),
+                )
+                for each in running
+            ),
+        )

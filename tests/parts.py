@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import json
 import math
 import pickle
 from collections import Counter
@@ -48,7 +49,9 @@ from orchestrator_async import (
     ToolResult,
     ToolTimeoutError,
 )
+from orchestrator_async._chat import Conversation
 
+from .conversation_model import reasons_of
 from .parts_model import (
     GRID,
     IDEMPOTENT,
@@ -109,12 +112,12 @@ Drawn = Annotated[int, Field(default_factory=itertools.count().__next__)]
 """Another number whenever arguments are made."""
 
 
-async def _reads(who: int, drawn: Drawn, context: ToolContext) -> str:
-    return await context.data["world"].run_tool("reads", who, drawn, context)
+async def _reads(what: int, drawn: Drawn, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("reads", drawn, context)
 
 
-async def _writes(who: int, drawn: Drawn, context: ToolContext) -> str:
-    return await context.data["world"].run_tool("writes", who, drawn, context)
+async def _writes(what: int, drawn: Drawn, context: ToolContext) -> str:
+    return await context.data["world"].run_tool("writes", drawn, context)
 
 
 async def _guard(call: ToolCall, context: ToolContext) -> str | None:
@@ -134,7 +137,7 @@ _world: ContextVar[World] = ContextVar("world")
 
 
 def _key(arguments: Mapping[str, Any], context: ToolContext) -> str:
-    return KEYS[arguments["who"] % 2]
+    return KEYS[arguments["what"] % 2]
 
 
 @functools.cache
@@ -210,10 +213,16 @@ class World:
             if policy is not None
         }
         self.shrunk = False
+        self.leaving = anyio.Event()
+        self.chat: Conversation | None = None
+        if setup.chat is not None:
+            self.chat = self.orch.conversation(policy=setup.chat)
+            tasks.start_soon(self._converse, self.chat)
 
     # What tools and guards do
 
-    async def run_tool(self, tool: str, who: int, drawn: int, context: ToolContext) -> str:
+    async def run_tool(self, tool: str, drawn: int, context: ToolContext) -> str:
+        who = _who(context.call_id)
         self.runs[who, tool] += 1
         self.drawn.setdefault((who, tool), set()).add(drawn)
         if tool != IDEMPOTENT and self.runs[who, tool] > 1:
@@ -234,21 +243,23 @@ class World:
         raise AssertionError(run.deed)
 
     async def asked(self, call: ToolCall) -> str | None:
-        self.drawn.setdefault((call.args["who"], call.name), set()).add(call.args["drawn"])
-        run = self.asked_of[call.args["who"]] = Run(0, anyio.Event())
+        who = _who(call.id)
+        self.drawn.setdefault((who, call.name), set()).add(call.args["drawn"])
+        run = self.asked_of[who] = Run(0, anyio.Event())
         try:
             await run.told.wait()
         finally:
-            del self.asked_of[call.args["who"]]
+            del self.asked_of[who]
         return None if run.deed == "agrees" else "no"
 
     async def answer_for(self, call: ToolCall) -> str:
-        self.drawn.setdefault((call.args["who"], call.name), set()).add(call.args["drawn"])
-        run = self.answering[call.args["who"]] = Run(0, anyio.Event())
+        who = _who(call.id)
+        self.drawn.setdefault((who, call.name), set()).add(call.args["drawn"])
+        run = self.answering[who] = Run(0, anyio.Event())
         try:
             await run.told.wait()
         finally:
-            del self.answering[call.args["who"]]
+            del self.answering[who]
         if run.deed == "answers":
             return "made"
         raise ConnectionError("the other service is down too")
@@ -263,16 +274,18 @@ class World:
                 said = ("again", event.attempt, event.wait)  # type: ignore[assignment]
             case _:
                 return
-        assert event.call_id is not None
-        self.told.setdefault((int(event.call_id), event.tool_name), []).append(said)
+        self.told.setdefault((_who(event.call_id), event.tool_name), []).append(said)
 
-    async def _call(self, number: int, tool: str) -> None:
+    async def _converse(self, chat: Conversation) -> None:
+        async with chat:
+            await self.leaving.wait()
+
+    async def _call(self, number: int, tool: str, what: int) -> None:
         _world.set(self)
+        run = self.orch.run if self.chat is None else self.chat.run
         with self.scopes[number]:
             try:
-                result = await self.orch.run(
-                    tool, {"who": number}, call_id=str(number), world=self
-                )
+                result = await run(tool, {"what": what}, call_id=str(number), world=self)
                 self.answers[number] = _answer(result)
             except Exception as error:  # which no call raises
                 self.answers[number] = Answer(kind=f"broken: {error!r}", source=tool)
@@ -287,9 +300,11 @@ class World:
 
     def do(self, step: Step) -> None:
         match step:
-            case ("begin", tool):
+            case ("begin", tool, *more):
+                number = len(self.scopes)
                 self.scopes.append(anyio.CancelScope())
-                self.tasks.start_soon(self._call, len(self.scopes) - 1, tool)
+                what = more[0] if more else number
+                self.tasks.start_soon(self._call, number, tool, what)
             case ("guard", number, deed):
                 _tell(self.asked_of[number], deed)
             case ("fallback", number, deed):
@@ -304,6 +319,8 @@ class World:
                 self.circuits["service", None].unisolate()
             case ("drain",):
                 self.tasks.start_soon(self._drain)
+            case ("leave",):
+                self.leaving.set()
             case ("resize", scope, size):
                 self._resize(scope, size)
             case _:
@@ -342,6 +359,7 @@ class World:
             "told": {key: list(said) for key, said in self.told.items()},
             "drained": self.drained,
             "budget": self._budget_left(now),
+            "run": self._run_seen(),
         }
         for scope in self.sizes:
             seen[scope] = self._gate_seen(scope, now)
@@ -358,6 +376,15 @@ class World:
             left = meter._calls * meter._interval - (now - meter._runs[0].at)
         taken, waiting = (0, 0) if limit is None else (limit.taken, limit.waiting)
         return taken, waiting, max(0.0, left), 0 if rate is None else rate.waiting
+
+    def _run_seen(self) -> tuple[str | None, int | None] | None:
+        """
+        Why the run is to end, and how many calls it has had, while that is kept.
+        """
+        chat = self.chat
+        if chat is None:
+            return None
+        return chat.stop_reason, None if chat._rules is None else chat._rules.calls
 
     def _budget_left(self, now: float) -> tuple[int, int, int] | None:
         budget = self.orch._surroundings._budget
@@ -398,8 +425,26 @@ def _resized(policy: LimitPolicy, size: int) -> LimitPolicy:
     return replace(policy, max_concurrent=size)
 
 
+def _who(call_id: str | None) -> int:
+    """
+    The number of a call, which it has for its id.
+    """
+    assert call_id is not None
+    return int(call_id)
+
+
+def _read(content: str) -> tuple[str | None, str]:
+    """
+    Why the rules of a conversation have refused a call, and what they warn of.
+    """
+    if not content.startswith("{"):
+        return None, content.partition("[Warning: ")[2]
+    said = json.loads(content)
+    return said.get("reason"), said.get("warning", "")
+
+
 def _answer(result: ToolResult) -> Answer:
-    error = result.error
+    error, (reason, warning) = result.error, _read(result.content)
     kind, detail = "raised", ()
     match error:
         case None:
@@ -412,6 +457,8 @@ def _answer(result: ToolResult) -> Answer:
             kind, detail = "timeout", (error.timeout,)  # type: ignore[assignment]
         case DrainingError():
             kind = "draining"
+        case CallRefusedError() if reason is not None:
+            kind, detail = "conversation", (reason,)  # type: ignore[assignment]
         case CallRefusedError():
             kind = "guard"
     return Answer(
@@ -425,6 +472,8 @@ def _answer(result: ToolResult) -> Answer:
         attempts=result.attempts,
         duration=result.duration,
         retry_after=result.retry_after,
+        stop=result.stop,
+        warned=frozenset(reasons_of(warning)),
     )
 
 
@@ -478,7 +527,7 @@ def moment_of(model: Model, step: Step) -> float:
         assert at is not None
         return at if step[1] == "next" else max(model.now, at - NEARLY)
     match step:
-        case ("begin", _):
+        case ("begin", *_):
             number = sum(each.parent is None for each in model.calls)
         case (_, int() as number, *_):
             pass
@@ -503,6 +552,9 @@ def can(model: Model, step: Step) -> bool:
             return model.isolated
         case "drain":
             return not model.draining
+        case "leave":
+            going_on = any(call.where != "over" for call in model.calls)
+            return model.chat is not None and not model.left and not going_on
         case "resize":
             return model.gates[step[1]].size != step[2]
     return True
@@ -513,8 +565,8 @@ def take(model: Model, step: Step) -> None:
     Have it happen to the model.
     """
     match step:
-        case ("begin", tool):
-            model.begin(tool)
+        case ("begin", tool, *more):
+            model.begin(tool, *more)
         case ("guard", number, deed):
             model.guard_says(_call_of(model, number, IDEMPOTENT), deed == "agrees")
         case ("fallback", number, deed):
@@ -529,6 +581,8 @@ def take(model: Model, step: Step) -> None:
             model.unisolate()
         case ("drain",):
             model.drain()
+        case ("leave",):
+            model.leave()
         case ("resize", scope, size):
             model.resize(scope, size)
         case _:
@@ -565,7 +619,10 @@ def expected(model: Model) -> dict[str, Any]:
         "drained": model.draining
         and not any(c.where in ("running", "answering") for c in calls),
         "budget": budget and (len(budget.calls), len(budget.shared), len(budget.beside)),
+        "run": None,
     }
+    if chat := model.chat:
+        seen["run"] = chat.stopped, None if model.left else chat.total
     for scope, gate in model.gates.items():
         left = gate.left(now) if gate.used else 0.0
         waiting = sum(gate in model.rates_of(call) for call in model.waiting)
@@ -705,7 +762,8 @@ class Scenario:
     A few calls, and how often what can happen to them does.
 
     Args:
-        calls: The tools that are called, one after the other.
+        calls: The tools that are called, one after the other: each by itself with other
+            arguments, or with these.
         deeds: How tools end.
         ticks: How often time passes to the next moment at which something is due.
         nearly: How often to just before that.
@@ -715,7 +773,7 @@ class Scenario:
 
     name: str
     setup: Setup
-    calls: tuple[str, ...]
+    calls: tuple[str | tuple[str, int], ...]
     deeds: tuple[str, ...] = ("returns", "raises")
     ticks: int = 0
     nearly: int = 0
@@ -750,7 +808,7 @@ class _Rest:
     What can still happen beside the calls themselves.
     """
 
-    calls: tuple[str, ...]
+    calls: tuple[str | tuple[str, int], ...]
     ticks: int
     nearly: int
     cancels: int
@@ -769,7 +827,8 @@ def _rest_of(scenario: Scenario) -> _Rest:
 
 def _steps_of(scenario: Scenario, model: Model, rest: _Rest) -> Iterator[Step]:
     if rest.calls:
-        yield "begin", rest.calls[0]
+        first = rest.calls[0]
+        yield ("begin", first) if isinstance(first, str) else ("begin", *first)
     for step in possible(model):
         if step[0] == "cancel" and not rest.cancels:
             continue

@@ -18,10 +18,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from orchestrator_async import BudgetPolicy, LimitPolicy, RetryPolicy
+from orchestrator_async import BudgetPolicy, ConversationPolicy, LimitPolicy, RetryPolicy
 from orchestrator_async._policy import BreakerSettings
 
 from . import model
+from .conversation_model import Event, Slow
 
 TOOLS = ("reads", "writes")
 IDEMPOTENT = "reads"  # the one that may run twice, and has the guard and the fallback
@@ -52,6 +53,7 @@ class Setup:
         fallback: ``"made"`` for a function, ``"asked"`` for one that answers when it is told
             to, ``"writes"`` for the other tool.
         keyed: Whether each tool has two circuits, by key; else both share one.
+        chat: The rules of the conversation in which all calls are made, if they are in one.
     """
 
     tool: LimitPolicy | None = None
@@ -67,6 +69,7 @@ class Setup:
     reset: float = 8.0
     max_pause: float = 4.0
     keyed: bool = False
+    chat: ConversationPolicy | None = None
 
     @property
     def circuits(self) -> list[tuple[str, str | None]]:
@@ -99,7 +102,8 @@ class Answer:
     What a caller is told.
     """
 
-    kind: str  # "value", "raised", "circuit", "limit", "timeout", "draining", "guard"
+    # "value", "raised", "circuit", "limit", "timeout", "draining", "guard", "conversation"
+    kind: str
     ok: bool = False
     detail: tuple[object, ...] = ()
     verdict: str = "ignore"
@@ -109,12 +113,15 @@ class Answer:
     attempts: int = 0
     duration: float = 0.0
     retry_after: float | None = None
+    stop: bool = False
+    warned: frozenset[str] = frozenset()  # of what it has a warning
 
 
 @dataclass(eq=False)
 class Call:
     number: int
     tool: str
+    what: int  # its arguments
     parent: Call | None = None  # the call that it answers for
     where: str = "new"
     gate: Gate | None = None  # in whose row it stands
@@ -132,6 +139,7 @@ class Call:
     last: Answer | None = None  # what it is told if nothing else answers
     answer: Answer | None = None
     told: list[tuple[object, ...]] = field(default_factory=list)
+    event: Event | None = None  # what it is for the rules of its conversation
 
 
 @dataclass(eq=False)
@@ -247,6 +255,8 @@ class Model:
         self.took = dict.fromkeys(TOOLS, 0.0)  # seconds of all executions
         self.ended = dict.fromkeys(TOOLS, 0)
         self.budget = None if setup.budget is None else Budget(setup.budget)
+        self.chat = None if setup.chat is None else Slow(setup.chat, now)
+        self.left = False  # whether the conversation was
         self.circuits = {
             at: model.Model(
                 BreakerSettings(
@@ -288,6 +298,8 @@ class Model:
                 due.append((self.now + circuit.reopens - circuit.age, None))
             if circuit.taken() and circuit.place is not None:
                 due.append((self.now + circuit.place.ends - circuit.age, None))
+        if self.chat is not None and self.chat.policy.seconds is not None:
+            due.append((self.chat.began + self.chat.policy.seconds, None))
         return due
 
     def next_moment(self) -> float | None:
@@ -319,11 +331,11 @@ class Model:
 
     def circuit_of(self, call: Call) -> model.Model:
         """
-        That of its key, which is made of the call's number.
+        That of its key, which is made of its arguments.
         """
         if not self.setup.keyed:
             return self.circuits["service", None]
-        return self.circuits[call.tool, KEYS[call.number % 2]]
+        return self.circuits[call.tool, KEYS[call.what % 2]]
 
     def _is_due(self, call: Call) -> None:
         match call.where:
@@ -340,19 +352,32 @@ class Model:
 
     # --- what happens ----------------------------------------------------------------------
 
-    def begin(self, tool: str, parent: Call | None = None) -> Call:
-        number = sum(each.parent is None for each in self.calls)
-        call = Call(number if parent is None else parent.number, tool, parent)
+    def begin(self, tool: str, what: int | None = None, parent: Call | None = None) -> Call:
+        """
+        A call is made, with arguments of its own by default.
+        """
+        if parent is not None:
+            call = Call(parent.number, tool, parent.what, parent)
+        else:
+            number = sum(each.parent is None for each in self.calls)
+            call = Call(number, tool, number if what is None else what)
         self.calls.append(call)
+        if parent is not None or not self._breaks_the_rules(call):
+            self._begin(call)
+        self._settle()
+        return call
+
+    def _begin(self, call: Call) -> None:
         if self.draining:
             self._reject(call, "draining", None)
-            self._finish(call, Answer(kind="draining", source=tool))
-        elif self.setup.guard and tool == IDEMPOTENT:
+            self._finish(call, self._drained(call))
+        elif self._is_stopped():
+            self._reject(call, "conversation", None)
+            self._finish(call, self._stopped(call))
+        elif self.setup.guard and call.tool == IDEMPOTENT:
             call.where = "guard"
         else:
             self._start(call)
-        self._settle()
-        return call
 
     def guard_says(self, call: Call, agrees: bool) -> None:
         if agrees:
@@ -408,6 +433,9 @@ class Model:
     def drain(self) -> None:
         self.draining = True
 
+    def leave(self) -> None:
+        self.left = True
+
     def resize(self, scope: str, size: int) -> None:
         gate = self.gates[scope]
         gate.pass_time(self.now)
@@ -453,6 +481,9 @@ class Model:
     def _attempt(self, call: Call) -> None:
         if self.draining:
             self._turned_away(call, self._drained(call))
+            return
+        if self._is_stopped():
+            self._turned_away(call, self._stopped(call))
             return
         refused = self.circuit_of(call).refusal(self.now, self._average(call))
         if refused is not None:
@@ -588,6 +619,9 @@ class Model:
         if self.draining:
             self._turned_away(call, self._drained(call))
             return
+        if self._is_stopped():
+            self._turned_away(call, self._stopped(call))
+            return
         permit = self.circuit_of(call).admit(
             self.now, self.setup.lease, self._average(call)
         )
@@ -595,6 +629,7 @@ class Model:
             self._turned_away(call, self._refused(call, permit))
             return
         call.where, call.permit, call.began = "running", permit, self.now
+        self._has_begun(call)
         rest, own = call.deadline - self.now, self.setup.timeout or math.inf
         call.cut = rest < own
         call.until = self.now + min(rest, own)
@@ -729,11 +764,13 @@ class Model:
             call.where, call.last = "answering", answer
         else:
             call.where, call.last = "fallback", answer
-            self.begin(self.setup.fallback, call)
+            self.begin(self.setup.fallback, parent=call)
 
     def _over(self, call: Call, answer: Answer) -> None:
         call.where, call.answer = "over", answer
         parent = call.parent
+        if parent is None and call.event is not None:
+            call.answer = self._tell_the_rules(call.event, answer)
         if parent is not None and answer.kind == "cancelled":
             self._over(parent, replace(answer, source=parent.tool))
         elif parent is not None:
@@ -749,6 +786,63 @@ class Model:
             self.waiting.remove(call)
         elif call.gate is not None:
             call.gate.queue.remove(call)
+
+    # --- its conversation --------------------------------------------------------------------
+
+    def _is_stopped(self) -> bool:
+        return self.chat is not None and self.chat.stopped is not None
+
+    def _breaks_the_rules(self, call: Call) -> bool:
+        """
+        Whether its conversation refuses the call. If not, it has a place in it from now on.
+        """
+        chat, reason = self.chat, "over"
+        if chat is None:
+            return False
+        if not self.left:
+            if not self._is_stopped():
+                chat.latest += 1
+            event = Event(turn=chat.latest, name=call.tool, key=str(call.what))
+            deed, why = chat.before(event, self.now)
+            if why is None:
+                assert deed == "run"
+                call.event = event
+                return False
+            reason = why
+        self._reject(call, "conversation", None)
+        stop = self.left or self._is_stopped()
+        self._over(call, replace(self._stopped(call), detail=(reason,), stop=stop))
+        return True
+
+    def _has_begun(self, call: Call) -> None:
+        whose = call.parent or call
+        if whose.event is not None:
+            whose.event.entered = True
+
+    def _tell_the_rules(self, event: Event, answer: Answer) -> Answer:
+        """
+        What the caller is told, with what the rules say to that.
+        """
+        assert self.chat is not None
+        if answer.kind in ("cancelled", "conversation"):
+            self.chat.give_back(event)
+            return answer
+        refused = answer.attempts == 0 and answer.kind != "value"
+        event.what = "success" if answer.ok else "refusal" if refused else "failure"
+        event.digest = str(answer.detail)
+        if answer.retry_after is not None:
+            event.until = self.now + answer.retry_after
+        of_key = answer.kind == "circuit" and self.setup.keyed
+        event.whole = not of_key and answer.kind != "guard"
+        warned = frozenset(self.chat.after(event, self.now))
+        return replace(answer, warned=warned, stop=self._is_stopped())
+
+    def _stopped(self, call: Call) -> Answer:
+        """
+        What it is told by the rules, once the run has ended.
+        """
+        stopped = None if self.chat is None else self.chat.stopped
+        return Answer(kind="conversation", source=call.tool, detail=(stopped,), stop=True)
 
     # --- where all of them stand ------------------------------------------------------------
 
@@ -775,6 +869,8 @@ class Model:
                 )
                 for gate in self.gates.values()
             ),
+            self.left,
+            self.chat and self.chat.situation(now, [c.event for c in self.calls]),
             budget
             and (
                 tuple(each - math.floor(now - budget.origin) for each in budget.calls),

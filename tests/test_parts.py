@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import fields, replace
 from typing import Any
 
 import anyio
@@ -22,11 +23,13 @@ from trio.testing import MockClock
 from orchestrator_async import (
     BudgetPolicy,
     CallRefusedError,
+    ConversationPolicy,
     LimitExceededError,
     LimitPolicy,
     RetryPolicy,
     Verdict,
     _around,
+    _conversation,
     _gates,
     _limits,
     _rate,
@@ -35,6 +38,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._breaker import CircuitState, Permit
 from orchestrator_async._circuit import Circuit
+from orchestrator_async._conversation import ConversationRules
 from orchestrator_async._entry import Entry
 from orchestrator_async._execution import Execution
 from orchestrator_async._fleet import Fleet
@@ -126,11 +130,22 @@ setups = st.builds(
     threshold=st.sampled_from([2, 3, 5]),
     reset=st.sampled_from([3.0, 8.0]),
 )
+chats = st.builds(
+    ConversationPolicy,
+    same_failures=st.sampled_from([None, 1, 1, 2]),
+    tool_failures=st.sampled_from([None, 2, 3]),
+    same_results=st.sampled_from([None, 2, 3]),
+    refusals=st.sampled_from([None, 1, 2]),
+    calls_per_tool=st.sampled_from([None, 3, 6]),
+    calls=st.sampled_from([None, 4, 10]),
+    seconds=st.sampled_from([None, None, 12.0]),
+    patience=st.sampled_from([None, 0, 1, 2]),
+)
 KINDS = (
     *["begin"] * 4,
     *["call"] * 6,  # something becomes of one that there is
     *["next"] * 4,
-    *["nearly", "isolate", "resize", "resize"],
+    *["nearly", "isolate", "resize", "resize", "leave"],
 )
 EVENTS = 40
 events = st.lists(
@@ -162,8 +177,12 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
             return "resize", scope, size + 1 if size == 1 or number & 2 else size - 1
         if number % 32 == 0:
             return ("drain",)
+    if kind == "leave" and not going_on and model.chat and number % 4 == 0:
+        return ("leave",)
     steps = possible(model)
     if len(going_on) < MOST_CALLS and (kind != "call" or not steps):
+        if model.chat is not None:
+            return "begin", TOOLS[number % 2], number // 2 % 3
         return "begin", TOOLS[number % 2]
     return steps[number % len(steps)] if steps else None
 
@@ -195,6 +214,30 @@ def test_whatever_happens_the_parts_do_what_the_model_does(
     both()
     # Else the events would have to be others.
     assert ends >= {"value", "raised", "circuit", "limit", "timeout", "guard", "cancelled"}
+
+
+@LOOPS
+def test_whatever_happens_in_a_conversation_goes_as_in_the_model(
+    loop: str, summary: Summary
+) -> None:
+    ends: set[tuple[object, ...]] = set()
+
+    @settings(max_examples=60)
+    @given(setup=setups, chat=chats, happens=events)
+    def both(
+        setup: Setup, chat: ConversationPolicy, happens: list[tuple[str, int]]
+    ) -> None:
+        pair = run_on(loop, go_through, replace(setup, chat=chat), happens)
+        for each in pair.world.answers.values():
+            ends.add((each.kind, *each.detail) if each.kind == "conversation" else ())
+            ends.update(("warned", reason) for reason in each.warned)
+        summary.add("parts: random events in conversations", len(pair.trail))
+
+    both()
+    # Else the events would have to be others.
+    reasons = {"calls", "calls_per_tool", "refusals", "same_failures"}
+    refusals = {("conversation", each) for each in reasons | {"over"}}
+    assert ends >= refusals | {("warned", each) for each in reasons}
 
 
 # --- every order of a few --------------------------------------------------------------------
@@ -317,6 +360,62 @@ KEYED = Scenario(
     cancels=0,
 )
 
+
+def chat(**limits: Any) -> ConversationPolicy:
+    off = {each.name: None for each in fields(ConversationPolicy)}
+    return ConversationPolicy(**{**off, **limits})
+
+
+PLACES_OF_A_RUN = Scenario(
+    name="a run of two calls, a guard and one place",
+    setup=Setup(guard=True, group=ONE_PLACE, chat=chat(calls=2, patience=1)),
+    calls=("reads", "writes", "reads"),
+    deeds=("returns",),
+    ticks=1,
+    by_hand=(("leave",),),
+)
+END_OF_A_RUN = Scenario(
+    name="the end of a run, a queue and retries",
+    setup=Setup(
+        retry=retry(),
+        fallback="writes",
+        group=LimitPolicy(max_concurrent=1, max_queue=2, max_wait=1.5),
+        chat=chat(calls=3, patience=0),
+    ),
+    calls=("reads", "writes", "reads", "writes"),
+    deeds=("raises",),
+    ticks=2,
+    cancels=0,
+)
+SAME_CALL = Scenario(
+    name="one call that fails again, and its retries",
+    setup=Setup(
+        retry=retry(),
+        threshold=9,
+        chat=chat(same_failures=1, tool_failures=2, calls_per_tool=3, patience=0),
+    ),
+    calls=(("reads", 0), ("reads", 0), ("reads", 1)),
+    deeds=("raises",),
+    ticks=1,
+    cancels=0,
+)
+REFUSED = Scenario(
+    name="a run that is refused, and its time",
+    setup=Setup(
+        group=LimitPolicy(calls=1, seconds=1.0, burst=1, max_wait=0.0),
+        chat=chat(refusals=1, same_results=2, seconds=3.0, patience=1),
+    ),
+    calls=(("reads", 0), ("reads", 0), ("writes", 0), ("reads", 1)),
+    ticks=2,
+)
+GUARDED = Scenario(
+    name="a run whose guard refuses",
+    setup=Setup(guard=True, chat=chat(refusals=1, patience=0)),
+    calls=(("reads", 0), ("reads", 1), ("reads", 0)),
+    deeds=("returns",),
+    cancels=0,
+)
+
 # How many schedules each has. The number may grow; if it falls, less is seen than was.
 SCENARIOS = {
     QUEUE: 494,
@@ -331,6 +430,11 @@ SCENARIOS = {
     BY_HAND: 1_346,
     DRAIN: 797,
     KEYED: 170,
+    PLACES_OF_A_RUN: 137,
+    END_OF_A_RUN: 264,
+    SAME_CALL: 156,
+    REFUSED: 61,
+    GUARDED: 640,
 }
 
 
@@ -598,6 +702,96 @@ def a_reload_lets_nobody_in(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_limits.Limit, "reload", faulty)
 
 
+def a_refusal_does_not_say_when_to_come_again(patch: pytest.MonkeyPatch) -> None:
+    both = _retry._both
+
+    def faulty(before: Any, now: Any) -> Any:
+        return replace(both(before, now), retry_after=before.retry_after)
+
+    patch.setattr(_retry, "_both", faulty)
+
+
+def the_last_attempt_is_the_answer(patch: pytest.MonkeyPatch) -> None:
+    def faulty(before: Any, now: Any) -> Any:
+        seconds = before.duration + now.duration
+        return replace(now, attempts=before.attempts + now.attempts, duration=seconds)
+
+    patch.setattr(_retry, "_both", faulty)
+
+
+def a_call_that_is_cancelled_never_counts(patch: pytest.MonkeyPatch) -> None:
+    give_back = ConversationRules.give_back
+
+    def faulty(self: Any, call: Any) -> None:
+        call.entered = False
+        give_back(self, call)
+
+    patch.setattr(ConversationRules, "give_back", faulty)
+
+
+def a_call_that_is_cancelled_keeps_its_place(patch: pytest.MonkeyPatch) -> None:
+    give_back = ConversationRules.give_back
+
+    def faulty(self: Any, call: Any) -> None:
+        if not _is_being_cancelled():
+            give_back(self, call)
+
+    patch.setattr(ConversationRules, "give_back", faulty)
+
+
+def who_waits_is_run_after_the_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Execution, "_stopped", lambda self, call, request: None)
+
+
+def a_call_that_the_end_has_stopped_counts(patch: pytest.MonkeyPatch) -> None:
+    stopped = Execution._stopped
+
+    def faulty(self: Any, call: Any, request: Any) -> Any:
+        result = stopped(self, call, request)
+        return result and replace(result, stop=False)
+
+    patch.setattr(Execution, "_stopped", faulty)
+
+
+def a_retry_is_a_call_of_its_own(patch: pytest.MonkeyPatch) -> None:
+    schedule = _retry.Retrying._schedule
+
+    def faulty(self: Any, request: Any, result: Any, wait: float) -> bool:
+        is_one = schedule(self, request, result, wait)
+        if request.counted is not None:
+            request.counted.rules.calls += is_one
+        return is_one
+
+    patch.setattr(_retry.Retrying, "_schedule", faulty)
+
+
+def a_refusal_is_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ConversationRules, "_refused", lambda self, *args, **options: None)
+
+
+def what_runs_side_by_side_counts_each(patch: pytest.MonkeyPatch) -> None:
+    count = ConversationRules._count
+
+    def faulty(self: Any, streak: Any, call: Any) -> Any:
+        streak.heeded = -1
+        return count(self, streak, call)
+
+    patch.setattr(ConversationRules, "_count", faulty)
+
+
+def a_call_is_the_last_though_one_is_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_conversation, "min", lambda then, now: then, raising=False)
+
+
+def a_guard_refuses_the_whole_tool(patch: pytest.MonkeyPatch) -> None:
+    after = ConversationRules.after
+
+    def faulty(self: Any, *args: Any, whole_tool: bool, **options: Any) -> Any:
+        return after(self, *args, whole_tool=True, **options)
+
+    patch.setattr(ConversationRules, "after", faulty)
+
+
 # Each with a scenario in which it shows, and what is not as the model says.
 FAULTS: dict[Plant, tuple[Scenario, str]] = {
     a_place_is_lost_with_its_caller: (QUEUE, "group: (1, 0,"),
@@ -630,6 +824,17 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
     a_limit_tells_the_state_of_the_tools_own_circuit: (KEYED, "answers "),
     a_fallback_is_asked_while_draining: (DRAIN, "answering: [1],"),
     a_drain_does_not_wait_for_a_fallback: (DRAIN, "drained: True,"),
+    a_refusal_does_not_say_when_to_come_again: (PAUSES, "answers "),
+    the_last_attempt_is_the_answer: (ISOLATED, "answers "),
+    a_call_that_is_cancelled_never_counts: (PLACES_OF_A_RUN, "run: (None, 0),"),
+    a_call_that_is_cancelled_keeps_its_place: (PLACES_OF_A_RUN, "run: (None, 1),"),
+    who_waits_is_run_after_the_end: (END_OF_A_RUN, "answers 2: None,"),
+    a_call_that_the_end_has_stopped_counts: (END_OF_A_RUN, "answers 2: "),
+    a_retry_is_a_call_of_its_own: (SAME_CALL, "run: (None, 2),"),
+    a_refusal_is_not_counted: (REFUSED, "answers "),
+    what_runs_side_by_side_counts_each: (SAME_CALL, "answers "),
+    a_call_is_the_last_though_one_is_left: (PLACES_OF_A_RUN, "answers "),
+    a_guard_refuses_the_whole_tool: (GUARDED, "asked: [],"),
 }
 
 
