@@ -20,6 +20,7 @@ from ._answers import Answers
 from ._calls import Request, ToolCall, ToolResult, call_id_of, check_context, read_call
 from ._completed import CompletedCalls
 from ._conversation import (
+    OVER,
     Action,
     Call,
     ConversationPolicy,
@@ -45,8 +46,6 @@ from ._turn import Turn, check_limit, listed
 
 _MOST_PARSED: Final = 50_000
 """Characters that are parsed to see whether they are an object: half a millisecond."""
-
-_OVER: Final = "This conversation is over, so no more tools are run in it."
 
 
 class Conversation:
@@ -99,6 +98,8 @@ class Conversation:
         traceback: TracebackType | None,
     ) -> None:
         self._reason = self.stop_reason
+        if self._rules is not None:
+            self._rules.close()
         self._rules = None
 
     @property
@@ -272,7 +273,7 @@ class Conversation:
         """
         rules = self._rules
         if rules is None:
-            result = self._answers.stopped(_OVER, "over", request, stop=True)
+            result = self._answers.stopped(OVER, "over", request, stop=True)
             await checkpoint()
             return result, None
         decision = self._asked(rules, request, turn)

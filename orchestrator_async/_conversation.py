@@ -34,6 +34,8 @@ Kept = TypeVar("Kept")
 MOST_KEPT: Final = 512
 """Tools, and calls that differ, that are remembered: of more, those that were asked for last."""
 
+OVER: Final = "This conversation is over, so no more tools are run in it."
+
 _LEAST: Final = {"patience": 0, "same_results": 2}
 """What a count may be at the least, where that is not 1: one result repeats nothing."""
 
@@ -287,8 +289,9 @@ class ConversationRules:
     Attributes:
         stop_reason: Why the run is to end; ``None`` as long as it may go on. Once set, it
             stays as it is, and each call is answered by ``STOP``.
-        stop: That answer, which is also that to calls which were let through before and
-            still wait for their tool to begin; ``None`` likewise.
+        stop: That answer, or after ``close`` that the run is over; also for calls which
+            were let through before and still wait for their tool to begin. ``None``
+            likewise.
         calls: Calls that were let through and not given back.
     """
 
@@ -330,6 +333,12 @@ class ConversationRules:
         if self._allows is None:
             return True
         return len(name) <= MAX_NAME and self._allows(name) is not None
+
+    def close(self) -> None:
+        """
+        The run is over: what still waits for its tool to begin is not run any more.
+        """
+        self.stop = self.stop or Decision(Action.STOP, None, OVER)
 
     def new_turn(self) -> int:
         """

@@ -455,7 +455,8 @@ class Execution:
         stop = call.rules.stop
         if stop is None:
             return None
-        return self._answers.stopped(stop.advice, f"{stop.reason}", request, stop=True)
+        reason = stop.reason or "over"
+        return self._answers.stopped(stop.advice, reason, request, stop=True)
 
     def _take_off(self, entry: Entry, request: Request) -> Flight | ToolResult:
         try:

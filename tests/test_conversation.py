@@ -819,6 +819,34 @@ async def test_nothing_runs_and_nothing_is_kept_when_it_has_ended() -> None:
     assert chat._rules is None
 
 
+@virtual_time
+async def test_what_waits_when_its_conversation_is_left_is_not_run() -> None:
+    office = Office(clock=anyio.current_time)
+    one = LimitPolicy(max_concurrent=1, max_wait=100)
+
+    @office.registry.tool(policy=ToolPolicy(limits=one))
+    async def pay() -> str:
+        office.asked.append({})
+        await anyio.sleep(5)
+        return "paid"
+
+    results: list[ToolResult] = []
+    async with anyio.create_task_group() as tasks, office.conversation() as chat:
+
+        async def make() -> None:
+            results.extend(await chat.dispatch_all([ToolCall("pay")] * 3))
+
+        tasks.start_soon(make)
+        await anyio.sleep(1)
+    assert [each.ok for each in results] == [True, False, False]
+    assert not results[0].stop  # what ran has gone on
+    for each in results[1:]:
+        assert (each.stop, each.attempts) == (True, 0)
+        assert read(each.content)["reason"] == "over"
+    assert len(office.asked) == 1
+    assert_adds_up(office.orch)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
