@@ -8,6 +8,7 @@ import asyncio
 import gc
 import itertools
 import math
+import random
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -264,6 +265,27 @@ def test_calls_that_come_evenly_are_never_refused_by_rounding(
         taken(rate, float(Fraction(start) + number * Fraction(seconds) / calls))
 
 
+def test_a_caller_after_a_large_burst_is_let_in_when_it_was_told_to_come() -> None:
+    # A sum of many intervals is rounded by more than the time is.
+    draw = random.Random(1)
+    for calls, seconds in itertools.product((3, 7, 10), (1 / 3, 60.0, 3600.0)):
+        for start in (0.0, 0.1, *(draw.random() for _ in range(50))):
+            meter = _Meter(RateLimit(calls=calls, seconds=seconds, burst=1_000))
+            now = start
+            meter.see(now)
+            for _ in range(1_000):
+                meter.take()
+            for _ in range(10):
+                now += meter.wait()
+                meter.see(now)
+                assert meter.wait() == 0.0
+                meter.take()
+                if draw.random() < 0.5:
+                    now += draw.random() * seconds / calls
+                    meter.see(now)
+                    meter.give_back(draw.randint(990, 1_000))
+
+
 @pytest.mark.parametrize("start", [1000.0, 1e9])
 def test_a_caller_that_comes_when_it_was_told_to_is_let_in(start: float) -> None:
     rate = Rate(RateLimit(calls=3, seconds=1.0, burst=2))
@@ -483,6 +505,19 @@ def test_no_reload_keeps_anybody_out_for_longer_than_its_own_seconds() -> None:
     rate = used_up(Rate(RateLimit(calls=1000, seconds=1.0, burst=1000)), 0.0)
     rate.reload(RateLimit(calls=10, seconds=60.0, burst=3), 0.0)
     assert refused(rate, 0.0) == 60.0
+    rate = used_up(Rate(RateLimit(calls=1000, seconds=1.0, burst=1000)), 0.0)
+    rate.reload(RateLimit(calls=10, seconds=60.0, burst=4), 0.0)
+    assert refused(rate, 0.0) == 60.0
+
+
+def test_what_a_reload_has_waived_is_counted_in_intervals_as_well() -> None:
+    rate = used_up(Rate(RateLimit(calls=1, seconds=1.0, burst=10)), 0.0)
+    rate.reload(RateLimit(calls=1, seconds=1.0, burst=2), 0.0)
+    rate.reload(RateLimit(calls=1, seconds=4.0, burst=2), 0.0)
+    assert refused(rate, 0.0) == 4.0
+    rate.reload(RateLimit(calls=1, seconds=4.0, burst=100), 0.0)
+    assert rate._meter._left() == 40.0
+    assert at_once(rate, 0.0) == 90
 
 
 def test_reloads_there_and_back_give_no_burst() -> None:
