@@ -462,7 +462,9 @@ def test_what_is_forgotten_of_old_calls_lets_nothing_more_through(
 
 def test_no_more_is_kept_than_may_matter() -> None:
     rate = Rate(RateLimit(calls=1, seconds=10.0, burst=50))
-    assert at_once(rate, 0.0) == 50
+    for _ in range(50):
+        taken(rate, float("0"))  # each time another object
+    assert len(rate._meter._runs) == 1
     for number in range(1, 100):
         taken(rate, 10.0 * number)
         assert len(rate._meter._runs) <= 2
@@ -991,10 +993,13 @@ async def test_a_clock_turned_by_hand_is_looked_at_a_few_times() -> None:
 
 
 @virtual_time
-async def test_a_clock_that_stands_still_is_looked_at_ever_less_often() -> None:
+@pytest.mark.parametrize("seconds", [0.5, 300.0])
+async def test_a_clock_that_stands_still_is_looked_at_ever_less_often(
+    seconds: float,
+) -> None:
     clock = CountingClock(HandClock())
-    rate = used_up(patient(1, 300.0), clock())
-    with anyio.move_on_after(100 * 300) as scope:
+    rate = used_up(patient(1, seconds), clock())
+    with anyio.move_on_after(100 * seconds) as scope:
         await turn(rate, clock)
     assert scope.cancelled_caught
     assert clock.looks <= 10
@@ -1015,6 +1020,18 @@ async def test_who_waits_in_vain_is_told_when_his_turn_would_be_after_all_others
         assert crowd.refused == {0: 30.0}
     # Each leaves one fewer.
     assert crowd.refused == {0: 30.0, 1: 20.0, 2: 10.0}
+
+
+@virtual_time
+async def test_who_waits_for_two_rates_is_told_of_the_one_that_was_too_late() -> None:
+    clock = HandClock()  # which stands still
+    short = used_up(patient(1, 10.0, max_wait=30.0), clock.now)
+    long = used_up(patient(1, 50.0, max_wait=500.0), clock.now)
+    for rates in ((short, long), (long, short)):
+        with anyio.fail_after(31):
+            answer = await acquire(rates, clock, lambda: math.inf)
+        assert not isinstance(answer, Token)
+        assert (answer.rate, answer.wait) == (short, 10.0)
 
 
 @virtual_time
