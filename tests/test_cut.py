@@ -104,6 +104,8 @@ ONES = {
     "an Arabic sign and a number": "\u06001",
     "a letter with a dot before it": "\u0d4e\u0d15",
     "half an emoji and its other half": "\ud83d\ude00",
+    "the halves of the first character that has any": "\ud800\udc00",
+    "the halves of the last character that has any": "\udbff\udfff",
     "a character that is not yet known": "a\U000e01f0",
     "a flag of a mark": "\U0001f1eb\U0001f1f7\u0301",
 }
@@ -475,6 +477,8 @@ def test_many_that_are_one_each_are_not_torn(one: str) -> None:
         "\u0301\u4e2d",
         "\n\r",
         "\ra",
+        "\r\t",
+        "\t\n",
         "a\n",
         "\u0915\u094d1",
         "\U0001f600\U0001f600",
