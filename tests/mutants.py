@@ -64,7 +64,7 @@ TESTS: Final = {
     "throttle": "throttle pauses",
     "retry": "retry total_timeout public",
     "limits": "limits",
-    "rate": "rate",
+    "rate": "rate gates",
     "gates": "gates",
     "around": "guard fallback retry gates total_timeout conversation stream",
     "known": "known",
