@@ -421,15 +421,15 @@ def test_memory_is_bounded_and_the_oldest_tokens_are_past_giving_back() -> None:
     tokens = [taken(rate, number / 1024) for number in range(most + 501)]
     assert len(rate._meter._runs) == most
     tokens.pop().give_back()
-    now = (most + 500) / 1024
+    now = (most + 501) / 1024
     left = rate._meter._left()
-    for token in tokens[:500]:
+    for token in tokens[:501]:
         token.give_back()
     assert rate._meter._left() == left
-    for token in tokens[500:]:
+    for token in tokens[501:]:
         token.give_back()
-    # The 500 calls that cannot be given back count from the first one on.
-    assert rate._meter._left() == pytest.approx(500 * 10.0 - now, abs=0.1)
+    # The 501 calls that cannot be given back count from the first one on.
+    assert rate._meter._left() == pytest.approx(501 * 10.0 - now, abs=0.1)
     assert len(rate._meter._runs) <= most
 
 
