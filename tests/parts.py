@@ -19,11 +19,11 @@ import json
 import math
 import pickle
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import anyio
 import trio.testing
@@ -51,6 +51,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._chat import Conversation
 
+from .clock import AutojumpEventLoop
 from .conversation_model import reasons_of
 from .parts_model import (
     GRID,
@@ -140,18 +141,21 @@ def _key(arguments: Mapping[str, Any], context: ToolContext) -> str:
     return KEYS[arguments["what"] % 2]
 
 
+Tools = tuple[tuple[str, Callable[..., Any]], ...]
+
+
 @functools.cache
-def _registry(setup: Setup) -> Registry:
+def _registry(setup: Setup, tools: Tools) -> Registry:
     """
     The tools of a setup. Their schemas are derived once.
     """
     registry = Registry()
-    for tool, fn in (("reads", _reads), ("writes", _writes)):
-        more: dict[str, Any] = {}
+    for tool, fn in tools:
+        more = setup.more
         if tool == IDEMPOTENT:
             functions: dict[str | None, Any] = {"made": _made, "asked": _asked}
             fallback = functions.get(setup.fallback, setup.fallback)
-            more = {"fallback": fallback, "guard": _guard if setup.guard else None}
+            more |= {"fallback": fallback, "guard": _guard if setup.guard else None}
         policy = ToolPolicy(
             limits=setup.tool,
             group=None if setup.group is None else "service",
@@ -174,6 +178,8 @@ class World:
     A real orchestrator with two tools, and the calls that are made of them.
     """
 
+    tools: ClassVar[Tools] = (("reads", _reads), ("writes", _writes))
+
     def __init__(self, setup: Setup, tasks: TaskGroup) -> None:
         self.setup = setup
         self.tasks = tasks
@@ -183,7 +189,7 @@ class World:
         }
         groups = {} if setup.group is None else {"service": setup.group}
         self.orch = ToolOrchestrator(
-            _registry(setup),
+            _registry(setup, self.tools),
             **self.settings,
             circuits={name: _circuit(setup) for name, _ in setup.circuits},
             clock=anyio.current_time,
@@ -222,7 +228,7 @@ class World:
     # What tools and guards do
 
     async def run_tool(self, tool: str, drawn: int, context: ToolContext) -> str:
-        who = _who(context.call_id)
+        who = who_of(context.call_id)
         self.runs[who, tool] += 1
         self.drawn.setdefault((who, tool), set()).add(drawn)
         if tool != IDEMPOTENT and self.runs[who, tool] > 1:
@@ -243,7 +249,7 @@ class World:
         raise AssertionError(run.deed)
 
     async def asked(self, call: ToolCall) -> str | None:
-        who = _who(call.id)
+        who = who_of(call.id)
         self.drawn.setdefault((who, call.name), set()).add(call.args["drawn"])
         run = self.asked_of[who] = Run(0, anyio.Event())
         try:
@@ -253,7 +259,7 @@ class World:
         return None if run.deed == "agrees" else "no"
 
     async def answer_for(self, call: ToolCall) -> str:
-        who = _who(call.id)
+        who = who_of(call.id)
         self.drawn.setdefault((who, call.name), set()).add(call.args["drawn"])
         run = self.answering[who] = Run(0, anyio.Event())
         try:
@@ -274,7 +280,7 @@ class World:
                 said = ("again", event.attempt, event.wait)  # type: ignore[assignment]
             case _:
                 return
-        self.told.setdefault((_who(event.call_id), event.tool_name), []).append(said)
+        self.told.setdefault((who_of(event.call_id), event.tool_name), []).append(said)
 
     async def _converse(self, chat: Conversation) -> None:
         async with chat:
@@ -286,7 +292,7 @@ class World:
         with self.scopes[number]:
             try:
                 result = await run(tool, {"what": what}, call_id=str(number), world=self)
-                self.answers[number] = _answer(result)
+                self.answers[number] = answer_of(result)
             except Exception as error:  # which no call raises
                 self.answers[number] = Answer(kind=f"broken: {error!r}", source=tool)
         if number not in self.answers:
@@ -306,11 +312,11 @@ class World:
                 what = more[0] if more else number
                 self.tasks.start_soon(self._call, number, tool, what)
             case ("guard", number, deed):
-                _tell(self.asked_of[number], deed)
+                tell(self.asked_of[number], deed)
             case ("fallback", number, deed):
-                _tell(self.answering[number], deed)
+                tell(self.answering[number], deed)
             case ("end", number, tool, deed):
-                _tell(self.running[number, tool], deed)
+                tell(self.running[number, tool], deed)
             case ("cancel", number):
                 self.scopes[number].cancel()
             case ("isolate",):
@@ -408,7 +414,7 @@ class World:
         return None
 
 
-def _tell(run: Run, deed: str) -> None:
+def tell(run: Run, deed: str) -> None:
     run.deed = deed
     run.told.set()
 
@@ -416,6 +422,7 @@ def _tell(run: Run, deed: str) -> None:
 def _circuit(setup: Setup) -> BreakerPolicy:
     return BreakerPolicy(
         failure_threshold=setup.threshold,
+        success_threshold=setup.success_threshold,
         reset_timeout=setup.reset,
         max_pause=setup.max_pause,
     )
@@ -425,7 +432,7 @@ def _resized(policy: LimitPolicy, size: int) -> LimitPolicy:
     return replace(policy, max_concurrent=size)
 
 
-def _who(call_id: str | None) -> int:
+def who_of(call_id: str | None) -> int:
     """
     The number of a call, which it has for its id.
     """
@@ -443,7 +450,7 @@ def _read(content: str) -> tuple[str | None, str]:
     return said.get("reason"), said.get("warning", "")
 
 
-def _answer(result: ToolResult) -> Answer:
+def answer_of(result: ToolResult) -> Answer:
     error, (reason, warning) = result.error, _read(result.content)
     kind, detail = "raised", ()
     match error:
@@ -454,7 +461,7 @@ def _answer(result: ToolResult) -> Answer:
         case LimitExceededError():
             kind, detail = "limit", (error.limit, error.size, error.scope)  # type: ignore[assignment]
         case ToolTimeoutError():
-            kind, detail = "timeout", (error.timeout,)  # type: ignore[assignment]
+            kind, detail = "timeout", (error.timeout, error.chunk)  # type: ignore[assignment]
         case DrainingError():
             kind = "draining"
         case CallRefusedError() if reason is not None:
@@ -497,96 +504,182 @@ async def settle() -> None:
     raise DifferError("the loop is never at rest")
 
 
+def run_on(loop: str, what: Callable[..., Any], *args: Any) -> Any:
+    """
+    Run it in virtual time.
+    """
+    options: dict[str, Any] = {"loop_factory": AutojumpEventLoop}
+    if loop == "trio":
+        options = {"clock": trio.testing.MockClock(autojump_threshold=0)}
+    return anyio.run(what, *args, backend=loop, backend_options=options)
+
+
 # --- beside the model --------------------------------------------------------------------
 
 
-def possible(model: Model) -> list[Step]:
+class Play:
     """
-    What can happen to the calls that there are.
+    What can happen in such a world, when it does, and what is to be seen of it then, by the
+    model.
     """
-    steps: list[Step] = []
-    for call in model.calls:
-        if call.where == "guard":
-            steps += [("guard", call.number, "agrees"), ("guard", call.number, "refuses")]
-        if call.where == "answering":
-            steps += [("fallback", call.number, deed) for deed in ("answers", "fails")]
-        if call.where == "running":
-            for deed in ("returns", "raises", "asks for a pause"):
-                steps.append(("end", call.number, call.tool, deed))
-        if call.parent is None and call.where != "over":
-            steps.append(("cancel", call.number))
-    return steps
 
+    def model(self, setup: Setup, now: float = 0.0) -> Model:
+        return Model(setup, now)
 
-def moment_of(model: Model, step: Step) -> float:
-    """
-    When it happens: at a moment of that call's own, or of nobody's.
-    """
-    if step[0] == "time":
-        at = model.next_moment()
-        assert at is not None
-        return at if step[1] == "next" else max(model.now, at - NEARLY)
-    match step:
-        case ("begin", *_):
-            number = sum(each.parent is None for each in model.calls)
-        case (_, int() as number, *_):
-            pass
-        case _:
-            number = 6  # the operator's
-    own = (number + 1) * GRID / 8
-    return math.ceil((model.now - own) / GRID - ROUNDED) * GRID + own
+    def world(self, setup: Setup, tasks: TaskGroup) -> World:
+        return World(setup, tasks)
 
+    def possible(self, model: Model) -> list[Step]:
+        """
+        What can happen to the calls that there are.
+        """
+        steps: list[Step] = []
+        for call in model.calls:
+            if call.where == "guard":
+                steps += [
+                    ("guard", call.number, "agrees"),
+                    ("guard", call.number, "refuses"),
+                ]
+            if call.where == "answering":
+                steps += [("fallback", call.number, deed) for deed in ("answers", "fails")]
+            if call.where == "running":
+                for deed in ("returns", "raises", "asks for a pause"):
+                    steps.append(("end", call.number, call.tool, deed))
+            if call.parent is None and call.where != "over":
+                steps.append(("cancel", call.number))
+        return steps
 
-def can(model: Model, step: Step) -> bool:
-    """
-    Whether it can still happen, once its moment has come.
-    """
-    match step[0]:
-        case "time":
-            return False  # it has passed
-        case "guard" | "fallback" | "end" | "cancel":
-            return step in possible(model)
-        case "isolate":
-            return not model.isolated
-        case "unisolate":
-            return model.isolated
-        case "drain":
-            return not model.draining
-        case "leave":
-            going_on = any(call.where != "over" for call in model.calls)
-            return model.chat is not None and not model.left and not going_on
-        case "resize":
-            return model.gates[step[1]].size != step[2]
-    return True
+    def uses_up(self, step: Step) -> str | None:
+        """
+        Of what it is one, if that may happen so many times only.
+        """
+        match step[0]:
+            case "time":
+                return "ticks" if step[1] == "next" else "nearly"
+            case "cancel":
+                return "cancels"
+        return None
 
+    def moment_of(self, model: Model, step: Step) -> float:
+        """
+        When it happens: at a moment of that call's own, or of nobody's.
+        """
+        if step[0] == "time":
+            at = model.next_moment()
+            assert at is not None
+            return at if step[1] == "next" else max(model.now, at - NEARLY)
+        match step:
+            case ("begin", *_):
+                number = sum(each.parent is None for each in model.calls)
+            case (_, int() as number, *_):
+                pass
+            case _:
+                number = 6  # the operator's
+        own = (number + 1) * GRID / 8
+        return math.ceil((model.now - own) / GRID - ROUNDED) * GRID + own
 
-def take(model: Model, step: Step) -> None:
-    """
-    Have it happen to the model.
-    """
-    match step:
-        case ("begin", tool, *more):
-            model.begin(tool, *more)
-        case ("guard", number, deed):
-            model.guard_says(_call_of(model, number, IDEMPOTENT), deed == "agrees")
-        case ("fallback", number, deed):
-            model.fallback_says(_call_of(model, number, IDEMPOTENT), deed == "answers")
-        case ("end", number, tool, deed):
-            model.end(_call_of(model, number, tool), deed)
-        case ("cancel", number):
-            model.cancel(next(c for c in model.calls if c.number == number))
-        case ("isolate",):
-            model.isolate()
-        case ("unisolate",):
-            model.unisolate()
-        case ("drain",):
-            model.drain()
-        case ("leave",):
-            model.leave()
-        case ("resize", scope, size):
-            model.resize(scope, size)
-        case _:
-            raise AssertionError(step)
+    def can(self, model: Model, step: Step) -> bool:
+        """
+        Whether it can still happen, once its moment has come.
+        """
+        match step[0]:
+            case "time":
+                return False  # it has passed
+            case "guard" | "fallback" | "end" | "cancel":
+                return step in self.possible(model)
+            case "isolate":
+                return not model.isolated
+            case "unisolate":
+                return model.isolated
+            case "drain":
+                return not model.draining
+            case "leave":
+                going_on = any(call.where != "over" for call in model.calls)
+                return model.chat is not None and not model.left and not going_on
+            case "resize":
+                return model.gates[step[1]].size != step[2]
+        return True
+
+    def take(self, model: Model, step: Step) -> None:
+        """
+        Have it happen to the model.
+        """
+        match step:
+            case ("begin", tool, *more):
+                model.begin(tool, *more)
+            case ("guard", number, deed):
+                model.guard_says(_call_of(model, number, IDEMPOTENT), deed == "agrees")
+            case ("fallback", number, deed):
+                model.fallback_says(_call_of(model, number, IDEMPOTENT), deed == "answers")
+            case ("end", number, tool, deed):
+                model.end(_call_of(model, number, tool), deed)
+            case ("cancel", number):
+                model.cancel(next(c for c in model.calls if c.number == number))
+            case ("isolate",):
+                model.isolate()
+            case ("unisolate",):
+                model.unisolate()
+            case ("drain",):
+                model.drain()
+            case ("leave",):
+                model.leave()
+            case ("resize", scope, size):
+                model.resize(scope, size)
+            case _:
+                raise AssertionError(step)
+
+    def expected(self, model: Model) -> dict[str, Any]:
+        """
+        What is to be seen of the world.
+        """
+        calls, now = model.calls, model.now
+        running = {(c.number, c.tool): c.attempt for c in calls if c.is_inside}
+        told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
+        for call in calls:
+            if call.told:
+                told.setdefault((call.number, call.tool), []).extend(call.told)
+        budget = model.budget
+        if budget is not None:
+            budget.look(now)
+        seen: dict[str, Any] = {
+            "running": running,
+            "asked": sorted(c.number for c in calls if c.where == "guard"),
+            "answering": sorted(c.number for c in calls if c.where == "answering"),
+            "circuit": [(c.state, c.failures) for c in model.circuits.values()],
+            "in flight": {tool: sum(t == tool for _, t in running) for tool in TOOLS},
+            "retries": model.retries,
+            "answers": {c.number: c.answer for c in calls if c.parent is None and c.answer},
+            "told": told,
+            "drained": model.draining
+            and not any(c.is_inside or c.where == "answering" for c in calls),
+            "budget": budget
+            and (len(budget.calls), len(budget.shared), len(budget.beside)),
+            "run": None,
+        }
+        if chat := model.chat:
+            seen["run"] = chat.stopped, None if model.left else chat.total
+        for scope, gate in model.gates.items():
+            left = gate.left(now) if gate.used else 0.0
+            waiting = sum(gate in model.rates_of(call) for call in model.waiting)
+            seen[scope] = (len(gate.taken), len(gate.queue), left, waiting)
+        return seen
+
+    def after(self, model: Model, step: Step) -> None:
+        """
+        What ``Pair.step`` does to the model.
+        """
+        at = self.moment_of(model, step)
+        model.advance(at)
+        if self.can(model, step):
+            self.take(model, step)
+
+    def is_tied(self, model: Model, step: Step) -> bool:
+        """
+        Whether on the way to it two calls are due at one moment, or could go on at one.
+        """
+        ahead = pickle.loads(pickle.dumps(model))
+        self.after(ahead, step)
+        return ahead.tied
 
 
 def _call_of(model: Model, number: int, tool: str) -> Call:
@@ -594,54 +687,21 @@ def _call_of(model: Model, number: int, tool: str) -> Call:
     return next(each for each in found if each.where != "over")
 
 
-def expected(model: Model) -> dict[str, Any]:
-    """
-    What is to be seen of the world.
-    """
-    calls, now = model.calls, model.now
-    running = {(c.number, c.tool): c.attempt for c in calls if c.where == "running"}
-    told: dict[tuple[int, str], list[tuple[object, ...]]] = {}
-    for call in calls:
-        if call.told:
-            told.setdefault((call.number, call.tool), []).extend(call.told)
-    budget = model.budget
-    if budget is not None:
-        budget.look(now)
-    seen: dict[str, Any] = {
-        "running": running,
-        "asked": sorted(c.number for c in calls if c.where == "guard"),
-        "answering": sorted(c.number for c in calls if c.where == "answering"),
-        "circuit": [(c.state, c.failures) for c in model.circuits.values()],
-        "in flight": {tool: sum(t == tool for _, t in running) for tool in TOOLS},
-        "retries": model.retries,
-        "answers": {c.number: c.answer for c in calls if c.parent is None and c.answer},
-        "told": told,
-        "drained": model.draining
-        and not any(c.where in ("running", "answering") for c in calls),
-        "budget": budget and (len(budget.calls), len(budget.shared), len(budget.beside)),
-        "run": None,
-    }
-    if chat := model.chat:
-        seen["run"] = chat.stopped, None if model.left else chat.total
-    for scope, gate in model.gates.items():
-        left = gate.left(now) if gate.used else 0.0
-        waiting = sum(gate in model.rates_of(call) for call in model.waiting)
-        seen[scope] = (len(gate.taken), len(gate.queue), left, waiting)
-    return seen
+PLAY = Play()
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
     """
     Whether they are equal, but for how floats are rounded.
     """
     if isinstance(one, float) and isinstance(other, float | int):
         return abs(one - other) < ROUNDED
     if isinstance(one, Answer) and isinstance(other, Answer):
-        return all(_same(getattr(one, f), getattr(other, f)) for f in _FIELDS)
+        return all(same(getattr(one, f), getattr(other, f)) for f in _FIELDS)
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
 
 
@@ -652,7 +712,7 @@ def _differences(got: Any, want: Any, at: str = "") -> Iterator[str]:
     if isinstance(got, dict) and isinstance(want, dict):
         for key in dict.fromkeys([*want, *got]):
             yield from _differences(got.get(key), want.get(key), f"{at} {key}".strip())
-    elif not _same(got, want):
+    elif not same(got, want):
         yield f"{at}: {got}, but the model says {want}"
 
 
@@ -661,9 +721,10 @@ class Pair:
     A world, and the model of it.
     """
 
-    def __init__(self, setup: Setup, tasks: TaskGroup) -> None:
-        self.world = World(setup, tasks)
-        self.model = Model(setup, anyio.current_time())
+    def __init__(self, setup: Setup, tasks: TaskGroup, play: Play = PLAY) -> None:
+        self.play = play
+        self.world = play.world(setup, tasks)
+        self.model = play.model(setup, anyio.current_time())
         self.trail: tuple[Step, ...] = ()
 
     async def step(self, step: Step, *, now: bool = False, look: bool = True) -> None:
@@ -678,18 +739,18 @@ class Pair:
             DifferError: They are not the same afterwards.
         """
         self.trail = (*self.trail, step)
-        model, world = self.model, self.world
-        before, at = model.now, model.now if now else moment_of(model, step)
+        model, world, play = self.model, self.world, self.play
+        before, at = model.now, model.now if now else play.moment_of(model, step)
         await anyio.sleep_until(at)
         await settle()
         model.advance(at)
         model.now = anyio.current_time()
-        if can(model, step):
+        if play.can(model, step):
             if look and at > before:
                 self.compare()
             world.do(step)
             await settle()
-            take(model, step)
+            play.take(model, step)
         if look:
             self.compare()
 
@@ -698,8 +759,8 @@ class Pair:
         broken = self.world.check_rules()
         if broken is not None:
             raise DifferError(broken, self.trail)
-        got, want = self.world.look(model.now), expected(model)
-        if not _same(got, want):
+        got, want = self.world.look(model.now), self.play.expected(model)
+        if not same(got, want):
             raise DifferError("\n".join(_differences(got, want)), self.trail)
 
     async def finish(self) -> None:
@@ -729,28 +790,19 @@ class Pair:
 
 
 @asynccontextmanager
-async def paired(setup: Setup) -> AsyncIterator[Pair]:
+async def paired(setup: Setup, play: Play = PLAY) -> AsyncIterator[Pair]:
     """
     A pair, whose callers all give up at the end.
     """
     error: DifferError | None = None
     async with anyio.create_task_group() as tasks:
         try:
-            yield Pair(setup, tasks)
+            yield Pair(setup, tasks, play)
         except DifferError as differ:
             error = differ  # bare, and not in a group
         tasks.cancel_scope.cancel()
     if error is not None:
         raise error
-
-
-def is_tied(model: Model, step: Step) -> bool:
-    """
-    Whether on the way to it two calls are due at one moment, or could go on at one.
-    """
-    ahead = pickle.loads(pickle.dumps(model))
-    _after(ahead, step)
-    return ahead.tied
 
 
 # --- every order ---------------------------------------------------------------------------
@@ -768,6 +820,7 @@ class Scenario:
         ticks: How often time passes to the next moment at which something is due.
         nearly: How often to just before that.
         cancels: How many callers are cancelled.
+        chunks: How many chunks are yielded, where tools do that.
         by_hand: What an operator does, each once at most, in any order.
     """
 
@@ -778,7 +831,9 @@ class Scenario:
     ticks: int = 0
     nearly: int = 0
     cancels: int = 1
+    chunks: int = 0
     by_hand: tuple[Step, ...] = ()
+    play: Play = PLAY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -812,6 +867,7 @@ class _Rest:
     ticks: int
     nearly: int
     cancels: int
+    chunks: int
     by_hand: tuple[Step, ...]
 
 
@@ -821,52 +877,40 @@ def _rest_of(scenario: Scenario) -> _Rest:
         scenario.ticks,
         scenario.nearly,
         scenario.cancels,
+        scenario.chunks,
         scenario.by_hand,
     )
 
 
 def _steps_of(scenario: Scenario, model: Model, rest: _Rest) -> Iterator[Step]:
+    play = scenario.play
     if rest.calls:
         first = rest.calls[0]
         yield ("begin", first) if isinstance(first, str) else ("begin", *first)
-    for step in possible(model):
-        if step[0] == "cancel" and not rest.cancels:
+    for step in play.possible(model):
+        what = play.uses_up(step)
+        if what is not None and not getattr(rest, what):
             continue
-        if step[0] == "end" and step[3] not in scenario.deeds:
+        if step[0] in ("end", "quit") and step[-1] not in scenario.deeds:
             continue
         yield step
     if model.next_moment() is not None:
         if rest.ticks:
             yield "time", "next"
-        if rest.nearly and moment_of(model, ("time", "nearly")) > model.now + ROUNDED:
+        if rest.nearly and play.moment_of(model, ("time", "nearly")) > model.now + ROUNDED:
             yield "time", "nearly"
     for step in rest.by_hand:
-        if can(model, step):
+        if play.can(model, step):
             yield step
 
 
-def _less(rest: _Rest, step: Step) -> _Rest:
-    match step[0]:
-        case "begin":
-            return replace(rest, calls=rest.calls[1:])
-        case "time":
-            what = "ticks" if step[1] == "next" else "nearly"
-            return replace(rest, **{what: getattr(rest, what) - 1})
-        case "cancel":
-            return replace(rest, cancels=rest.cancels - 1)
-        case "guard" | "fallback" | "end":
-            return rest
-    return replace(rest, by_hand=tuple(each for each in rest.by_hand if each != step))
-
-
-def _after(model: Model, step: Step) -> None:
-    """
-    What ``Pair.step`` does to the model.
-    """
-    at = moment_of(model, step)
-    model.advance(at)
-    if can(model, step):
-        take(model, step)
+def _less(play: Play, rest: _Rest, step: Step) -> _Rest:
+    if step[0] == "begin":
+        return replace(rest, calls=rest.calls[1:])
+    if step in rest.by_hand:
+        return replace(rest, by_hand=tuple(each for each in rest.by_hand if each != step))
+    what = play.uses_up(step)
+    return rest if what is None else replace(rest, **{what: getattr(rest, what) - 1})
 
 
 def chart(scenario: Scenario) -> tuple[list[Node], Report]:
@@ -874,7 +918,7 @@ def chart(scenario: Scenario) -> tuple[list[Node], Report]:
     All situations that the model can come to, and the steps between them. Nothing real is
     run here.
     """
-    start, rest = Model(scenario.setup), _rest_of(scenario)
+    start, rest = scenario.play.model(scenario.setup), _rest_of(scenario)
     nodes = [Node(0, (), (0,), [])]
     layer: dict[Any, tuple[int, bytes, _Rest, int]]
     layer = {None: (0, pickle.dumps(start), rest, 1)}
@@ -885,13 +929,13 @@ def chart(scenario: Scenario) -> tuple[list[Node], Report]:
             node, went_on = nodes[number], False
             for step in _steps_of(scenario, pickle.loads(frozen), rest):
                 model = pickle.loads(frozen)
-                _after(model, step)
+                scenario.play.after(model, step)
                 if model.tied:
                     ties += 1
                     continue
                 went_on = True
                 steps += 1
-                left = _less(rest, step)
+                left = _less(scenario.play, rest, step)
                 key = (model.situation(), tuple(vars(left).values()))
                 if key not in following:
                     new = len(nodes)
@@ -923,7 +967,7 @@ async def explore(scenario: Scenario) -> Report:
     for node in nodes:
         while left[node.number]:
             runs += 1
-            async with paired(scenario.setup) as pair:
+            async with paired(scenario.setup, scenario.play) as pair:
                 await _go(pair, node, left)
     return replace(report, runs=runs)
 
@@ -953,10 +997,10 @@ def count_plainly(scenario: Scenario) -> int:
         schedules, went_on = 0, False
         for step in _steps_of(scenario, pickle.loads(frozen), rest):
             model = pickle.loads(frozen)
-            _after(model, step)
+            scenario.play.after(model, step)
             if not model.tied:
                 went_on = True
-                schedules += count(pickle.dumps(model), _less(rest, step))
+                schedules += count(pickle.dumps(model), _less(scenario.play, rest, step))
         return schedules if went_on else 1
 
-    return count(pickle.dumps(Model(scenario.setup)), _rest_of(scenario))
+    return count(pickle.dumps(scenario.play.model(scenario.setup)), _rest_of(scenario))

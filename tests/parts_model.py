@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator_async import BudgetPolicy, ConversationPolicy, LimitPolicy, RetryPolicy
 from orchestrator_async._policy import BreakerSettings
@@ -66,10 +67,18 @@ class Setup:
     fallback: str | None = None
     guard: bool = False
     threshold: int = 3
+    success_threshold: int = 1
     reset: float = 8.0
     max_pause: float = 4.0
     keyed: bool = False
     chat: ConversationPolicy | None = None
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """
+        What else the tools' policy has.
+        """
+        return {}
 
     @property
     def circuits(self) -> list[tuple[str, str | None]]:
@@ -140,6 +149,13 @@ class Call:
     answer: Answer | None = None
     told: list[tuple[object, ...]] = field(default_factory=list)
     event: Event | None = None  # what it is for the rules of its conversation
+
+    @property
+    def is_inside(self) -> bool:
+        """
+        Whether its tool has been entered, and has not ended.
+        """
+        return self.where == "running"
 
 
 @dataclass(eq=False)
@@ -261,6 +277,7 @@ class Model:
             at: model.Model(
                 BreakerSettings(
                     failure_threshold=setup.threshold,
+                    success_threshold=setup.success_threshold,
                     reset_timeout=setup.reset,
                     probe_lease=setup.reset,
                     max_pause=setup.max_pause,
@@ -357,10 +374,10 @@ class Model:
         A call is made, with arguments of its own by default.
         """
         if parent is not None:
-            call = Call(parent.number, tool, parent.what, parent)
+            call = self._new(parent.number, tool, parent.what, parent)
         else:
             number = sum(each.parent is None for each in self.calls)
-            call = Call(number, tool, number if what is None else what)
+            call = self._new(number, tool, number if what is None else what, None)
         self.calls.append(call)
         if parent is not None or not self._breaks_the_rules(call):
             self._begin(call)
@@ -378,6 +395,9 @@ class Model:
             call.where = "guard"
         else:
             self._start(call)
+
+    def _new(self, number: int, tool: str, what: int, parent: Call | None) -> Call:
+        return Call(number, tool, what, parent)
 
     def guard_says(self, call: Call, agrees: bool) -> None:
         if agrees:
@@ -414,7 +434,7 @@ class Model:
             self.cancel(child)
             return
         if call.where == "running":
-            hung = self.now - call.began >= self.setup.hang_after - ROUNDED
+            hung = self._took(call) >= self.setup.hang_after - ROUNDED
             self._vote(call, "failure" if hung else "none")
         else:
             self._leave(call)
@@ -637,11 +657,11 @@ class Model:
     # --- how an attempt ends -----------------------------------------------------------------
 
     def _out_of_time(self, call: Call) -> None:
-        took = self.now - call.began
+        took = self._took(call)
         enough = not call.cut or took >= self.setup.hang_after - ROUNDED
         seconds = self.setup.total_timeout if call.cut else self.setup.timeout
         verdict = "failure" if enough else "none"
-        self._ran(call, verdict, kind="timeout", detail=(seconds,))
+        self._ran(call, verdict, kind="timeout", detail=(seconds, False))
 
     def _ran(
         self,
@@ -652,7 +672,7 @@ class Model:
         ok: bool = False,
         detail: tuple[object, ...] = (),
     ) -> None:
-        took = self.now - call.began
+        took = self._took(call)
         late = self._vote(call, verdict)
         said = {"throttle": "failure", "none": "ignore"}.get(verdict, verdict)
         asked = verdict == "throttle"
@@ -676,6 +696,12 @@ class Model:
         self._give_back(call, ran=True)
         self._go_on(call, answer, again=again, least=max(answer.retry_after or 0, pause))
 
+    def _took(self, call: Call) -> float:
+        """
+        Seconds that the tool has taken of this attempt.
+        """
+        return self.now - call.began
+
     def _pauses(self, call: Call) -> float:
         """
         For how long the circuit does no more than to pause.
@@ -686,7 +712,7 @@ class Model:
         return max(0.0, circuit.reopens - circuit.age)
 
     def _vote(self, call: Call, verdict: str) -> bool:
-        took = self.now - call.began
+        took = self._took(call)
         assert call.permit is not None
         pause = PAUSE if verdict == "throttle" else None
         late = self.circuit_of(call).end(call.permit, verdict, self.now, took, pause)
@@ -727,13 +753,13 @@ class Model:
         policy = self.setup.retry
         call.said.append(answer)
         if policy is None or not again or least > policy.wait_max:
-            self._finish(call, _of_all(call.said))
+            self._finish(call, of_all(call.said))
             return
         backoff = policy.wait_initial * policy.wait_exp_base ** (call.attempt - 1)
         wait = max(min(backoff, policy.wait_max), least)
         is_last = call.attempt >= policy.attempts
         if is_last or wait >= call.deadline - self.now - ROUNDED or not self._may_retry():
-            self._finish(call, _of_all(call.said))
+            self._finish(call, of_all(call.said))
         else:
             self.retries += 1
             call.told.append(("again", call.attempt, wait))
@@ -894,7 +920,7 @@ class Model:
             return call.number, call.tool, "over"
         permit, circuit = call.permit, self.circuit_of(call)
         moments = (call.until, call.deadline, call.since, call.began)
-        last = call.last or (_of_all(call.said) if call.said else None)
+        last = call.last or (of_all(call.said) if call.said else None)
         return (
             *(call.number, call.tool, call.where, call.attempt, call.cut, call.failed),
             tuple(round(at - self.now, 6) for at in moments),
@@ -965,7 +991,7 @@ def _made(answer: Answer) -> Answer:
     return replace(answer, source="fallback", retry_after=None)
 
 
-def _of_all(said: list[Answer]) -> Answer:
+def of_all(said: list[Answer]) -> Answer:
     """
     What a call is told whose attempts were told this.
 

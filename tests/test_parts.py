@@ -18,7 +18,6 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 from orchestrator_async import (
     BudgetPolicy,
@@ -43,9 +42,9 @@ from orchestrator_async._entry import Entry
 from orchestrator_async._execution import Execution
 from orchestrator_async._fleet import Fleet
 
-from .clock import AutojumpEventLoop
 from .conftest import Summary
 from .parts import (
+    PLAY,
     DifferError,
     Pair,
     Report,
@@ -54,9 +53,8 @@ from .parts import (
     chart,
     count_plainly,
     explore,
-    is_tied,
     paired,
-    possible,
+    run_on,
 )
 from .parts_model import TOOLS, Model, Setup, no_chance
 
@@ -71,16 +69,6 @@ def _no_log() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
-
-
-def run_on(loop: str, what: Callable[..., Any], *args: Any) -> Any:
-    """
-    Run it in virtual time.
-    """
-    options: dict[str, Any] = {"loop_factory": AutojumpEventLoop}
-    if loop == "trio":
-        options = {"clock": MockClock(autojump_threshold=0)}
-    return anyio.run(what, *args, backend=loop, backend_options=options)
 
 
 def retry(**options: Any) -> RetryPolicy:
@@ -179,7 +167,7 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
             return ("drain",)
     if kind == "leave" and not going_on and model.chat and number % 4 == 0:
         return ("leave",)
-    steps = possible(model)
+    steps = PLAY.possible(model)
     if len(going_on) < MOST_CALLS and (kind != "call" or not steps):
         if model.chat is not None:
             return "begin", TOOLS[number % 2], number // 2 % 3
@@ -192,7 +180,7 @@ async def go_through(setup: Setup, happens: list[tuple[str, int]]) -> Pair:
         for kind, number in happens:
             step = chosen(pair.model, kind, number)
             # Where two are due at one moment, nobody has promised who goes first.
-            if step is not None and not is_tied(pair.model, step):
+            if step is not None and not PLAY.is_tied(pair.model, step):
                 await pair.step(step)
         await pair.finish()
     return pair
