@@ -31,12 +31,13 @@ from .parts import (
     tell,
     who_of,
 )
-from .parts_model import IDEMPOTENT, ROUNDED, Answer, Model, Setup
+from .parts_model import GRID, IDEMPOTENT, NEARLY, ROUNDED, Answer, Model, Setup
 from .streams_model import Stream, StreamModel, StreamSetup, chunk_name
 
 YIELDS = ("yields", "tells")
 ENDS = ("ends", "raises", "asks for a pause")
 LEAVES = ("breaks", "closes", "gives up")  # in the last case by an error of his own
+NEAR = ("time", "nearly")
 EVERYTHING = (*YIELDS, *ENDS, *LEAVES)
 
 
@@ -203,6 +204,8 @@ class StreamWorld(World):
                 tell(self.waits[number], "asks")
             case ("quit", number, how):
                 tell(self.waits[number], how)
+            case ("trip",):
+                self.circuits["service", None].trip()
             case ("clean", number, tool):
                 tell(self.running[number, tool], "")
             case _:
@@ -270,6 +273,13 @@ class StreamPlay(Play):
                 steps.append(("cancel", call.number))
         return steps
 
+    def moment_of(self, model: Model, step: Step) -> float:
+        """
+        Just before something is due is long enough before for one more event of that call.
+        """
+        at = super().moment_of(model, step)
+        return max(model.now, at + NEARLY - 1.25 * GRID) if step == NEAR else at
+
     def uses_up(self, step: Step) -> str | None:
         if step[0] == "end" and step[3] in YIELDS:
             return "chunks"
@@ -290,6 +300,8 @@ class StreamPlay(Play):
                 model.ask(_that_is(model, "between", number))
             case ("quit", number, how):
                 model.quit(_that_is(model, "between", number), how)
+            case ("trip",):
+                model.circuits["service", None].trip(model.now)
             case ("clean", number, _):
                 model.has_cleaned(_that_is(model, "cleaning", number))
             case _:
