@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from orchestrator_async import LimitPolicy, RetryPolicy, Verdict, _execution, _steps
 from orchestrator_async._calls import Request
 from orchestrator_async._execution import Execution
+from orchestrator_async._settle import verdict_of_leaving
 from orchestrator_async._steps import LAST, Steps
 from orchestrator_async._streams import ToolStream
 
@@ -100,21 +101,22 @@ def chosen(model: StreamModel, kind: str, which: int) -> Step | None:
     one that there is.
     """
     going_on = [c for c in model.calls if c.parent is None and c.where != "over"]
+    is_open = model.circuits["service", None].state == "open"
+    if is_open and (kind == "begin" or not going_on):
+        kind = "next"  # or most calls would only be refused
     if kind in ("next", "nearly") and model.next_moment() is not None:
         return "time", kind
     if model.isolated and kind in ("begin", "isolate"):
-        return ("unisolate",)  # or most calls would only be refused
+        return ("unisolate",)  # likewise
     if kind == "isolate":
         return ("isolate",)
-    if kind == "begin" and model.circuits["service", None].state == "open":
-        return "time", "next"  # likewise
     steps = STREAMS.possible(model)
     wanted = {
         "yields": [each for each in steps if each[0] == "end" and each[3] in YIELDS],
         "asks": [each for each in steps if each[0] == "ask"],
     }
     steps = wanted.get(kind) or steps
-    if len(going_on) < MOST_CALLS and (kind == "begin" or not steps):
+    if len(going_on) < MOST_CALLS and (kind in ("begin", "next") or not steps):
         form = "dispatch" if which % 8 == 0 else "stream"
         return "begin", f"{form} {TOOLS[which // 8 % 2]}"
     return steps[which % len(steps)] if steps else None
@@ -454,7 +456,7 @@ def a_tool_that_is_left_does_not_clean_up(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_probe_that_is_left_has_failed(patch: pytest.MonkeyPatch) -> None:
-    verdict = _execution.verdict_of_leaving
+    verdict = verdict_of_leaving
     patch.setattr(
         _execution,
         "verdict_of_leaving",
@@ -467,7 +469,7 @@ def a_probe_that_is_left_has_said_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def who_leaves_has_seen_no_error(patch: pytest.MonkeyPatch) -> None:
-    verdict = _execution.verdict_of_leaving
+    verdict = verdict_of_leaving
 
     def faulty(flight: Any) -> Verdict:
         flight.steps.gathered.said = Verdict.SUCCESS
