@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator_async import LimitPolicy, RetryPolicy, Verdict, _execution, _steps
+from orchestrator_async._breaker import Permit
 from orchestrator_async._calls import Request
 from orchestrator_async._execution import Execution
+from orchestrator_async._retry import Retrying
 from orchestrator_async._settle import verdict_of_leaving
 from orchestrator_async._steps import LAST, Steps
 from orchestrator_async._streams import ToolStream
@@ -475,6 +477,28 @@ def a_probe_that_is_left_has_said_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_execution, "verdict_of_leaving", lambda flight: Verdict.IGNORE)
 
 
+def a_probe_is_let_in_beside_another(patch: pytest.MonkeyPatch) -> None:
+    refusal, permit = Execution.refusal, Execution._permit
+
+    def is_probed(circuit: Any) -> bool:
+        return circuit.state == "half_open" and circuit.breaker.probe is not None
+
+    patch.setattr(
+        Execution,
+        "refusal",
+        lambda self, *at: None if is_probed(at[1]) else refusal(self, *at),
+    )
+    patch.setattr(
+        Execution,
+        "_permit",
+        lambda self, *at: Permit(-1) if is_probed(at[1]) else permit(self, *at),
+    )
+
+
+def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Retrying, "_may_run_again", lambda self, course, result: not result.ok)
+
+
 def who_leaves_has_seen_no_error(patch: pytest.MonkeyPatch) -> None:
     verdict = verdict_of_leaving
 
@@ -522,6 +546,8 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
         PROBES,
         "answers 0: Answer(kind='value', ok=True,",
     ),
+    a_probe_is_let_in_beside_another: (PROBES, "there is one probe at a time"),
+    any_tool_is_run_again: (FALLBACK, "retries: 2,"),
     who_leaves_has_seen_no_error: (ALONE, "circuit: [('closed', 0)],"),
     a_chunk_tells_of_no_error: (JOINED, "circuit: [('closed', 0)],"),
     the_time_of_the_attempts_before_is_forgotten: (
