@@ -515,12 +515,19 @@ def test_the_tables_are_those_of_unicode() -> None:
     extend = {each for each in rest if is_one("e" + each) or is_one("\uac00" + each)}
     assert set(map(chr, range(0xD7C7, 0xD7CB))) | extend == _cut._EXTENDING
 
+    flag = regex.compile(r"\p{Regional_Indicator}").fullmatch
+    assert {each for each in every if flag(each)} == set(_cut._FLAGS)
+
     lead = {each for each in every if is_one(each + "e") or is_one(each + "\u1100")}
     assert lead == _cut._LEADING
 
     # Three more have been among them, or before letters, in one version or another.
     link = {each for each in every if is_one(f"\u0915{each}\u0915")}
     assert link | {"\u1cf5", "\u1cf6", "\U00011a3a"} == _cut._LINKERS
+
+
+def test_two_consonants_that_are_one_are_so_at_the_very_beginning() -> None:
+    assert _cut._boundary("\u0915\u094d\u0937", 2) == 0
 
 
 @pytest.mark.parametrize("length", [1, 2, LOOK_BACK])
