@@ -69,7 +69,7 @@ class Turn:
             async with anyio.create_task_group() as group:
                 await self._begin(group, _Queue(calls, self._line_of))
         except BaseExceptionGroup as errors:
-            self._raised[-1] = fatal_in(errors) or errors
+            raise_as_it_was(fatal_in(errors) or errors)
         finally:
             self._raise_interrupt()
         if self._raised:

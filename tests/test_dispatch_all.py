@@ -677,6 +677,28 @@ async def test_of_two_that_go_up_it_is_the_first_call_and_not_the_first_to_end()
         await orch.dispatch_all([ToolCall("first"), ToolCall("second")])
 
 
+async def test_an_interrupt_goes_up_before_what_came_out_of_an_earlier_call() -> None:
+    class Approval(Exception):
+        pass
+
+    registry, first_has_ended = Registry(), anyio.Event()
+
+    @registry.tool(policy=ToolPolicy(control_flow=(Approval,)))
+    async def first() -> None:
+        first_has_ended.set()
+        raise Approval("first")
+
+    @registry.tool
+    async def second() -> None:
+        await first_has_ended.wait()
+        await checkpoint()
+        raise KeyboardInterrupt
+
+    orch = ToolOrchestrator(registry)
+    with pytest.raises(KeyboardInterrupt):
+        await orch.dispatch_all([ToolCall("first"), ToolCall("second")])
+
+
 async def test_an_interrupt_goes_up_and_takes_the_others_along() -> None:
     class Halt(BaseException):
         pass
