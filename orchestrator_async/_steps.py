@@ -206,7 +206,7 @@ class Steps:
             chunk = await self._timed(self._step, timeout)
             # It may have yielded something in spite of the timeout, or ended because of it.
             if self.has_struck and (chunk is not LAST or self._is_stopped):
-                raise self._struck(self.allowed)
+                raise self._struck()
         if chunk is not LAST:
             self.gathered.add(chunk)
             self.begun = True
@@ -266,7 +266,7 @@ class Steps:
             del raised
         if not self._is_stopped:
             await self._leave_open_scopes(scope)
-        raise self._struck(self.allowed)
+        raise self._struck()
 
     async def _leave_open_scopes(self, scope: anyio.CancelScope) -> None:
         """
@@ -282,10 +282,12 @@ class Steps:
         name = self._flight.entry.name
         raise RuntimeError(_OPEN_SCOPE.format(name)) from None
 
-    def _struck(self, timeout: float | None) -> ToolTimeoutError:
-        assert timeout is not None
-        name = self._flight.entry.name
-        return ToolTimeoutError(tool_name=name, timeout=timeout, chunk=not self.is_cut)
+    def _struck(self) -> ToolTimeoutError:
+        """
+        What is logged of a clean-up. A call has an error of its own, for ``has_struck``.
+        """
+        assert self.allowed is not None
+        return ToolTimeoutError(tool_name=self._flight.entry.name, timeout=self.allowed)
 
     async def _step(self) -> Any:
         tokens = self._set()

@@ -1134,8 +1134,10 @@ async def test_a_tool_does_not_outwit_its_timeout(how: str, joined: bool) -> Non
         assert isinstance(error, ToolTimeoutError)
         assert "did not yield its next chunk within its 5 s" in str(error)
     else:
-        with pytest.raises(ToolTimeoutError, match="next chunk within its 5 s"):
+        with pytest.raises(ToolTimeoutError, match="next chunk within its 5 s") as caught:
             await read(house)
+        error = caught.value
+    assert type(error.__cause__) is (ConnectionError if how == "raises" else type(None))
     assert house.notes == ["closed"]
     assert house.verdicts() == ["failure"]
     assert house.orch.stats("tool").timeouts == 1
@@ -1536,6 +1538,8 @@ async def test_a_clean_up_has_the_time_of_a_step(
     assert house.orch.stats("tool").timeouts == 0
     logged = [each for each in caplog.records if UNCLOSED in each.getMessage()]
     assert len(logged) == (seconds is not None)
+    if logged:
+        assert f"did not finish within its {seconds} s" in caplog.text
     house.assert_all_is_back()
 
 
