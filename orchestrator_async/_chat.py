@@ -45,6 +45,8 @@ from ._tool import Format
 from ._turn import Turn, check_limit, listed
 
 _MOST_PARSED: Final = 50_000
+_NAMES: Final = ("warning", "warning_of_run")
+"""What a warning is called in an object: the first that the tool has not used."""
 """Characters that are parsed to see whether they are an object: half a millisecond."""
 
 
@@ -384,20 +386,25 @@ def _ending(result: ToolResult) -> Ending:
 def warned(content: str, warning: str) -> str:
     """
     What the model reads, with a warning: in a JSON object as one more member, else as a
-    last line. A tool's text may only look like an object, or have such a member already.
+    last line. A tool's text may only look like an object.
     """
-    if _takes_a_warning(content):
-        inside = content.rstrip()[:-1].rstrip()
-        comma = "" if inside.endswith("{") else ", "
-        return f'{inside}{comma}"warning": {json.dumps(warning, ensure_ascii=False)}}}'
-    return f"{content}\n\n[Warning: {warning}]"
+    name = _free_name(content)
+    if name is None:
+        return f"{content}\n\n[Warning: {warning}]"
+    inside = content.rstrip()[:-1].rstrip()
+    comma = "" if inside.endswith("{") else ", "
+    return f'{inside}{comma}"{name}": {json.dumps(warning, ensure_ascii=False)}}}'
 
 
-def _takes_a_warning(content: str) -> bool:
+def _free_name(content: str) -> str | None:
+    """
+    By what name an object takes a warning; ``None`` for what is none, and where the tool
+    has both names in use.
+    """
     if not content.startswith("{") or len(content) > _MOST_PARSED:
-        return False
+        return None
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and "warning" not in value
+        return None
+    return next((name for name in _NAMES if name not in value), None)

@@ -296,14 +296,14 @@ def of_value(predicate: Callable[[Any], bool]) -> Judge:
 
 def to_text(value: Any, *, tool_name: str) -> str:
     """
-    A tool's value as text: a ``str`` as it is, anything else as JSON.
+    A tool's value as text: a ``str`` as it is (of a class of its own, what it holds),
+    anything else as JSON.
 
     Raises:
         InvalidResultError: It cannot be made JSON.
     """
     if issubclass(type(value), str):  # what only says that it is one is no text
-        text: str = value
-        return text
+        return str.__str__(value)
     try:
         return _as_json(value)
     except BaseException as error:

@@ -57,7 +57,7 @@ class Budget:
         self._policy = policy
         # In the window a retry out of the share is a failure among the calls.
         self._window = TimeWindow(_SHARED_SECONDS)
-        self._recent: deque[float] = deque(maxlen=policy.a_second)
+        self._recent: deque[float] = deque()
         self._seen = 0.0
 
     def configure(self, policy: BudgetPolicy) -> None:
@@ -65,7 +65,6 @@ class Budget:
         Go on with other settings, with what was counted.
         """
         self._policy = policy
-        self._recent = deque(self._recent, maxlen=policy.a_second)
 
     def called(self, now: float) -> None:
         """
@@ -85,7 +84,9 @@ class Budget:
             self._window.record(now, True, False)
             return True
         recent = self._recent
-        if len(recent) < self._policy.a_second or (recent and now - recent[0] >= 1.0):
+        while recent and now - recent[0] >= 1.0:
+            recent.popleft()
+        if len(recent) < self._policy.a_second:
             recent.append(now)
             return True
         return False
@@ -100,7 +101,7 @@ class Budget:
         if now < self._seen:
             by = now - self._seen
             self._window.shift(by)
-            self._recent = deque((each + by for each in self._recent), self._recent.maxlen)
+            self._recent = deque(each + by for each in self._recent)
         self._seen = now
         return now
 

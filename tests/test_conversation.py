@@ -450,7 +450,10 @@ async def test_a_warning_leaves_json_json_and_text_text() -> None:
         ('{"b": "{"}', True),
         ("{name} and {other}", False),  # text, which it stays
         ('{"a": 1} {"a": 2}', False),
-        ('{"warning": "of the tool"}', False),  # which is not to be lost
+        (
+            '{"warning": "of the tool", "warning_of_run": 1}',
+            False,
+        ),  # which are not to be lost
         ('{"a": NaN', False),
         ("[1, 2]", False),
         ("", False),
@@ -470,6 +473,35 @@ def test_a_warning_is_a_member_of_what_is_an_object_and_else_a_line(
         assert value == json.loads(content)
     else:
         assert said == content + '\n\n[Warning: do not "repeat" müde]'
+
+
+def test_a_warning_leaves_a_tool_its_own() -> None:
+    said = json.loads(warned('{"warning": "of the tool"}', "do not repeat it"))
+    assert said == {"warning": "of the tool", "warning_of_run": "do not repeat it"}
+
+
+class Hostile(str):
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+    __getitem__ = startswith = isascii = __len__  # type: ignore[assignment]
+
+
+async def test_text_of_a_class_of_its_own_is_read_as_what_it_holds() -> None:
+    office = Office()
+    value = Hostile("text")
+
+    @office.registry.tool
+    async def give() -> Any:
+        return value
+
+    async with office.conversation(policy=ConversationPolicy(same_results=2)) as chat:
+        results = [await chat.run("give") for _ in range(2)]
+        assert [type(each.content) for each in results] == [str, str]
+        assert results[0].value is value
+        assert results[1].content.startswith("text\n\n[Warning: This same call of give")
 
 
 async def test_a_tool_that_waits_for_something_may_be_asked_again_and_again() -> None:

@@ -212,6 +212,7 @@ async def test_there_may_be_many_attempts() -> None:
     stage = Stage(DOWN, retry=at_once(attempts=300), breaker=NEVER)
     result = await stage.orch.run("tool")
     assert result.attempts == stage.runs == 300
+    assert len(stage.waits) == 299
 
 
 @virtual_time
@@ -1541,6 +1542,16 @@ def test_a_call_counts_for_ten_seconds(seconds: float, counts: bool) -> None:
     budget = Budget(BudgetPolicy(share=1, a_second=0))
     budget.called(100.0)
     assert budget.take(100.0 + seconds) is counts
+
+
+def test_a_budget_that_was_small_for_a_while_forgets_nothing() -> None:
+    budget = Budget(BudgetPolicy(share=0, a_second=5))
+    assert [budget.take(5.0) for _ in range(5)] == [True] * 5
+    budget.configure(BudgetPolicy(share=0, a_second=1))
+    assert not budget.take(5.25)
+    budget.configure(BudgetPolicy(share=0, a_second=5))
+    assert not budget.take(5.5)
+    assert budget.take(6.0)
 
 
 def test_a_budget_may_be_large() -> None:

@@ -224,11 +224,14 @@ def let_pass(seconds: float) -> None:
 
 
 @virtual_time
-async def test_no_attempt_is_begun_where_the_loop_was_held_up_past_the_end() -> None:
+@pytest.mark.parametrize("held_up", [6, 60])
+async def test_no_attempt_is_begun_where_the_loop_was_held_up_past_the_end(
+    held_up: float,
+) -> None:
     @contextmanager
     def until_the_next_attempt() -> Iterator[None]:
         yield
-        let_pass(6)
+        let_pass(held_up)
 
     stage = Stage(DOWN, FINE, total_timeout=10, retry=plain(wait_initial=4))
     stamina.instrumentation.set_on_retry_hooks([lambda details: until_the_next_attempt()])
@@ -237,7 +240,7 @@ async def test_no_attempt_is_begun_where_the_loop_was_held_up_past_the_end() -> 
     finally:
         stamina.instrumentation.set_on_retry_hooks(None)
     assert isinstance(result.error, ConnectionError)
-    assert (result.attempts, stage.runs, seconds) == (1, 1, 10)
+    assert (result.attempts, stage.runs, seconds) == (1, 1, 4 + held_up)
 
 
 # Verdicts of attempts that were cut off
