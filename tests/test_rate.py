@@ -169,6 +169,7 @@ def test_one_at_a_time_is_the_default() -> None:
         ("seconds", 1e-10),
         ("seconds", 1e11),
         ("calls", 10**12),
+        ("burst", 10**9 + 1),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(name: str, value: Any) -> None:
@@ -521,6 +522,17 @@ def test_what_a_reload_has_waived_is_counted_in_intervals_as_well() -> None:
     rate.reload(RateLimit(calls=1, seconds=4.0, burst=100), 0.0)
     assert rate._meter._left() == 40.0
     assert at_once(rate, 0.0) == 90
+
+
+@pytest.mark.parametrize(("now", "left"), [(1.5, 9.5), (2.5, 8.5), (100.0, 1.0)])
+def test_what_a_reload_has_waived_is_paid_by_time_that_nobody_uses(
+    now: float, left: float
+) -> None:
+    rate = used_up(Rate(RateLimit(calls=1, seconds=1.0, burst=10)), 0.0)
+    rate.reload(RateLimit(calls=1, seconds=1.0, burst=2), 0.0)
+    taken(rate, now)
+    rate.reload(RateLimit(calls=1, seconds=1.0, burst=100), now)
+    assert rate._meter._left() == left
 
 
 def test_reloads_there_and_back_give_no_burst() -> None:

@@ -241,6 +241,7 @@ async def test_no_attempt_is_begun_where_the_loop_was_held_up_past_the_end(
         stamina.instrumentation.set_on_retry_hooks(None)
     assert isinstance(result.error, ConnectionError)
     assert (result.attempts, stage.runs, seconds) == (1, 1, 4 + held_up)
+    assert stage.waits == [4]
 
 
 # Verdicts of attempts that were cut off
