@@ -433,8 +433,8 @@ class Circuit:
             and _loop.is_alive(self._token)
         ):
             raise ForeignLoopError(self.name)
+        self._lock = anyio.Lock()  # which may find the stack full
         self._token, self._thread = token, thread
-        self._lock = anyio.Lock()
 
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:

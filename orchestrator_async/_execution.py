@@ -43,6 +43,7 @@ from ._settle import (
     end_with_value,
     verdict_of_leaving,
 )
+from ._stack import with_room
 from ._steps import LAST, Steps
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
@@ -319,7 +320,7 @@ class Execution:
             if not flow or not (cancelled or at_once):
                 raise  # else there is something that goes before it
         finally:
-            self._close(flight, end, self._time_now())
+            with_room(self._close, flight, end, self._time_now())
         return end
 
     async def _closed(self, flight: Flight) -> None:
@@ -391,6 +392,22 @@ class Execution:
         """
         Judge the call, give everything back, then return or raise. Awaits only then.
         """
+        end = None
+        try:
+            end = with_room(self._settled, flight, value, error, render)
+            if end.goes_up is not None:
+                raise_as_it_was(end.goes_up)
+            if end.reassert:
+                await flight.reassert()
+            elif end.not_run:
+                await checkpoint()
+            return end
+        finally:
+            del error, end, value
+
+    def _settled(
+        self, flight: Flight, value: Any, error: BaseException | None, render: bool
+    ) -> End:
         now = self._time_now()
         duration = max(0.0, now - flight.started)
         try:
@@ -410,12 +427,6 @@ class Execution:
         end.duration = flight.spent + duration
         try:
             self._close(flight, end, now)
-            if end.goes_up is not None:
-                raise_as_it_was(end.goes_up)
-            if end.reassert:
-                await flight.reassert()
-            elif end.not_run:
-                await checkpoint()
             return end
         finally:
             del error, end, value

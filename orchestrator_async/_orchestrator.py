@@ -264,27 +264,36 @@ class ToolOrchestrator:
                     text = _text_of_success(entry, value)
                 counting = breaker.counting
                 if text is not None and not (counting and duration >= breaker.slow_above):
+                    if permit is not breaker.closed_permit:
+                        figures.late += 1
+                    elif counting:
+                        breaker.succeeded(permit, started + duration, duration)
                     if number == figures.alone:
                         figures.alone = 0
                     else:
                         del figures.flights[number]
                     if duration > 0:
                         figures.total_time += duration
-                    if permit is not breaker.closed_permit:
-                        figures.late += 1
-                    elif counting:
-                        breaker.succeeded(permit, started + duration, duration)
                     return text
         except BaseException as error:
             failure, value = error, None
-        request = Request(name, args, call_id, context)
-        flight = Flight(entry, entry.circuit, request, arguments, permit)
-        flight.number, flight.started, flight.scope = number, started, scope
-        flight.task, flight.requests, flight.closing = task, requests, closing
-        flight.on_time = on_time
         try:
+            request = Request(name, args, call_id, context)
+            flight = Flight(entry, entry.circuit, request, arguments, permit)
+            flight.number, flight.started, flight.scope = number, started, scope
+            flight.task, flight.requests, flight.closing = task, requests, closing
+            flight.on_time = on_time
             text = (await self._execution.land(flight, value, failure)).text
             return "" if text is None else text
+        except RecursionError:
+            # There is no room even to ask for some: calls nothing, so it cannot fail.
+            if number == figures.alone:
+                figures.alone = 0
+                figures.ignored += 1
+            elif number in figures.flights:
+                del figures.flights[number]
+                figures.ignored += 1
+            raise
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del failure, value

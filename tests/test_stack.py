@@ -1,0 +1,151 @@
+"""
+Calls that nest until Python's stack is full: nothing is lost, and nothing stays wedged.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator_async import (
+    BreakerPolicy,
+    CircuitState,
+    Event,
+    LimitPolicy,
+    Registry,
+    RetryPolicy,
+    ToolOrchestrator,
+    ToolPolicy,
+    _stack,
+)
+from orchestrator_async._stack import with_room
+
+from .support import assert_adds_up
+
+WAYS = [
+    "dispatch",
+    "run",
+    "call",
+    "mixed",
+    "stream",
+    "keyed",
+    "parts",
+    "window",
+    "observed",
+]
+DEPTHS = 24
+
+
+class Agents:
+    """
+    Two tools that ask each other until somebody mends them.
+    """
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.act = "recurse"
+        self.events: list[Event] = []
+        policy: Any = None
+        if way == "parts":
+            policy = ToolPolicy(
+                guard=lambda call, context: None,
+                limits=LimitPolicy(max_concurrent=3),
+                retry=RetryPolicy(attempts=1),
+                total_timeout=1000,
+            )
+        breaker = BreakerPolicy(failure_threshold=3)
+        if way == "window":
+            breaker = BreakerPolicy(failure_threshold=3, window_calls=20, failure_rate=1)
+        registry = Registry()
+        for name, other in (("one", "two"), ("two", "one")):
+            registry.tool(
+                name=name,
+                policy=policy,
+                idempotent=True,
+                circuit=(lambda args, context: "key") if way == "keyed" else None,
+            )(self.asks(other))
+        self.orch = ToolOrchestrator(
+            registry,
+            policy=ToolPolicy(breaker=breaker),
+            observers=[self.events.append] if way == "observed" else [],
+        )
+
+    def asks(self, other: str) -> Any:
+        way = "run" if self.way in ("keyed", "parts", "observed") else self.way
+
+        async def ask(count: int) -> Any:
+            if self.act == "fails":
+                raise ConnectionError("down")
+            if self.act == "works":
+                return "fine"
+            args = {"count": count + 1}
+            if way == "dispatch" or (way == "mixed" and count % 2):
+                return await self.orch.dispatch(other, args)
+            if way == "call":
+                return await self.orch.call(other, args)
+            if way == "stream":
+                async with self.orch.stream(other, args) as chunks:
+                    return [each async for each in chunks]
+            return (await self.orch.run(other, args)).content
+
+        return ask
+
+    async def begin(self, depth: int) -> Any:
+        if depth:
+            return await self.begin(depth - 1)
+        return await self.orch.run("one", {"count": 0})
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_calls_that_nest_without_an_end_lose_nothing(backend: str, way: str) -> None:
+    limit = sys.getrecursionlimit()
+
+    async def main(depth: int) -> None:
+        agents = Agents(way)
+        result = await agents.begin(depth)
+        assert result.name == "one"
+        assert_adds_up(agents.orch)
+        assert sys.getrecursionlimit() == limit
+        # They are as they were: three failures open a circuit, and no fewer.
+        for name in ("one", "two"):
+            key = "key" if way == "keyed" else None
+            circuit = agents.orch.circuit(name, key)
+            circuit.reset()
+            agents.act = "works"
+            assert (await agents.orch.run(name, {"count": 0})).content == "fine"
+            agents.act = "fails"
+            for count in range(3):
+                assert circuit.state is CircuitState.CLOSED
+                result = await agents.orch.run(name, {"count": count})
+                assert isinstance(result.error, ConnectionError)
+            assert circuit.state is CircuitState.OPEN
+        with anyio.fail_after(5):
+            await agents.orch.drain(timeout=5)
+        assert_adds_up(agents.orch)
+
+    for depth in range(DEPTHS):
+        anyio.run(main, depth, backend=backend)
+
+
+def test_there_is_room_where_the_stack_is_all_but_full() -> None:
+    limit = sys.getrecursionlimit()
+
+    def deep(frames: int) -> int:
+        return deep(frames - 1) if frames else 0
+
+    def innermost() -> int:
+        try:
+            return innermost()
+        except RecursionError:
+            return with_room(deep, 100)
+
+    with pytest.raises(RecursionError):
+        deep(limit)
+    assert innermost() == 0
+    assert with_room(deep, 10) == 0
+    assert sys.getrecursionlimit() == limit
+    assert not _stack._room.is_raised
