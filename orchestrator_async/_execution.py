@@ -43,7 +43,7 @@ from ._settle import (
     end_with_value,
     verdict_of_leaving,
 )
-from ._stack import with_room
+from ._stack import check_room, with_room
 from ._steps import LAST, Steps
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
@@ -120,6 +120,7 @@ class Execution:
         if entry.around is not None:
             request.course = Course(entry.tool, entry.settings.total_timeout)
             return (await entry.around(request, True)).content
+        check_room()
         flight = self._take_off(entry, request)
         if isinstance(flight, ToolResult):
             await checkpoint()
@@ -243,6 +244,7 @@ class Execution:
         Raises:
             BaseException: Cancellation and control flow, and nothing else.
         """
+        check_room()
         error = chunk = value = None
         flight.started = self._time_now()
         try:

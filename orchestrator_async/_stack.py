@@ -20,6 +20,21 @@ _FRAMES: Final = 200
 """Frames that are enough to judge a call, to log it and to tell its observers."""
 
 
+_LEAST: Final = 8
+"""Frames that it takes to raise the limit, and as many again for whoever traces them."""
+
+
+def check_room(frames: int = _LEAST) -> None:
+    """
+    Called before something is taken, so that ``with_room`` can be called afterwards.
+
+    Raises:
+        RecursionError: The stack is full.
+    """
+    if frames:
+        check_room(frames - 1)
+
+
 class _Room:
     """
     The limit, raised while anybody needs it: it is one for all threads.
