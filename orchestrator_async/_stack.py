@@ -20,6 +20,10 @@ _FRAMES: Final = 200
 """Frames that are enough to judge a call, to log it and to tell its observers."""
 
 
+_SHARE: Final = 3
+"""From which part of the limit on a closer look is taken. To look at how many frames there are
+is cheap, but calls within Python itself count as well."""
+
 _LEAST: Final = 8
 """Frames that it takes to raise the limit, and as many again for whoever traces them."""
 
@@ -79,13 +83,25 @@ def with_room(fn: Callable[..., Returned], *args: Any) -> Returned:
         RecursionError: There is no room for this call itself. The function has not begun.
     """
     try:
-        sys._getframe(max(0, sys.getrecursionlimit() - _FRAMES))
-    except ValueError:  # the stack is not as deep as that
+        sys._getframe(sys.getrecursionlimit() // _SHARE)
+    except ValueError:  # the stack is not nearly as deep as that
         if _room.is_raised:
             _room.lower()
+        return fn(*args)
+    if _has_room():
         return fn(*args)
     _room.take()
     try:
         return fn(*args)
     finally:
         _room.give_back()
+
+
+def _has_room() -> bool:
+    if _room.is_raised:
+        return False  # or it might be lowered meanwhile
+    try:
+        check_room(_FRAMES)
+    except RecursionError:
+        return False
+    return True
