@@ -23,7 +23,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._stack import with_room
 
-from .support import assert_adds_up
+from .support import assert_adds_up, when_blocked
 
 WAYS = [
     "dispatch",
@@ -149,3 +149,68 @@ def test_there_is_room_where_the_stack_is_all_but_full() -> None:
     assert with_room(deep, 10) == 0
     assert sys.getrecursionlimit() == limit
     assert not _stack._room.is_raised
+
+
+def test_room_within_room_is_given_back_once() -> None:
+    limit = sys.getrecursionlimit()
+    seen: list[bool] = []
+
+    def inner() -> None:
+        seen.append(_stack._room.is_raised)
+
+    def outer() -> None:
+        seen.append(_stack._room.is_raised)
+        with_room(inner)
+        seen.append(_stack._room.is_raised)
+
+    def innermost() -> None:
+        try:
+            innermost()
+        except RecursionError:
+            with_room(outer)
+            raise
+
+    with pytest.raises(RecursionError):
+        innermost()
+    with_room(inner)
+    assert seen[:3] == [True, True, True]
+    assert not seen[-1]
+    assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("others", [0, 1])
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_short_call_without_any_room_is_counted_all_the_same(
+    others: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, end = Registry(), anyio.Event()
+
+    @registry.tool
+    async def tool(wait: bool) -> None:
+        if wait:
+            await end.wait()
+        raise ConnectionError("down")
+
+    orch = ToolOrchestrator(registry)
+    orch.circuit("tool")  # from here on it is known, and its calls take the short path
+    land = orch._execution.land
+
+    async def has_no_room(*args: Any) -> Any:
+        if is_closed:
+            await land(*args)
+        raise RecursionError
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(others):
+            tasks.start_soon(orch.dispatch, "tool", {"wait": True})
+            await when_blocked()
+        with monkeypatch.context() as patched:
+            patched.setattr(orch._execution, "land", has_no_room)
+            with pytest.raises(RecursionError):
+                await orch.dispatch("tool", {"wait": False})
+        assert_adds_up(orch, in_flight=others)
+        end.set()
+    assert_adds_up(orch)
+    figures = orch.stats("tool")
+    assert figures.ignored == (not is_closed)
+    assert figures.total_failures == others + is_closed
