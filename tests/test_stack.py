@@ -186,13 +186,14 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
     registry, end = Registry(), anyio.Event()
 
     @registry.tool
-    async def tool(wait: bool) -> None:
-        if wait:
+    async def tool(act: str) -> None:
+        if act == "wait":
             await end.wait()
-        raise ConnectionError("down")
+        if act != "return":
+            raise ConnectionError("down")
 
     orch = ToolOrchestrator(registry)
-    orch.circuit("tool")  # from here on it is known, and its calls take the short path
+    await orch.dispatch("tool", {"act": "return"})  # those to come take the short path
     land = orch._execution.land
 
     async def has_no_room(*args: Any) -> Any:
@@ -202,12 +203,12 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
 
     async with anyio.create_task_group() as tasks:
         for _ in range(others):
-            tasks.start_soon(orch.dispatch, "tool", {"wait": True})
+            tasks.start_soon(orch.dispatch, "tool", {"act": "wait"})
             await when_blocked()
         with monkeypatch.context() as patched:
             patched.setattr(orch._execution, "land", has_no_room)
             with pytest.raises(RecursionError):
-                await orch.dispatch("tool", {"wait": False})
+                await orch.dispatch("tool", {"act": "raise"})
         assert_adds_up(orch, in_flight=others)
         end.set()
     assert_adds_up(orch)
