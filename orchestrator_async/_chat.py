@@ -401,7 +401,7 @@ def _free_name(content: str) -> str | None:
     By what name an object takes a warning; ``None`` for what is none, and where the tool
     has both names in use.
     """
-    if not content.startswith("{") or len(content) > _MOST_PARSED:
+    if len(content) > _MOST_PARSED or not content.lstrip().startswith("{"):
         return None
     try:
         value = json.loads(content)

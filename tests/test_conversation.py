@@ -447,6 +447,7 @@ async def test_a_warning_leaves_json_json_and_text_text() -> None:
         ("{}", True),
         ('{ "a": {} }  ', True),
         ('{"a": {}}', True),
+        (' \n{"a": 1}\n', True),
         ('{"b": "{"}', True),
         ("{name} and {other}", False),  # text, which it stays
         ('{"a": 1} {"a": 2}', False),
