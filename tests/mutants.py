@@ -65,7 +65,7 @@ TESTS: Final = {
     "retry": "retry total_timeout public",
     "limits": "limits",
     "rate": "rate gates",
-    "gates": "gates",
+    "gates": "gates limits total_timeout stream",
     "around": "guard fallback retry gates total_timeout conversation stream",
     "known": "known",
     "conversation": "conversation_rules",
@@ -76,6 +76,7 @@ TESTS: Final = {
     "completed": "completed",
     "steps": "stream",
     "streams": "stream",
+    "stack": "stack",
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"
