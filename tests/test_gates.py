@@ -1888,6 +1888,39 @@ async def test_a_rate_that_goes_as_it_refuses_still_has_an_answer() -> None:
     assert_free(orch)
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        LimitPolicy(max_concurrent=1, max_queue=200, max_wait=1e6),
+        LimitPolicy(calls=1, seconds=1e5, max_wait=1e9),
+    ],
+    ids=["places", "rate"],
+)
+async def test_all_who_wait_go_on_when_there_is_no_limit_any_more(
+    limits: LimitPolicy,
+) -> None:
+    registry, inside, end = Registry(), [], anyio.Event()
+
+    @registry.tool
+    async def tool(number: int) -> None:
+        inside.append(number)
+        await end.wait()
+
+    orch = ToolOrchestrator(registry, limits=limits)
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(orch.dispatch, "tool", {"number": number})
+        await when_blocked()
+        assert len(inside) == 1
+        orch.reload(limits=None)
+        for _ in range(5):
+            await when_blocked()
+        went_on = len(inside)
+        end.set()
+    assert went_on == 100
+    assert_free(orch)
+
+
 async def test_what_was_used_of_a_rate_is_so_after_a_reload() -> None:
     clock = HandClock()
     orch, service = limited("all", TWO_AN_HOUR, clock=clock)
