@@ -173,7 +173,8 @@ def test_one_at_a_time_is_the_default() -> None:
     ],
 )
 def test_a_setting_that_cannot_be_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"RateLimit: {name}=.* cannot be; expected a"):
+    what = "whole number" if name in ("calls", "burst") else "number"
+    with pytest.raises(ValueError, match=f"{name}=.* cannot be; expected a {what} from"):
         RateLimit(**{"calls": 1, "seconds": 1.0, name: value})
 
 
