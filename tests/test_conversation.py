@@ -850,6 +850,8 @@ async def test_nothing_runs_and_nothing_is_kept_when_it_has_ended() -> None:
     assert chat.offered_tools() == []
     assert len(office.asked) == 1
     assert chat._rules is None
+    await chat.__aexit__(None, None, None)  # to leave it again changes nothing
+    assert (await chat.run("status")).stop
 
 
 @virtual_time
