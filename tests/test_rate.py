@@ -5,6 +5,7 @@ The rate limit: what it lets through, whom it lets go first, and what is given b
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import itertools
 import math
@@ -168,6 +169,7 @@ def test_one_at_a_time_is_the_default() -> None:
         ("seconds", 0),
         ("seconds", 1e-10),
         ("seconds", 1e11),
+        ("seconds", 1e10 + 1),
         ("burst", 10**9 + 1),
     ],
 )
@@ -180,6 +182,16 @@ def test_a_setting_that_cannot_be_is_named(name: str, value: Any) -> None:
 def test_no_rate_is_more_than_a_billion_a_second() -> None:
     with pytest.raises(ValueError, match=r"calls=1000000000000 cannot be; .* a billion a"):
         RateLimit(calls=10**12, seconds=1.0)
+    with pytest.raises(ValueError, match="expected a whole number from"):
+        RateLimit(calls=10**19 + 1, seconds=1e10)
+
+
+def test_settings_are_frozen_and_take_names_only() -> None:
+    limit = RateLimit(calls=1, seconds=1.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        limit.calls = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        RateLimit(1, 1.0)  # type: ignore[misc]
 
 
 def test_the_largest_and_the_smallest_settings_can_be() -> None:
@@ -477,6 +489,9 @@ def test_no_more_is_kept_than_may_matter() -> None:
         assert len(rate._meter._runs) <= 2
     taken(rate, YEAR)
     assert len(rate._meter._runs) == 1
+    for _ in range(2):
+        taken(rate, YEAR + 0.25)
+        assert len(rate._meter._runs) == 2
 
 
 # Other settings
