@@ -1888,6 +1888,26 @@ async def test_a_rate_that_goes_as_it_refuses_still_has_an_answer() -> None:
     assert_free(orch)
 
 
+@virtual_time
+async def test_nobody_waits_for_a_turn_past_a_deadline_of_his_own_however_late_it_is() -> (
+    None
+):
+    registry = Registry()
+
+    @registry.tool(policy=ToolPolicy(limits=LimitPolicy(calls=1, seconds=30, max_wait=100)))
+    async def tool() -> str:
+        return "fine"
+
+    orch = ToolOrchestrator(registry, clock=anyio.current_time)
+    await anyio.sleep(1000)
+    assert (await orch.run("tool")).ok
+    began = anyio.current_time()
+    with anyio.fail_after(10):
+        result = await orch.run("tool")
+    assert isinstance(result.error, LimitExceededError)
+    assert anyio.current_time() == began
+
+
 @pytest.mark.parametrize(
     "limits",
     [
