@@ -191,7 +191,7 @@ def test_settings_are_frozen_and_take_names_only() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         limit.calls = 2  # type: ignore[misc]
     with pytest.raises(TypeError):
-        RateLimit(1, 1.0)  # type: ignore[misc]
+        RateLimit(1, 1.0)  # type: ignore[call-arg]
 
 
 def test_the_largest_and_the_smallest_settings_can_be() -> None:
