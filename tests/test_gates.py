@@ -1888,6 +1888,25 @@ async def test_a_rate_that_goes_as_it_refuses_still_has_an_answer() -> None:
     assert_free(orch)
 
 
+async def test_a_gate_that_limits_only_a_rate_is_followed_by_those_of_places() -> None:
+    registry, inside, end = Registry(), [], anyio.Event()
+
+    @registry.tool(policy=ToolPolicy(limits=LimitPolicy(calls=100, seconds=1)))
+    async def tool() -> None:
+        inside.append(1)
+        await end.wait()
+
+    orch = ToolOrchestrator(registry, limits=LimitPolicy(max_concurrent=1, max_queue=0))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(orch.dispatch, "tool")
+        await when_blocked()
+        result = await orch.run("tool")
+        end.set()
+    assert isinstance(result.error, LimitExceededError)
+    assert (result.error.scope, inside) == ("all tools", [1])
+    assert_free(orch)
+
+
 @virtual_time
 async def test_nobody_waits_for_a_turn_past_a_deadline_of_his_own_however_late_it_is() -> (
     None

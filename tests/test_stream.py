@@ -2337,7 +2337,7 @@ async def test_a_group_that_is_closed_may_have_errors_of_its_own(
 async def test_a_runtime_error_of_a_timed_tool_is_its_own() -> None:
     house = House()
     house.tool(then_raises(RuntimeError("no luck"), "a"), chunk_timeout=5)
-    with pytest.raises(RuntimeError, match="^no luck$"):
+    with pytest.raises(RuntimeError, match="no luck"):
         await read(house)
     assert house.verdicts() == ["failure"]
 
