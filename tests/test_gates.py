@@ -1900,7 +1900,8 @@ async def test_a_gate_that_limits_only_a_rate_is_followed_by_those_of_places() -
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(orch.dispatch, "tool")
         await when_blocked()
-        result = await orch.run("tool")
+        with anyio.fail_after(5):
+            result = await orch.run("tool")
         end.set()
     assert isinstance(result.error, LimitExceededError)
     assert (result.error.scope, inside) == ("all tools", [1])
