@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from orchestrator_async._checks import INHERIT
 from orchestrator_async._conversation import (
     MOST_KEPT,
+    OVER,
     Action,
     Call,
     ConversationPolicy,
@@ -1064,7 +1065,31 @@ def test_a_result_is_the_same_by_what_its_digest_says() -> None:
 def test_a_long_patience_has_an_end() -> None:
     run = Run(rules_of(calls=1, patience=300))
     run()
-    assert as_table([run() for _ in range(301)]) == "300 refuse, 1 stop"
+    assert as_table([run() for _ in range(300)]) == "300 refuse"
+    assert run.told is not None
+    assert run.told.endswith("once more, this run is ended.")
+    assert run() == Action.STOP
+
+
+def test_a_run_that_is_closed_lets_nothing_through_and_keeps_why_it_ended() -> None:
+    rules = rules_of()
+    rules.close()
+    assert rules.before("tool", "a", 0.0) == (Action.STOP, None, OVER, None)
+    rules = rules_of(calls=1, patience=0)
+    run = Run(rules)
+    run()
+    assert run() == Action.STOP
+    rules.close()
+    assert rules.before("tool", "a", 0.0).reason is Reason.CALLS
+
+
+def test_a_tool_polls_only_where_that_is_said() -> None:
+    rules, said = rules_of(same_results=2), []
+    for _ in range(2):
+        call = admitted(rules.before("tool", "a", 0.0))
+        said.append(rules.after(call, SUCCESS, 0.0, digest="same"))
+    assert said[0] is None
+    assert said[1] is not None
 
 
 def test_a_refusal_in_an_earlier_turn_than_the_last_one_is_not_counted() -> None:
