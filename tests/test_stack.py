@@ -151,6 +151,21 @@ def test_there_is_room_where_the_stack_is_all_but_full() -> None:
     assert not _stack._room.is_raised
 
 
+@pytest.mark.parametrize("left", [20, 60, 100, 140])
+def test_there_is_room_where_some_is_left(left: int) -> None:
+    def deep(frames: int) -> int:
+        return deep(frames - 1) if frames else 0
+
+    def go_on() -> int:
+        try:
+            deep(left)
+        except RecursionError:
+            return with_room(deep, 150)
+        return go_on()
+
+    assert go_on() == 0
+
+
 def test_room_within_room_is_given_back_once() -> None:
     limit = sys.getrecursionlimit()
     seen: list[bool] = []
