@@ -45,9 +45,10 @@ from ._tool import Format
 from ._turn import Turn, check_limit, listed
 
 _MOST_PARSED: Final = 50_000
+"""Characters that are parsed to see whether they are an object: half a millisecond."""
+
 _NAMES: Final = ("warning", "warning_of_run")
 """What a warning is called in an object: the first that the tool has not used."""
-"""Characters that are parsed to see whether they are an object: half a millisecond."""
 
 
 class Conversation:

@@ -19,7 +19,6 @@ Returned = TypeVar("Returned")
 _FRAMES: Final = 200
 """Frames that are enough to judge a call, to log it and to tell its observers."""
 
-
 _SHARE: Final = 3
 """From which part of the limit on a closer look is taken. To look at how many frames there are
 is cheap, but calls within Python itself count as well."""
