@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -69,3 +71,13 @@ def pytest_terminal_summary(
 ) -> None:
     for what, number in config.stash.get(SUMMARY, Summary()).items():
         terminalreporter.write_line(f"{what}: {number:,}")
+
+
+@pytest.fixture
+def without_log() -> Iterator[None]:
+    """
+    What is logged of thousands of calls would take longer than the calls.
+    """
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)

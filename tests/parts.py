@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import anyio
+import pytest
 import trio.testing
 from anyio.abc import TaskGroup
 from pydantic import Field
@@ -41,6 +42,7 @@ from orchestrator_async import (
     LimitExceededError,
     LimitPolicy,
     Registry,
+    RetryPolicy,
     RetryScheduled,
     ToolCall,
     ToolContext,
@@ -50,8 +52,10 @@ from orchestrator_async import (
     ToolTimeoutError,
 )
 from orchestrator_async._chat import Conversation
+from orchestrator_async._retry import Retrying
 
 from .clock import AutojumpEventLoop
+from .conftest import Summary
 from .conversation_model import reasons_of
 from .parts_model import (
     GRID,
@@ -65,6 +69,7 @@ from .parts_model import (
     Call,
     Model,
     Setup,
+    no_chance,
 )
 
 MANY_TURNS = 10_000  # of the loop, after one event
@@ -1004,3 +1009,66 @@ def count_plainly(scenario: Scenario) -> int:
         return schedules if went_on else 1
 
     return count(pickle.dumps(scenario.play.model(scenario.setup)), _rest_of(scenario))
+
+
+# --- what all tests of such worlds need --------------------------------------------------
+
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
+ONE_PLACE = LimitPolicy(max_concurrent=1, max_queue=1, max_wait=1.5)
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+Choice = Callable[[Any, str, int], Step | None]
+
+
+def retry(attempts: int = 2, **options: Any) -> RetryPolicy:
+    usual = {"wait_initial": 0.25, "wait_max": 2.5}
+    chance = {"wait_jitter": 0.0, "jitter_source": no_chance}
+    return RetryPolicy(attempts=attempts, **{**usual, **chance, **options})
+
+
+async def go_through(
+    setup: Setup, happens: list[tuple[str, int]], chosen: Choice, play: Play = PLAY
+) -> Pair:
+    """
+    Have events happen, as far as they can.
+    """
+    async with paired(setup, play) as pair:
+        for kind, number in happens:
+            step = chosen(pair.model, kind, number)
+            # Where two are due at one moment, nobody has promised who goes first.
+            if step is not None and not play.is_tied(pair.model, step):
+                await pair.step(step)
+        await pair.finish()
+    return pair
+
+
+def summed_up(report: Report, summary: Summary, what: str) -> None:
+    summary.add(f"{what}: schedules", report.schedules)
+    summary.add(f"{what}: situations that they led through", report.situations)
+    summary.add(f"{what}: steps taken, each in the real thing", report.steps)
+
+
+def assert_counted_plainly(scenario: Scenario) -> None:
+    """
+    Schedules that go on as one are each counted.
+    """
+    _, report = chart(scenario)
+    assert report.schedules == count_plainly(scenario)
+    assert report.situations < report.schedules
+
+
+def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Retrying, "_may_run_again", lambda self, course, result: not result.ok)
+
+
+def assert_found(
+    plant: Plant, where: tuple[Scenario, str], patch: pytest.MonkeyPatch
+) -> None:
+    """
+    A fault shows in a scenario, in what is not as the model says.
+    """
+    scenario, what = where
+    plant(patch)
+    with pytest.raises(DifferError) as found:
+        run_on("asyncio", explore, scenario)
+    assert found.value.what.startswith(what)

@@ -672,13 +672,31 @@ class Model:
         ok: bool = False,
         detail: tuple[object, ...] = (),
     ) -> None:
-        took = self._took(call)
-        late = self._vote(call, verdict)
+        was_probe = call.permit is not None and call.permit.token
+        call.failed = verdict in ("failure", "throttle")
+        answer = self._of_attempt(call, verdict, kind=kind, ok=ok, detail=detail)
+        again = call.failed and call.tool == IDEMPOTENT and not was_probe
+        pause = self._pauses(call)
+        again = again and (pause > 0 or self.circuit_of(call).state == "closed")
+        self._give_back(call, ran=True)
+        self._go_on(call, answer, again=again, least=max(answer.retry_after or 0, pause))
+
+    def _of_attempt(
+        self,
+        call: Call,
+        verdict: str,
+        *,
+        kind: str,
+        ok: bool,
+        detail: tuple[object, ...],
+    ) -> Answer:
+        """
+        The circuit is told of the attempt; what there is to say of it.
+        """
+        took, late = self._took(call), self._vote(call, verdict)
         said = {"throttle": "failure", "none": "ignore"}.get(verdict, verdict)
         asked = verdict == "throttle"
-        was_probe = call.permit is not None and call.permit.token
-        call.failed = said == "failure"
-        answer = Answer(
+        return Answer(
             kind=kind,
             ok=ok,
             detail=detail,
@@ -690,11 +708,6 @@ class Model:
             duration=took,
             retry_after=min(PAUSE, self.setup.max_pause) if asked else None,
         )
-        again = call.failed and call.tool == IDEMPOTENT and not was_probe
-        pause = self._pauses(call)
-        again = again and (pause > 0 or self.circuit_of(call).state == "closed")
-        self._give_back(call, ran=True)
-        self._go_on(call, answer, again=again, least=max(answer.retry_after or 0, pause))
 
     def _took(self, call: Call) -> float:
         """

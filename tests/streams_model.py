@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .parts_model import (
-    PAUSE,
     ROUNDED,
     Answer,
     Call,
@@ -310,21 +309,7 @@ class StreamModel(Model):
         """
         After its first chunk: nothing is tried again, and nothing else answers.
         """
-        took, asked = self._took(call), verdict == "throttle"
-        late = self._vote(call, verdict)
-        said = {"throttle": "failure", "none": "ignore"}.get(verdict, verdict)
-        answer = Answer(
-            kind=kind,
-            ok=ok,
-            detail=detail,
-            verdict="ignore" if late else said,
-            late=late,
-            state=self.circuit_of(call).state,
-            source=call.tool,
-            attempts=1,
-            duration=took,
-            retry_after=min(PAUSE, self.setup.max_pause) if asked else None,
-        )
+        answer = self._of_attempt(call, verdict, kind=kind, ok=ok, detail=detail)
         self._give_back(call, ran=True)
         self._over(call, of_all([*call.said, answer]))
 

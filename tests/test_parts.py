@@ -6,10 +6,8 @@ every order of a few; and faults in the parts, which both have to notice.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from typing import Any
@@ -25,7 +23,6 @@ from orchestrator_async import (
     ConversationPolicy,
     LimitExceededError,
     LimitPolicy,
-    RetryPolicy,
     Verdict,
     _around,
     _conversation,
@@ -44,38 +41,25 @@ from orchestrator_async._fleet import Fleet
 
 from .conftest import Summary
 from .parts import (
+    LOOPS,
+    ONE_PLACE,
     PLAY,
-    DifferError,
-    Pair,
+    Plant,
     Report,
     Scenario,
     Step,
-    chart,
-    count_plainly,
+    any_tool_is_run_again,
+    assert_counted_plainly,
+    assert_found,
     explore,
-    paired,
+    go_through,
+    retry,
     run_on,
+    summed_up,
 )
-from .parts_model import TOOLS, Model, Setup, no_chance
+from .parts_model import TOOLS, Model, Setup
 
-LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
-
-
-@pytest.fixture(autouse=True)
-def _no_log() -> Iterator[None]:
-    """
-    What is logged of thousands of calls would take longer than the calls.
-    """
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def retry(**options: Any) -> RetryPolicy:
-    usual = {"attempts": 2, "wait_initial": 0.25, "wait_max": 2.5}
-    chance = {"wait_jitter": 0.0, "jitter_source": no_chance}
-    return RetryPolicy(**{**usual, **chance, **options})
-
+pytestmark = pytest.mark.usefixtures("without_log")
 
 # --- random events ---------------------------------------------------------------------------
 
@@ -175,17 +159,6 @@ def chosen(model: Model, kind: str, number: int) -> Step | None:
     return steps[number % len(steps)] if steps else None
 
 
-async def go_through(setup: Setup, happens: list[tuple[str, int]]) -> Pair:
-    async with paired(setup) as pair:
-        for kind, number in happens:
-            step = chosen(pair.model, kind, number)
-            # Where two are due at one moment, nobody has promised who goes first.
-            if step is not None and not PLAY.is_tied(pair.model, step):
-                await pair.step(step)
-        await pair.finish()
-    return pair
-
-
 @LOOPS
 def test_whatever_happens_the_parts_do_what_the_model_does(
     loop: str, summary: Summary
@@ -195,7 +168,7 @@ def test_whatever_happens_the_parts_do_what_the_model_does(
     @settings(max_examples=80)
     @given(setup=setups, happens=events)
     def both(setup: Setup, happens: list[tuple[str, int]]) -> None:
-        pair = run_on(loop, go_through, setup, happens)
+        pair = run_on(loop, go_through, setup, happens, chosen)
         ends.update(each.kind for each in pair.world.answers.values())
         summary.add("parts: random events", len(pair.trail))
 
@@ -215,7 +188,7 @@ def test_whatever_happens_in_a_conversation_goes_as_in_the_model(
     def both(
         setup: Setup, chat: ConversationPolicy, happens: list[tuple[str, int]]
     ) -> None:
-        pair = run_on(loop, go_through, replace(setup, chat=chat), happens)
+        pair = run_on(loop, go_through, replace(setup, chat=chat), happens, chosen)
         for each in pair.world.answers.values():
             ends.add((each.kind, *each.detail) if each.kind == "conversation" else ())
             ends.update(("warned", reason) for reason in each.warned)
@@ -230,7 +203,6 @@ def test_whatever_happens_in_a_conversation_goes_as_in_the_model(
 
 # --- every order of a few --------------------------------------------------------------------
 
-ONE_PLACE = LimitPolicy(max_concurrent=1, max_queue=1, max_wait=1.5)
 QUEUE = Scenario(
     name="one place, and a queue of one",
     setup=Setup(group=ONE_PLACE, threshold=2),
@@ -434,21 +406,15 @@ def test_in_every_order_the_parts_do_what_the_model_does(
     report: Report = run_on(loop, explore, scenario)
 
     assert report.schedules >= SCENARIOS[scenario]
-    summary.add("parts: schedules", report.schedules)
-    summary.add("parts: situations that they led through", report.situations)
-    summary.add("parts: steps taken, each in the real thing", report.steps)
+    summed_up(report, summary, "parts")
 
 
 @pytest.mark.parametrize("scenario", [FALLBACK, RATES], ids=lambda scenario: scenario.name)
 def test_schedules_that_go_on_as_one_are_each_counted(scenario: Scenario) -> None:
-    _, report = chart(scenario)
-    assert report.schedules == count_plainly(scenario)
-    assert report.situations < report.schedules
+    assert_counted_plainly(scenario)
 
 
 # --- faults ----------------------------------------------------------------------------------
-
-Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def _is_being_cancelled() -> bool:
@@ -523,12 +489,6 @@ def who_waits_for_more_holds_others_up(patch: pytest.MonkeyPatch) -> None:
 
 def nobody_wakes_the_next(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_rate._Row, "wake", lambda self: None)
-
-
-def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        _retry.Retrying, "_may_run_again", lambda self, course, result: not result.ok
-    )
 
 
 def a_pause_ends_the_attempts(patch: pytest.MonkeyPatch) -> None:
@@ -828,8 +788,4 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
 
 @pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenario, what = FAULTS[plant]
-    plant(monkeypatch)
-    with pytest.raises(DifferError) as found:
-        run_on("asyncio", explore, scenario)
-    assert found.value.what.startswith(what)
+    assert_found(plant, FAULTS[plant], monkeypatch)

@@ -5,9 +5,7 @@ and faults in the parts, which both have to notice.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,51 +14,36 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator_async import LimitPolicy, RetryPolicy, Verdict, _execution, _steps
+from orchestrator_async import LimitPolicy, Verdict, _execution, _steps
 from orchestrator_async._breaker import Permit
 from orchestrator_async._calls import Request
 from orchestrator_async._execution import Execution
-from orchestrator_async._retry import Retrying
 from orchestrator_async._settle import verdict_of_leaving
 from orchestrator_async._steps import LAST, Steps
 from orchestrator_async._streams import ToolStream
 
 from .conftest import Summary
 from .parts import (
-    DifferError,
-    Pair,
+    LOOPS,
+    ONE_PLACE,
+    Plant,
     Report,
     Scenario,
     Step,
-    chart,
-    count_plainly,
+    any_tool_is_run_again,
+    assert_counted_plainly,
+    assert_found,
     explore,
-    paired,
+    go_through,
+    retry,
     run_on,
+    summed_up,
 )
-from .parts_model import TOOLS, no_chance
+from .parts_model import TOOLS
 from .streams import EVERYTHING, LEAVES, STREAMS, YIELDS, scenario
 from .streams_model import StreamModel, StreamSetup
 
-LOOPS = pytest.mark.parametrize("loop", ["asyncio", "trio"])
-
-
-@pytest.fixture(autouse=True)
-def _no_log() -> Iterator[None]:
-    """
-    What is logged of thousands of calls would take longer than the calls.
-    """
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def retry(attempts: int = 2) -> RetryPolicy:
-    chance: dict[str, Any] = {"wait_jitter": 0.0, "jitter_source": no_chance}
-    return RetryPolicy(attempts=attempts, wait_initial=0.25, wait_max=2.5, **chance)
-
-
-ONE_PLACE = LimitPolicy(max_concurrent=1, max_queue=1, max_wait=1.5)
+pytestmark = pytest.mark.usefixtures("without_log")
 
 # --- random events ---------------------------------------------------------------------------
 
@@ -124,18 +107,6 @@ def chosen(model: StreamModel, kind: str, which: int) -> Step | None:
     return steps[which % len(steps)] if steps else None
 
 
-async def go_through(setup: StreamSetup, happens: list[tuple[str, int]]) -> Pair:
-    async with paired(setup, STREAMS) as pair:
-        for kind, which in happens:
-            assert isinstance(pair.model, StreamModel)
-            step = chosen(pair.model, kind, which)
-            # Where two are due at one moment, nobody has promised who goes first.
-            if step is not None and not STREAMS.is_tied(pair.model, step):
-                await pair.step(step)
-        await pair.finish()
-    return pair
-
-
 @LOOPS
 def test_whatever_happens_streams_do_what_the_model_does(
     loop: str, summary: Summary
@@ -145,7 +116,7 @@ def test_whatever_happens_streams_do_what_the_model_does(
     @settings(max_examples=80)
     @given(setup=setups, happens=events)
     def both(setup: StreamSetup, happens: list[tuple[str, int]]) -> None:
-        pair = run_on(loop, go_through, setup, happens)
+        pair = run_on(loop, go_through, setup, happens, chosen, STREAMS)
         ends.update(each.kind for each in pair.world.answers.values())
         assert isinstance(pair.model, StreamModel)
         ends.update(pair.model.how.values())
@@ -276,20 +247,14 @@ def test_in_every_order_streams_do_what_the_model_does(
     report: Report = run_on(loop, explore, scenario)
 
     assert report.schedules >= SCENARIOS[scenario]
-    summary.add("streams: schedules", report.schedules)
-    summary.add("streams: situations that they led through", report.situations)
-    summary.add("streams: steps taken, each in the real thing", report.steps)
+    summed_up(report, summary, "streams")
 
 
 def test_schedules_of_streams_that_go_on_as_one_are_each_counted() -> None:
-    _, report = chart(FALLBACK)
-    assert report.schedules == count_plainly(FALLBACK)
-    assert report.situations < report.schedules
+    assert_counted_plainly(FALLBACK)
 
 
 # --- faults ----------------------------------------------------------------------------------
-
-Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def a_place_is_lost_where_a_stream_is_left(patch: pytest.MonkeyPatch) -> None:
@@ -495,10 +460,6 @@ def a_probe_is_let_in_beside_another(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def any_tool_is_run_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Retrying, "_may_run_again", lambda self, course, result: not result.ok)
-
-
 def who_leaves_has_seen_no_error(patch: pytest.MonkeyPatch) -> None:
     verdict = verdict_of_leaving
 
@@ -561,8 +522,4 @@ FAULTS: dict[Plant, tuple[Scenario, str]] = {
 def test_a_planted_fault_in_streams_is_found(
     plant: Plant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario, what = FAULTS[plant]
-    plant(monkeypatch)
-    with pytest.raises(DifferError) as found:
-        run_on("asyncio", explore, scenario)
-    assert found.value.what.startswith(what)
+    assert_found(plant, FAULTS[plant], monkeypatch)
