@@ -166,17 +166,51 @@ def test_there_is_room_where_some_is_left(left: int) -> None:
     assert go_on() == 0
 
 
+def test_the_limit_is_as_it_was_when_all_have_given_back() -> None:
+    limit, room = sys.getrecursionlimit(), _stack._Room()
+    for _ in range(2):
+        room.take()
+        assert (room.is_raised, sys.getrecursionlimit()) == (True, limit + 200)
+    room.lower()
+    room.give_back()
+    assert (room.is_raised, sys.getrecursionlimit()) == (True, limit + 200)
+    room.give_back()
+    room.lower()
+    assert (room.is_raised, sys.getrecursionlimit()) == (False, limit)
+
+
+def test_what_could_not_be_lowered_is_so_by_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit, room = sys.getrecursionlimit(), _stack._Room()
+    monkeypatch.setattr(_stack, "_room", room)
+    room.take()
+    room._users = 0
+    with_room(lambda: None)
+    assert (room.is_raised, sys.getrecursionlimit()) == (False, limit)
+
+
+def test_nothing_is_raised_where_there_is_room() -> None:
+    def at(depth: int) -> bool:
+        if depth:
+            return at(depth - 1)
+        return with_room(lambda: _stack._room.is_raised)
+
+    for depth in (0, 250, 500):
+        assert not at(depth)
+
+
 def test_room_within_room_is_given_back_once() -> None:
     limit = sys.getrecursionlimit()
-    seen: list[bool] = []
+    seen: list[tuple[bool, int]] = []
 
     def inner() -> None:
-        seen.append(_stack._room.is_raised)
+        seen.append((_stack._room.is_raised, _stack._room._users))
 
     def outer() -> None:
-        seen.append(_stack._room.is_raised)
+        inner()
         with_room(inner)
-        seen.append(_stack._room.is_raised)
+        inner()
 
     def innermost() -> None:
         try:
@@ -188,8 +222,7 @@ def test_room_within_room_is_given_back_once() -> None:
     with pytest.raises(RecursionError):
         innermost()
     with_room(inner)
-    assert seen[:3] == [True, True, True]
-    assert not seen[-1]
+    assert seen == [(True, 1), (True, 2), (True, 1), (False, 0)]
     assert sys.getrecursionlimit() == limit
 
 
