@@ -4,6 +4,7 @@ Calls that nest until Python's stack is full: nothing is lost, and nothing stays
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any
 
@@ -198,6 +199,29 @@ def test_nothing_is_raised_where_there_is_room() -> None:
 
     for depth in (0, 250, 500):
         assert not at(depth)
+
+
+def test_a_closer_look_is_taken_from_a_third_of_the_limit_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[bool] = []
+
+    def has_room() -> bool:
+        looks.append(True)
+        return True
+
+    def at(depth: int) -> None:
+        if depth:
+            at(depth - 1)
+        else:
+            with_room(lambda: None)
+
+    monkeypatch.setattr(_stack, "_has_room", has_room)
+    left = sys.getrecursionlimit() // 3 - len(inspect.stack(0))
+    at(left - 10)
+    assert looks == []
+    at(left + 10)
+    assert looks == [True]
 
 
 def test_room_within_room_is_given_back_once() -> None:
