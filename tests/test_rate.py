@@ -534,6 +534,14 @@ def test_no_reload_keeps_anybody_out_for_longer_than_its_own_seconds() -> None:
     assert refused(rate, 0.0) == 60.0
 
 
+def test_a_reload_of_what_is_unused_has_nothing_to_waive() -> None:
+    rate = Rate(RateLimit(calls=1, seconds=10.0))
+    rate.reload(RateLimit(calls=1, seconds=0.25), 0.0)
+    taken(rate, 0.0)
+    rate.reload(RateLimit(calls=1, seconds=0.25, burst=100), 0.0)
+    assert rate._meter._left() == 0.25
+
+
 def test_what_a_reload_has_waived_is_counted_in_intervals_as_well() -> None:
     rate = used_up(Rate(RateLimit(calls=1, seconds=1.0, burst=10)), 0.0)
     rate.reload(RateLimit(calls=1, seconds=1.0, burst=2), 0.0)
@@ -1053,6 +1061,34 @@ async def test_who_waits_in_vain_is_told_when_his_turn_would_be_after_all_others
         assert crowd.refused == {0: 30.0}
     # Each leaves one fewer.
     assert crowd.refused == {0: 30.0, 1: 20.0, 2: 10.0}
+
+
+@virtual_time
+async def test_of_three_rows_for_one_rate_the_one_who_came_first_goes_first() -> None:
+    clock = anyio.current_time
+    narrow = used_up(patient(1, 10.0), clock())
+    wide, other = (patient(100, 1.0, burst=100) for _ in range(2))
+    went: list[str] = []
+    scopes: dict[str, anyio.CancelScope] = {}
+
+    async def one(name: str, *rates: Rate) -> None:
+        with anyio.CancelScope() as scopes[name]:
+            assert isinstance(await acquire(rates, clock, lambda: math.inf), Token)
+            went.append(name)
+
+    async with anyio.create_task_group() as tasks:
+        for name, rates in (
+            ("a", (narrow, wide)),
+            ("b", (narrow,)),
+            ("third", (narrow, other)),
+            ("fourth", (narrow, wide)),
+            ("fifth", (narrow,)),
+        ):
+            tasks.start_soon(one, name, *rates)
+            await when_blocked()
+        for name in ("a", "b"):
+            scopes[name].cancel()
+    assert went == ["third", "fourth", "fifth"]
 
 
 @virtual_time
