@@ -71,7 +71,8 @@ class Gate:
         if policy is None or policy.max_concurrent is None:
             if places is not None:
                 # Kept, so that places which are taken count when there is a limit again.
-                places.reload(_MANY, max_queue=0, max_wait=0.0, now=now)
+                wait = places.max_wait
+                places.reload(_MANY, max_queue=places.max_queue, max_wait=wait, now=now)
             return None
         size, most, wait = policy.max_concurrent, policy.max_queue, float(policy.max_wait)
         if places is None:
