@@ -1065,15 +1065,14 @@ async def test_who_waits_in_vain_is_told_when_his_turn_would_be_after_all_others
 
 @virtual_time
 async def test_of_three_rows_for_one_rate_the_one_who_came_first_goes_first() -> None:
-    clock = anyio.current_time
-    narrow = used_up(patient(1, 10.0), clock())
-    wide, other = (patient(100, 1.0, burst=100) for _ in range(2))
+    clock = HandClock()
+    narrow, wide, other = (used_up(patient(1, 10.0), clock.now) for _ in range(3))
     went: list[str] = []
     scopes: dict[str, anyio.CancelScope] = {}
 
     async def one(name: str, *rates: Rate) -> None:
         with anyio.CancelScope() as scopes[name]:
-            assert isinstance(await acquire(rates, clock, lambda: math.inf), Token)
+            await acquire(rates, clock, lambda: math.inf)
             went.append(name)
 
     async with anyio.create_task_group() as tasks:
@@ -1088,7 +1087,17 @@ async def test_of_three_rows_for_one_rate_the_one_who_came_first_goes_first() ->
             await when_blocked()
         for name in ("a", "b"):
             scopes[name].cancel()
-    assert went == ["third", "fourth", "fifth"]
+        await when_blocked()
+        assert _rate._first_to_go((narrow,), clock.now) is None
+        clock.turn(10.0)
+        found = _rate._first_to_go((narrow,), clock.now)
+        assert found is not None
+        rows = list(narrow._rows_here())
+        assert len(rows) == 3
+        assert found.ticket == min(row.first.ticket for row in rows if row.first)
+        await anyio.sleep(11)
+        assert went == ["third"]
+        tasks.cancel_scope.cancel()
 
 
 @virtual_time
