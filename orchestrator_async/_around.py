@@ -369,8 +369,10 @@ def _calls_for_another(entry: Entry, request: Request, result: ToolResult) -> bo
         return False
     if course.failed:
         return True
-    if error is None:  # it gave the refusal of a call of its own for one
-        return not is_forbidden(result.value)
+    if (
+        error is None
+    ):  # it gave the refusal of a call of its own for one, or its caller's fault
+        return not (course.blamed or is_forbidden(result.value))
     if is_a(error, ToolTimeoutError):
         return error.tool_name == entry.name  # the whole call's; another's was judged
     if not is_a(error, (CircuitOpenError, LimitExceededError)):

@@ -211,6 +211,7 @@ class Course:
         ran: Whether the tool was entered.
         was_probe: Whether its circuit's fate hung on it.
         failed: Whether the last attempt that ran the tool was judged a failure.
+        blamed: Whether it returned an error that its judge did not hold against it.
         pause: Seconds for which its circuit only pauses; 0 where it does not.
         opened: Whether it is a stream that has come to its first chunk.
     """
@@ -218,6 +219,7 @@ class Course:
     __slots__ = (
         "arguments",
         "attempt",
+        "blamed",
         "deadline",
         "failed",
         "idempotency_key",
@@ -237,7 +239,7 @@ class Course:
         self.total_timeout = total_timeout
         self.deadline = math.inf
         self.idempotency_key = os.urandom(16).hex()
-        self.failed = False
+        self.failed = self.blamed = False
         self.made: Mapping[str, Any] | None = None
         self.begin()
 
@@ -251,11 +253,11 @@ class Course:
         self.ran = self.was_probe = self.opened = False
         self.pause = 0.0
 
-    def ended(self, *, failed: bool, pause: float) -> None:
+    def ended(self, *, failed: bool, blamed: bool, pause: float) -> None:
         """
         It has ended, and its circuit was told.
         """
-        self.failed, self.pause = failed, pause
+        self.failed, self.blamed, self.pause = failed, blamed, pause
 
 
 def copied(args: Any) -> Any:

@@ -74,7 +74,9 @@ class Endings:
         if end.error is None:
             text = "" if end.text is None else end.text
             most = entry.settings.max_result_size
-            return text if most is None else cut(text, most, is_json=is_made(end.value))
+            if most is None:
+                return text
+            return cut(text, most, is_json=is_made(end.value, entry.tool.render))
         try:
             return self._text(entry, end, end.error, why)
         except BaseException as raised:
@@ -130,12 +132,12 @@ class Endings:
         return error_text(text, name, invalid_arguments=_entries(error, piece), **more)
 
 
-def is_made(value: object) -> bool | None:
+def is_made(value: object, render: object = None) -> bool | None:
     """
     Whether the text of a value is JSON: all that is made of a value is; what a tool has
-    returned as text may be anything.
+    returned as text, or renders itself, may be anything.
     """
-    return None if is_a(value, str) else True
+    return None if is_a(value, str) or render is not None else True
 
 
 def invalid_text(

@@ -131,14 +131,22 @@ class UnknownToolError(OrchestratorError, LookupError):
 
     Attributes:
         did_you_mean: The closest names that exist, best first, at most three.
+        reason: What is known of why there is none, as a sentence: that it was taken away by
+            its server, say. Empty where nothing is.
     """
 
-    def __init__(self, *, tool_name: str, did_you_mean: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, tool_name: str, did_you_mean: Sequence[str] = (), reason: str = ""
+    ) -> None:
         hint = "Call one of the tools that you were given."
         if did_you_mean:
             hint = f"Did you mean {' or '.join(did_you_mean)}?"
-        super().__init__(f"There is no tool named {tool_name}. {hint}", tool_name=tool_name)
+        because = f" {reason}" if reason else ""
+        super().__init__(
+            f"There is no tool named {tool_name}.{because} {hint}", tool_name=tool_name
+        )
         self.did_you_mean: tuple[str, ...] = tuple(did_you_mean)
+        self.reason = reason
 
 
 class InvalidArgumentsError(OrchestratorError, ValueError):

@@ -708,6 +708,7 @@ class Execution:
                 flight.request.course.ran = False
             flight.request.course.ended(
                 failed=end.verdict is Verdict.FAILURE,
+                blamed=end.blamed,
                 pause=breaker.open_for(now) if breaker.paused else 0.0,
             )
         end.text = self._endings.text(entry, end, why)
@@ -866,7 +867,9 @@ def result_of(flight: Flight, end: End) -> ToolResult:
         content=_text(end),
         value=end.value,
         error=end.error,
-        ok=end.error is None and end.verdict is not Verdict.FAILURE and not end.refused,
+        ok=end.error is None
+        and end.verdict is not Verdict.FAILURE
+        and not (end.refused or end.blamed),
         verdict=Verdict.IGNORE if end.late else end.verdict,
         late=end.late,
         state=flight.circuit.state,

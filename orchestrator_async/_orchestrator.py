@@ -820,7 +820,7 @@ def _text_of_success(entry: Entry, value: Any) -> str | None:
     """
     if entry.reads_values and judge_value(value) is not Verdict.SUCCESS:
         return None
-    return to_text(value, tool_name=entry.name)
+    return to_text(value, tool_name=entry.name, render=entry.tool.render)
 
 
 def _raise(error: BaseException, tool_name: str) -> NoReturn:

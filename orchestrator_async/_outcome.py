@@ -294,18 +294,20 @@ def of_value(predicate: Callable[[Any], bool]) -> Judge:
 # What the model reads
 
 
-def to_text(value: Any, *, tool_name: str) -> str:
+def to_text(
+    value: Any, *, tool_name: str, render: Callable[[Any], str] | None = None
+) -> str:
     """
     A tool's value as text: a ``str`` as it is (of a class of its own, what it holds),
-    anything else as JSON.
+    anything else as the tool renders it, or as JSON.
 
     Raises:
-        InvalidResultError: It cannot be made JSON.
+        InvalidResultError: It cannot be made JSON, or rendering it raised.
     """
     if issubclass(type(value), str):  # what only says that it is one is no text
         return str.__str__(value)
     try:
-        return _as_json(value)
+        return _as_json(value) if render is None else _rendered(render, value)
     except BaseException as error:
         if not is_its_own(error):
             raise
@@ -313,6 +315,13 @@ def to_text(value: Any, *, tool_name: str) -> str:
     kind = bare_type_name(value)
     del value  # the error keeps this frame, and is to keep no more
     raise InvalidResultError(tool_name=tool_name, result_type=kind, reason=reason)
+
+
+def _rendered(render: Callable[[Any], str], value: Any) -> str:
+    text: object = render(value)
+    if issubclass(type(text), str):
+        return str.__str__(text)
+    raise _NotJsonError(f"rendering it gave {bare_type_name(text)}, and not text")
 
 
 class _NotJsonError(TypeError):

@@ -20,7 +20,7 @@ from ._calls import ToolContext, check_context
 from ._checks import INHERIT, Inherit
 from ._errors import DuplicateToolError, UnknownToolError
 from ._generators import joined
-from ._names import closest
+from ._names import MAX_NAME, closest
 from ._policy import (
     INHERITED,
     BreakerPolicy,
@@ -50,6 +50,24 @@ class Watcher(Protocol):
         """The tool is new, or has taken the place of another."""
 
 
+class ToolSource(Protocol):
+    """
+    Where tools come from that come and go, such as servers.
+    """
+
+    def attach(self, registry: Registry) -> None:
+        """Put the tools into the registry, and change them there from now on."""
+
+    def detach(self, registry: Registry) -> None:
+        """Take them out again, and change nothing more."""
+
+    def why_unknown(self, name: str) -> str:
+        """
+        What is known of why there is no tool of that name, as a sentence for a model; empty
+        if nothing is.
+        """
+
+
 class Registry:
     """
     The tools that an agent has, by name.
@@ -64,6 +82,7 @@ class Registry:
         self._binders: dict[str, Binder] = {}
         self._writers: set[str] = set()  # names of tools that say they change something
         self._watchers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._sources: list[ToolSource] = []
 
     def __repr__(self) -> str:
         return f"<Registry with {len(self._tools)} tools>"
@@ -118,6 +137,7 @@ class Registry:
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
         alternatives: Sequence[str] = (),
+        render: Callable[[Any], str] | None = None,
         replace: bool = False,
     ) -> Callable[[Function], Function]: ...
 
@@ -139,6 +159,7 @@ class Registry:
         validate: bool = True,
         policy: ToolPolicy | BreakerPolicy | None = None,
         alternatives: Sequence[str] = (),
+        render: Callable[[Any], str] | None = None,
         replace: bool = False,
     ) -> Any:
         """
@@ -161,6 +182,7 @@ class Registry:
             validate: See ``Tool``.
             policy: Further settings, of the tool or of its circuit.
             alternatives: See ``Tool``.
+            render: See ``Tool``.
             replace: Whether it takes the place of a tool of that name.
 
         Raises:
@@ -190,6 +212,7 @@ class Registry:
                     polling=polling,
                     validate=validate,
                     alternatives=alternatives,
+                    render=render,
                     _locals=_schema.defining_namespace(fn, depth),
                 ),
                 replace=replace,
@@ -250,6 +273,27 @@ class Registry:
         self._leave_circuit(tool)
         self._forget(tool, removed=True)
         return tool
+
+    def include(self, source: ToolSource) -> None:
+        """
+        Have the tools of a source, those that it has now and as they come and go: of
+        ``McpServers``, say. Does nothing if they are included already.
+
+        Raises:
+            DuplicateToolError: A tool of the source has a name that is taken; none of its
+                tools was added.
+        """
+        if source not in self._sources:
+            source.attach(self)
+            self._sources.append(source)
+
+    def exclude(self, source: ToolSource) -> None:
+        """
+        Take the tools of a source out again. Does nothing if they are not included.
+        """
+        if source in self._sources:
+            self._sources.remove(source)
+            source.detach(self)
 
     def build(self) -> None:
         """
@@ -334,7 +378,15 @@ class Registry:
 
         names = self._tools if allows is None else [*filter(allows, self._tools)]
         close = closest(name, names)
-        return UnknownToolError(tool_name=quote_name(name), did_you_mean=close)
+        return UnknownToolError(
+            tool_name=quote_name(name), did_you_mean=close, reason=self._why_unknown(name)
+        )
+
+    def _why_unknown(self, name: object) -> str:
+        # One that is there may be kept from a conversation, which is not to be told of it.
+        if type(name) is not str or len(name) > MAX_NAME or name in self._tools:
+            return ""
+        return next(filter(None, (each.why_unknown(name) for each in self._sources)), "")
 
     def watch(self, watcher: Watcher) -> None:
         """

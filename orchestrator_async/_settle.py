@@ -191,6 +191,8 @@ class End:
         timed_out: Whether its own timeout struck.
         not_run: Whether the tool was never entered.
         refused: Whether what it returned is the refusal of a call of its own.
+        blamed: Whether what it returned is an error of which its judge has said that it
+            tells nothing of the tool.
         duration: Seconds that the tool took.
         throttled: Whether it failed by asking for a pause, which is not counted.
         retry_after: Seconds after which it may be called again, if it has said so.
@@ -200,6 +202,7 @@ class End:
     """
 
     __slots__ = (
+        "blamed",
         "cancelled",
         "duration",
         "error",
@@ -238,7 +241,7 @@ class End:
         self.cancelled = cancelled
         self.timed_out = timed_out
         self.not_run = not_run
-        self.refused = False
+        self.refused = self.blamed = False
         self.goes_up = goes_up
         self.reassert = reassert
 
@@ -259,7 +262,7 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         end.timed_out, end.verdict = True, _verdict_of_timeout(flight, duration)
     if render:
         try:
-            end.text = to_text(value, tool_name=entry.name)
+            end.text = to_text(value, tool_name=entry.name, render=entry.tool.render)
         except InvalidResultError as error:
             # Ours, so nobody wants to know where it was raised: in a frame that has it.
             end.error = error.with_traceback(None)
@@ -413,6 +416,8 @@ def _judge(flight: Flight, end: End, duration: float) -> None:
         said = _opinion(flight, duration, value=end.value)
     if said is not None:
         end.verdict = said
+        if said is Verdict.IGNORE:
+            end.blamed = judge_value(end.value) is not Verdict.SUCCESS
     elif flight.entry.reads_values:
         end.verdict = judge_value(end.value)
         if gathered is not None and end.verdict is Verdict.SUCCESS:

@@ -57,6 +57,8 @@ class Tool:
         validate: Whether the arguments are validated against the type hints.
         alternatives: At most three names of tools that a refusal points to, those whose
             circuits are closed then.
+        render: What a model reads of a value that is no text: a plain function of it that
+            returns text. Default: JSON.
 
     Raises:
         TypeError: ``fn`` cannot be run, or a field has the wrong type.
@@ -74,6 +76,7 @@ class Tool:
     polling: bool = False
     validate: bool = True
     alternatives: tuple[str, ...] = ()
+    render: Callable[[Any], str] | None = field(default=None, repr=False)
     _locals: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _schema: Schema | None = field(
         default=None, init=False, repr=False, compare=False, hash=False
@@ -95,6 +98,7 @@ class Tool:
             polling: bool = False,
             validate: bool = True,
             alternatives: Iterable[str] = (),
+            render: Callable[[Any], str] | None = None,
             _locals: Mapping[str, Any] | None = None,
         ) -> None: ...
 
@@ -127,6 +131,9 @@ class Tool:
             raise self._wrong_type("description", "text or None", description)
         if not isinstance(self.parameters, Mapping | None):
             raise self._wrong_type("parameters", "a JSON schema", self.parameters)
+        render: object = self.render
+        if render is not None and (not callable(render) or is_async(render)):
+            raise self._wrong_type("render", "a plain function, or None", render)
         names: object = self.alternatives
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise self._wrong_type("alternatives", "a list of names of tools", names)

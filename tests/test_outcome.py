@@ -834,7 +834,7 @@ async def test_what_a_judge_says_holds(said: Any, verdict: Verdict, raises: bool
     else:
         result = await giving.gives({"error": "boom"})
         assert read(result.content) == {"error": "boom"}
-        assert result.ok is (verdict is not Verdict.FAILURE)
+        assert result.ok is (verdict is Verdict.SUCCESS)
     assert result.verdict is verdict
 
 

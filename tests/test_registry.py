@@ -830,3 +830,72 @@ async def test_a_tool_whose_signature_cannot_be_read_says_so_to_its_author(
     with pytest.raises(OrchestratorError):
         await orch.call("odd", {"x": 1})
     assert orch.circuit("odd").state == "closed"
+
+
+class Source:
+    """
+    A source with one tool, that says what became of another.
+    """
+
+    def __init__(self, name: str = "there") -> None:
+        self.tool = Tool(fn=self.run, name=name)
+        self.attached: list[Registry] = []
+
+    async def run(self) -> str:
+        return "ran"
+
+    def attach(self, registry: Registry) -> None:
+        registry.add(self.tool)
+        self.attached.append(registry)
+
+    def detach(self, registry: Registry) -> None:
+        registry.remove(self.tool.name)
+        self.attached.remove(registry)
+
+    def why_unknown(self, name: str) -> str:
+        return "It was taken away." if name == "gone" else ""
+
+
+def test_the_tools_of_a_source_are_included_once_and_excluded_again() -> None:
+    registry, source = Registry(), Source()
+    registry.include(source)
+    registry.include(source)
+    assert source.attached == [registry]
+    assert "there" in registry
+    registry.exclude(source)
+    registry.exclude(source)
+    assert source.attached == []
+    assert "there" not in registry
+
+
+def test_a_source_that_could_not_be_included_is_not() -> None:
+    registry = Registry()
+    registry.include(Source())
+    refused = Source()
+    with pytest.raises(DuplicateToolError):
+        registry.include(refused)
+    registry.exclude(refused)
+    assert "there" in registry
+
+
+async def test_a_source_says_why_there_is_no_such_tool() -> None:
+    registry = Registry()
+    registry.include(Source("other"))
+    registry.include(Source())
+    with pytest.raises(UnknownToolError) as caught:
+        await registry.dispatch("gone")
+    assert caught.value.reason == "It was taken away."
+    assert str(caught.value).startswith("There is no tool named gone. It was taken away. ")
+    with pytest.raises(UnknownToolError) as caught:
+        await registry.dispatch("never")
+    assert caught.value.reason == ""
+
+
+@pytest.mark.parametrize("name", [17, "x" * 129, "there"])
+def test_a_source_is_not_asked_of_what_is_no_name_or_is_there(name: Any) -> None:
+    registry, source = Registry(), Source()
+    asked: list[Any] = []
+    source.why_unknown = asked.append  # type: ignore[assignment, method-assign]
+    registry.include(source)
+    registry.unknown(name)
+    assert asked == []
