@@ -29,6 +29,7 @@ from ._errors import (
 from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback, logger
+from ._named import Named
 from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
 from ._registry import Registry
 from ._stats import Figures
@@ -74,17 +75,20 @@ class Fleet:
         registry: Registry,
         policy: ToolPolicy,
         circuits: Mapping[str, BreakerPolicy],
+        named: Named,
         observers: Observers,
         clean: Callable[[str], str],
         clock: Callable[[], float],
         clock_is_the_loops: bool,
     ) -> None:
+        named.check(registry)
         self.registry = registry
         self.entries: dict[str, Entry] = {}
         self.circuits: dict[str, Circuit] = {}
         self.keyed: dict[str, KeyedCircuits] = {}
         self._policy = policy
         self._circuit_policies = dict(circuits)
+        self._named = named
         self._overrides: dict[str, BreakerPolicy] = {}
         self._clock = clock
         self._clock_is_the_loops = clock_is_the_loops
@@ -138,7 +142,7 @@ class Fleet:
         """
         A tool's settings, as they are now.
         """
-        return ToolSettings.of(tool.policy, self._policy)
+        return ToolSettings.of(*self._named.levels(tool.name), tool.policy, self._policy)
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
         """
@@ -199,6 +203,7 @@ class Fleet:
             raise self._no_circuit(name)
         settings = BreakerSettings.of(
             self._overrides.get(name, BreakerPolicy()),
+            *(each.breaker for tool in tools for each in self._named.levels(tool.name)),
             *(tool.policy.breaker for tool in tools),
             self._circuit_policies.get(name, BreakerPolicy()),
             self._policy.breaker,
@@ -340,6 +345,17 @@ class Fleet:
             self._overrides.pop(tool.circuit_name, None)
             self._complained.discard(tool.circuit_name)
             circuit.retire()
+
+    def check(self, tool: Tool) -> None:
+        """
+        The registry's question whether a tool can come, before anything has changed.
+
+        Raises:
+            ValueError: The settings by name are not one for those that would share its
+                circuit.
+        """
+        others = self.registry.sharing(tool.circuit_name)
+        self._named.check([*(each for each in others if each.name != tool.name), tool])
 
     def tool_added(self, tool: Tool) -> None:
         """
@@ -552,12 +568,17 @@ class Fleet:
         self.circuit(circuit.name)
 
     def reload_all(
-        self, policy: ToolPolicy, circuits: Mapping[str, BreakerPolicy] | None
+        self,
+        policy: ToolPolicy,
+        circuits: Mapping[str, BreakerPolicy] | None,
+        named: Named | None,
     ) -> None:
         """
         Go on with other settings, with all circuits and figures.
         """
         self._policy = policy
+        if named is not None:
+            self._named = named
         if circuits is not None:
             self._circuit_policies = dict(circuits)
         self._kept |= self.entries

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,7 @@ from ._events import Observer, Observers, rejected
 from ._execution import Execution, calling_probe, struck
 from ._fleet import Fleet, Intended
 from ._log import logger
+from ._named import Named
 from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
     BreakerPolicy,
@@ -106,6 +108,9 @@ class ToolOrchestrator:
             ``None`` for no such limit.
         limits: How many calls there may be of all tools together. Default: no limit.
         groups: The same for groups of tools, by the names that ``ToolPolicy.group`` gives.
+        tools: Settings for tools by name, or by patterns of names (``"github_*"``). All
+            that match apply, a later one over an earlier, field by field; they go before
+            the tool's own.
 
     Raises:
         TypeError: An argument is of the wrong kind, or an observer cannot be called or is
@@ -128,6 +133,7 @@ class ToolOrchestrator:
         retry_budget: BudgetPolicy | None = _BUDGET,
         limits: LimitPolicy | None = None,
         groups: Mapping[str, LimitPolicy] | None = None,
+        tools: Mapping[str, ToolPolicy | BreakerPolicy] | None = None,
     ) -> None:
         _check_arguments(registry, circuits, clock, clean)
         _check_limits(retry_budget, limits, groups)
@@ -141,6 +147,7 @@ class ToolOrchestrator:
             self.registry,
             settings,
             _checked_circuits(circuits),
+            Named(tools),
             self._observers,
             cleaned,
             clock,
@@ -497,6 +504,8 @@ class ToolOrchestrator:
 
     def reload(
         self,
+        path: str | os.PathLike[str] | None = None,
+        /,
         *,
         failure_threshold: int | Inherit = INHERIT,
         reset_timeout: float | Inherit = INHERIT,
@@ -506,6 +515,7 @@ class ToolOrchestrator:
         retry_budget: BudgetPolicy | None | Inherit = INHERIT,
         limits: LimitPolicy | None | Inherit = INHERIT,
         groups: Mapping[str, LimitPolicy] | None = None,
+        tools: Mapping[str, ToolPolicy | BreakerPolicy] | None = None,
     ) -> None:
         """
         Go on with other settings, with the state of all circuits and all that was counted.
@@ -514,6 +524,10 @@ class ToolOrchestrator:
         there is ``Circuit.reload``; for one tool, ``Registry.add(..., replace=True)``.
 
         Args:
+            path: A file of settings, in TOML; see ``orchestrator_async.config``. All that
+                it says takes the place of all that there is, and what it does not say is
+                the default. It is read at once, and given alone. Servers in it stay as
+                they are: ``McpServers`` has a ``reload`` of its own.
             failure_threshold: As for the orchestrator, like all of these. They take the
                 place of all that it was made with: what is not given is the default.
             reset_timeout: See there.
@@ -523,14 +537,26 @@ class ToolOrchestrator:
             retry_budget: See there. Default: the one that there is.
             limits: See there. Default: those that there are.
             groups: See there. Default: those that there are.
+            tools: See there. Default: those that there are.
 
         Raises:
-            TypeError: An argument is of the wrong kind.
-            ValueError: A setting cannot be, or is given twice; nothing has changed.
+            TypeError: An argument is of the wrong kind, or there is one besides a path.
+            ValueError: A setting cannot be, or is given twice; nothing has changed. That
+                of a file is a ``ConfigError``, which says where.
         """
+        if path is not None:
+            inheriting = (failure_threshold, reset_timeout, timeout, retry_budget, limits)
+            others = (policy, circuits, groups, tools)
+            if any(each is not INHERIT for each in inheriting) or any(
+                each is not None for each in others
+            ):
+                raise TypeError("reload takes a path, or settings, but not both")
+            self.reload(**_settings_in(path))
+            return
         settings = _settings(failure_threshold, reset_timeout, timeout, policy)
         _check_circuits(circuits)
         checked = None if circuits is None else _checked_circuits(circuits)
+        named = None if tools is None else Named(tools)
         before = self._shared
         shared = _Shared(
             before.budget if retry_budget is INHERIT else retry_budget,
@@ -538,9 +564,11 @@ class ToolOrchestrator:
             before.groups if groups is None else groups,
         )
         _check_limits(*shared)
+        if named is not None:
+            named.check(self.registry)
         self._shared = shared = shared._replace(groups=dict(shared.groups))
         self._surroundings.reload(*shared)
-        self._fleet.reload_all(settings, checked)
+        self._fleet.reload_all(settings, checked, named)
         self._surroundings.configure_gates()
 
     # From one process to the next
@@ -850,6 +878,15 @@ def _settings(
     )
     given = ToolPolicy(timeout=timeout, breaker=breaker)
     return join(given, as_tool_policy(policy))
+
+
+def _settings_in(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """
+    What a file says, whose reading imports pydantic.
+    """
+    from .config import load_config
+
+    return load_config(path).settings()
 
 
 def _check_timeout(timeout: object) -> None:

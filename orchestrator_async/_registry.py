@@ -43,6 +43,9 @@ class Watcher(Protocol):
     Whoever keeps something of a tool and must let go of it.
     """
 
+    def check(self, tool: Tool) -> None:
+        """The tool is to come; raises ``ValueError`` where it cannot."""
+
     def tool_changed(self, tool: Tool, *, removed: bool) -> None:
         """The tool was replaced or removed."""
 
@@ -233,8 +236,9 @@ class Registry:
         Raises:
             DuplicateToolError: The name is taken by a tool, or by a circuit that other
                 tools share.
-            ValueError: Its settings of a shared circuit are not those of the others, or
-                the names of fallbacks lead back to it; names them all.
+            ValueError: Its settings of a shared circuit are not those of the others, its
+                own or those that an orchestrator has for its name; or the names of
+                fallbacks lead back to it. Names them all.
         """
         if not isinstance(tool, Tool):
             raise TypeError(
@@ -247,6 +251,8 @@ class Registry:
             )
         self._check_circuits(tool)
         self._check_fallbacks(tool)
+        for watcher in tuple(self._watchers):
+            watcher.check(tool)
         before = self._tools.get(tool.name)
         self._tools[tool.name] = tool
         self._note_writer(tool)
@@ -390,7 +396,8 @@ class Registry:
 
     def watch(self, watcher: Watcher) -> None:
         """
-        Tell it of every tool that is replaced or removed, as long as it lives.
+        Ask it of every tool that is to come, and tell it of every one that is replaced or
+        removed, as long as it lives.
         """
         self._watchers.add(watcher)
 

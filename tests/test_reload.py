@@ -206,7 +206,7 @@ async def test_options_are_given_by_name() -> None:
     orch, _ = bench(HandClock())
     anything: Any = orch
     with pytest.raises(TypeError, match="positional"):
-        anything.reload(3)
+        anything.reload(None, 3)
     with pytest.raises(TypeError, match="positional"):
         await anything.drain(3)
     with pytest.raises(TypeError, match="positional"):

@@ -1,0 +1,118 @@
+"""
+Kinds of values that TOML can say: times, names, what is off, and text with variables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    PlainValidator,
+    StrictStr,
+    ValidationInfo,
+)
+
+from ._errors import kind_of, quoted, shown, wrong
+
+_UNITS: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": Decimal("0.001")}
+_NUMBER: Final = r"(\d{1,18}(?:\.\d{1,18})?)"
+_DURATION: Final = re.compile("".join(f"(?:{_NUMBER}{unit})?" for unit in _UNITS), re.ASCII)
+_EXAMPLES: Final = 'write "250ms", "30s" or "5m"'
+
+_VARIABLE: Final = re.compile(
+    r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}"
+    r"|(?P<broken>\{))"
+)
+_MOST_NAME: Final = 128
+
+
+def seconds(value: Any) -> float:
+    """
+    A number as it is, and text as seconds: ``"1h30m"``.
+    """
+    if type(value) is int or type(value) is float:
+        return _as_float(value)
+    if not isinstance(value, str):
+        raise wrong(f"{kind_of(value)} is no duration", _EXAMPLES)
+    found = _DURATION.fullmatch(value)
+    if found is None or not value:
+        raise wrong(f"{quoted(value)} is no duration", _EXAMPLES)
+    parts = zip(found.groups(), _UNITS.values(), strict=True)
+    return float(sum(Decimal(number) * unit for number, unit in parts if number))
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf  # which whatever takes seconds refuses, with words of its own
+
+
+def off(value: Any) -> Any:
+    """
+    ``None``, for which TOML has no word, is said by ``false``.
+    """
+    return None if value is False else value
+
+
+def name(value: str) -> str:
+    """
+    Text that can be the name of a tool, a circuit or a group.
+    """
+    if not 0 < len(value) <= _MOST_NAME:
+        what = f"a name of {len(value)} characters" if value else "an empty name"
+        raise wrong(f"{what} cannot be", f"write one of 1 to {_MOST_NAME} characters")
+    return value
+
+
+def filled(value: str, info: ValidationInfo) -> str:
+    """
+    Text with the variables in it replaced, if there is an environment to take them from.
+    """
+    if info.context is not None:
+        value = _replaced(value, info.context["env"])
+    if "\0" in value:
+        raise wrong("there is a NUL character in it", "take it out")
+    return value
+
+
+def _replaced(text: str, env: Mapping[str, str]) -> str:
+    missing: list[str] = []
+
+    def replacement(found: re.Match[str]) -> str:
+        variable, default = found["name"], found["default"]
+        if found["dollar"]:
+            return "$"
+        if variable is None:
+            raise wrong(
+                "after ${ there is no name and }", "write ${NAME}, or $${ for the text"
+            )
+        value = env.get(variable)
+        if value or (value is not None and default is None):
+            return value
+        if default is None:
+            missing.append(variable)
+        return default or ""
+
+    text = _VARIABLE.sub(replacement, text)
+    if missing:
+        names = [shown(each) for each in dict.fromkeys(missing)]
+        which = (
+            f"variable {names[0]} is"
+            if len(names) == 1
+            else f"variables {', '.join(names)} are"
+        )
+        raise wrong(f"the {which} not set", f"set it, or write ${{{names[0]}:-a default}}")
+    return text
+
+
+Seconds = Annotated[float, PlainValidator(seconds)]
+Name = Annotated[StrictStr, AfterValidator(name)]
+Text = Annotated[StrictStr, AfterValidator(filled)]
+Off: Final = BeforeValidator(off)
