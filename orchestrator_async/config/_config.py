@@ -61,8 +61,8 @@ class Config:
 
     path: Path | None = None
     servers: Mapping[str, ServerConfig] = field(default_factory=dict)
-    gateway: GatewayConfig = GatewayConfig()
-    policy: ToolPolicy = ToolPolicy()
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    policy: ToolPolicy = field(default_factory=ToolPolicy)
     circuits: Mapping[str, BreakerPolicy] = field(default_factory=dict)
     tools: Mapping[str, ToolPolicy] = field(default_factory=dict)
     limits: LimitPolicy | None = None

@@ -47,7 +47,7 @@ def _address(value: str) -> str:
 
 def _above_zero(value: float) -> float:
     if not 0 < value < math.inf:
-        raise wrong(f"{value:g} seconds cannot be", 'write a time above 0, such as "30s"')
+        raise wrong(f"{value} seconds cannot be", 'write a time above 0, such as "30s"')
     return value
 
 

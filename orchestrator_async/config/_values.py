@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -20,7 +21,7 @@ from pydantic import (
 
 from ._errors import kind_of, quoted, shown, wrong
 
-_UNITS: Final = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": Decimal("0.001")}
+_UNITS: Final = {"d": "86400", "h": "3600", "m": "60", "s": "1", "ms": "0.001"}
 _NUMBER: Final = r"(\d{1,18}(?:\.\d{1,18})?)"
 _DURATION: Final = re.compile("".join(f"(?:{_NUMBER}{unit})?" for unit in _UNITS), re.ASCII)
 _EXAMPLES: Final = 'write "250ms", "30s" or "5m"'
@@ -37,21 +38,16 @@ def seconds(value: Any) -> float:
     A number as it is, and text as seconds: ``"1h30m"``.
     """
     if type(value) is int or type(value) is float:
-        return _as_float(value)
+        # What no float can be is refused by whatever takes it, with words of its own.
+        return value if value <= sys.float_info.max else math.inf
     if not isinstance(value, str):
         raise wrong(f"{kind_of(value)} is no duration", _EXAMPLES)
     found = _DURATION.fullmatch(value)
     if found is None or not value:
         raise wrong(f"{quoted(value)} is no duration", _EXAMPLES)
+    # As decimals, for a sum of floats is not always the float that one would write.
     parts = zip(found.groups(), _UNITS.values(), strict=True)
-    return float(sum(Decimal(number) * unit for number, unit in parts if number))
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf  # which whatever takes seconds refuses, with words of its own
+    return float(sum(Decimal(each) * Decimal(unit) for each, unit in parts if each))
 
 
 def off(value: Any) -> Any:
@@ -103,12 +99,9 @@ def _replaced(text: str, env: Mapping[str, str]) -> str:
     text = _VARIABLE.sub(replacement, text)
     if missing:
         names = [shown(each) for each in dict.fromkeys(missing)]
-        which = (
-            f"variable {names[0]} is"
-            if len(names) == 1
-            else f"variables {', '.join(names)} are"
-        )
-        raise wrong(f"the {which} not set", f"set it, or write ${{{names[0]}:-a default}}")
+        are = "variable {} is" if len(names) == 1 else "variables {} are"
+        problem = f"the {are.format(', '.join(names))} not set"
+        raise wrong(problem, f"set it, or write ${{{names[0]}:-a default}}")
     return text
 
 
