@@ -105,6 +105,8 @@ class ServerConfig:
         url: Where a server that runs is spoken to, by streamable HTTP.
         headers: What is sent to it with each request.
         connect_timeout: Seconds until it must be ready. Default 30.
+        read_timeout: Seconds that it has for a call whose tool has no timeout of its own:
+            one that has stopped says nothing, and would be waited for for ever. Default 300.
         pin: Whether its tools stay what they were at first: one whose description or
             schema has changed is not called. Default false.
         trust_annotations: Whether its word is believed on which of its tools change
@@ -128,6 +130,7 @@ class ServerConfig:
     url: Annotated[Text, AfterValidator(_address)] | None = None
     headers: Headers | None = None
     connect_timeout: Annotated[Seconds, AfterValidator(_above_zero)] = 30.0
+    read_timeout: Annotated[Seconds, AfterValidator(_above_zero)] = 300.0
     pin: StrictBool = False
     trust_annotations: StrictBool = False
     circuit: Name | None = None

@@ -1,0 +1,217 @@
+"""
+One call of a server's tool.
+
+It runs as a task of the connection, in the context of its caller, so that the connection's
+end never cancels the caller, and a caller who leaves need not wait for the SDK to tell the
+server so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import pydantic
+from mcp import Client, MCPError
+from mcp_types import INVALID_PARAMS, REQUEST_TIMEOUT, CallToolResult
+
+from orchestrator_async import OrchestratorError, ToolContext
+
+from ._errors import (
+    InputRefusedError,
+    ResultTooLargeError,
+    ServerLostError,
+    ServerProtocolError,
+    ServerStatusError,
+    ServerTimeoutError,
+)
+from ._http import NOT_SENT, Exchange, exchange
+from ._results import McpResult
+from ._stdio import TOO_LARGE
+
+if TYPE_CHECKING:
+    from ._connection import Connection
+
+_CONNECTION_CLOSED: Final = -32_000
+_LATE: Final = 5.0
+"""Seconds that the SDK's own timeout comes after ours, which says more."""
+
+
+class Call:
+    """
+    A call that is under way.
+
+    Attributes:
+        wanted: What the server has asked for and was not given while the call ran.
+        context: The context of the caller.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        tool: str,
+        arguments: Mapping[str, Any],
+        context: ToolContext,
+        longest: float,
+    ) -> None:
+        self._connection = connection
+        self._tool = tool
+        self._arguments = dict(arguments)
+        self._context = context
+        rest = context.deadline - anyio.current_time()
+        self._timeout = longest
+        # The tool's own timeout strikes first, and cancels the call.
+        self._read_timeout = longest if math.isinf(rest) else max(0.0, rest) + _LATE
+        self._exchange = Exchange()
+        self._scope = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._result: CallToolResult | None = None
+        self._error: Exception | None = None
+        self.wanted = ""
+
+    async def run(self, client: Client) -> None:
+        """
+        Make the call. A task of the connection; raises nothing but its cancellation.
+        """
+        exchange.set(self._exchange)
+        try:
+            with self._scope:
+                self._result = await client.call_tool(
+                    self._tool,
+                    self._arguments,
+                    read_timeout_seconds=self._read_timeout,
+                    progress_callback=self._report,
+                )
+        except Exception as error:
+            self._error = error
+        finally:
+            self._connection.leave(self)
+            self._done.set()
+
+    async def wait(self) -> McpResult:
+        """
+        What came of it. Whoever is cancelled here gives it up.
+
+        Raises:
+            McpServerError: The server did not do its part.
+            InputRefusedError: It asked for what nobody gives it.
+            MCPError: It answered with an error.
+        """
+        try:
+            await self._done.wait()
+        finally:
+            self._scope.cancel()
+        if self._result is not None:
+            if self._result.is_error and self.wanted:
+                raise self._refused()
+            return McpResult.of(self._result)
+        error, self._error = self._error, None
+        try:
+            raise self._translated(error) from error
+        finally:
+            del error
+
+    async def _report(
+        self, progress: float, total: float | None, message: str | None
+    ) -> None:
+        self._context.report_progress(progress, total, message)
+
+    def _translated(self, error: Exception | None) -> BaseException:
+        """
+        What the caller is told of an error.
+        """
+        if self._exchange.too_large or _code(error) == TOO_LARGE:
+            limit = self._connection.limit
+            return ResultTooLargeError(limit=limit, **self._names)
+        self.wanted = self.wanted or _REFUSED_BY_THE_SDK.get(_said(error), "")
+        if self.wanted:
+            return self._refused()
+        if error is None or _code(error) == _CONNECTION_CLOSED:
+            return self._lost(self._connection.reason)
+        if self._exchange.error is not None or _code(error) == NOT_SENT:
+            return self._lost(_said(self._exchange.error or error))
+        if _code(error) == REQUEST_TIMEOUT:
+            return ServerTimeoutError(timeout=self._timeout, **self._names)
+        status = self._exchange.status
+        if status >= 400 and _code(error) != INVALID_PARAMS:
+            return self._status(status)
+        if isinstance(error, MCPError):
+            return self._no_result(error)
+        if isinstance(error, OrchestratorError):
+            return error
+        return self._nonsense(error)
+
+    @property
+    def _names(self) -> dict[str, str]:
+        return {"server": self._connection.server, "tool_name": self._context.tool_name}
+
+    def _lost(self, reason: str) -> ServerLostError:
+        return ServerLostError(reason=reason, **self._names)
+
+    def _refused(self) -> InputRefusedError:
+        return InputRefusedError(wanted=self.wanted, **self._names)
+
+    def _status(self, status: int) -> ServerStatusError:
+        return ServerStatusError(
+            status_code=status,
+            phrase=self._exchange.phrase,
+            retry_after=seconds_of((self._exchange.headers or {}).get("retry-after", "")),
+            **self._names,
+        )
+
+    def _no_result(self, error: MCPError) -> BaseException:
+        if error.code == _PARSE_ERROR:
+            return self._nonsense(error)
+        return error
+
+    def _nonsense(self, error: Exception) -> ServerProtocolError:
+        server = self._connection.server
+        # What pydantic says at length is of use to the server's author alone.
+        kind = type(error).__name__
+        said = kind if isinstance(error, pydantic.ValidationError) else _said(error)
+        return ServerProtocolError(
+            f"the answer of the server {server} makes no sense ({said})", **self._names
+        )
+
+
+_PARSE_ERROR: Final = -32_700
+
+_REFUSED_BY_THE_SDK: Final = {
+    "Elicitation not supported": "elicitation",
+    "Sampling not supported": "sampling",
+    "List roots not supported": "roots",
+}
+"""What it says for a question that a server sends as its answer to a call."""
+
+
+def _code(error: Exception | None) -> int:
+    return error.code if isinstance(error, MCPError) else 0
+
+
+def _said(error: Exception | None) -> str:
+    text = str(error)[:300]
+    if isinstance(error, MCPError):
+        return text
+    kind = type(error).__name__
+    return f"{kind}: {text}" if text else kind
+
+
+def seconds_of(text: str) -> float | None:
+    """
+    Seconds of a ``Retry-After``, a number or a date; ``None`` if it says none.
+    """
+    from datetime import UTC, datetime
+    from email.utils import parsedate_to_datetime
+
+    text = text.strip()[:100]
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds()) or None

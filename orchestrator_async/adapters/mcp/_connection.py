@@ -1,0 +1,346 @@
+"""
+One life of a connection to a server, in a task of its own.
+
+What befalls it stays in that task: a call that it carries is told, and nobody is cancelled.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import anyio
+import mcp_types as types
+from anyio.abc import TaskGroup
+from mcp import Client, MCPError
+from mcp.client.stdio import get_default_environment
+from mcp.client.subscriptions import SubscriptionLost
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from orchestrator_async import ToolContext
+from orchestrator_async.config import ServerConfig
+
+from ._call import Call
+from ._errors import ServerUnavailableError
+from ._events import logger
+from ._http import HttpConnection
+from ._pace import PacedStream
+from ._results import McpResult
+from ._stdio import StdioConnection
+
+_MOST_PAGES: Final = 100
+_LISTING: Final = 30.0
+_SETTLE: Final = 0.1
+"""Seconds that a server has to change more, before its tools are listed anew."""
+
+_BETWEEN: Final = 1.0
+_FAREWELL: Final = 2.0
+_ASKED_AT_ONE_TIME: Final = 16
+
+
+Ask = Callable[..., Awaitable[Any]]
+"""A callback of the SDK's for what a server asks."""
+
+
+class Connection:
+    """
+    A connection, from the attempt to its end.
+
+    Args:
+        server: The server's name.
+        options: How it is reached.
+        asks: What answers what it asks for, by ``"elicitation"``, ``"sampling"``, ``"roots"``.
+        on_tools: What is told of its tools, each time that they were listed.
+
+    Attributes:
+        is_open: Whether it takes calls.
+        settled: Set when it is open or over.
+        over: Set when it takes calls no more, or never will.
+        reason: Why it is over.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        options: ServerConfig,
+        asks: Mapping[str, Ask],
+        on_tools: Callable[[Sequence[types.Tool], bool], object],
+    ) -> None:
+        self.server = server
+        self.limit = options.max_result_size
+        self._options = options
+        self._asks = asks
+        self._on_tools = on_tools
+        self._calls: set[Call] = set()
+        self._asking = 0
+        self._client: Client | None = None
+        self._tasks: TaskGroup | None = None
+        self._changed = anyio.Event()
+        self._idle = anyio.Event()
+        self._left = anyio.Event()
+        self._is_closing = False
+        self._process: StdioConnection | None = None
+        self.is_open = False
+        self.settled = anyio.Event()
+        self.over = anyio.Event()
+        self.reason = ""
+
+    # Its life
+
+    async def live(self) -> None:
+        """
+        Connect, and stay until it is over. Raises nothing but cancellation.
+        """
+        try:
+            async with anyio.create_task_group() as whole:
+                whole.start_soon(self._bound, whole.cancel_scope)
+                try:
+                    await self._stay()
+                finally:
+                    whole.cancel_scope.cancel()
+        except BaseException as error:
+            self._is_over(_why(error))
+            if not _is_its_own(error):
+                raise
+        finally:
+            self._is_over("it was closed")
+
+    async def _stay(self) -> None:
+        async with self._opened() as client, anyio.create_task_group() as tasks:
+            await self._list(client)
+            if self.over.is_set():
+                return
+            self._client, self._tasks, self.is_open = client, tasks, True
+            self.settled.set()
+            tasks.start_soon(self._list_anew, client)
+            if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
+                tasks.start_soon(self._subscribe, client)
+            await self.over.wait()
+            if self._calls and self._process is None and not self._is_closing:
+                await self._idle.wait()
+            self._left.set()
+            tasks.cancel_scope.cancel()
+
+    async def _bound(self, scope: anyio.CancelScope) -> None:
+        """
+        Give up connecting in time, and taking leave.
+        """
+        timeout = self._options.connect_timeout
+        with anyio.move_on_after(timeout):
+            await self.settled.wait()
+        if not self.settled.is_set():
+            self._is_over(f"it has not answered within {timeout:g} s")
+            scope.cancel()
+        await self._left.wait()
+        await anyio.sleep(_FAREWELL)
+        scope.cancel()
+
+    def close(self) -> None:
+        """
+        Take no more calls, and end those that run.
+        """
+        self._is_closing = True
+        self._is_over("it was closed")
+        self._idle.set()
+
+    def _is_over(self, reason: str) -> None:
+        if not self.reason:
+            of_the_process = "" if self._process is None else self._process.reason
+            self.reason = of_the_process or reason
+        self.is_open = False
+        self.settled.set()
+        self.over.set()
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Client]:
+        client = Client(
+            self._transport(),
+            message_handler=self._hear,
+            cache=None,
+            # Where there is none, the SDK does not tell the server that it may ask.
+            elicitation_callback=self._asked("elicitation"),
+            sampling_callback=self._asked("sampling"),
+            list_roots_callback=self._asked("roots"),
+            client_info=types.Implementation(name="orchestrator_async", version=_version()),
+        )
+        async with client:
+            yield client
+
+    @asynccontextmanager
+    async def _transport(self) -> AsyncIterator[tuple[Any, Any]]:
+        options = self._options
+        if options.command is not None:
+            self._process = StdioConnection(
+                self.server, self.limit, lambda: self._is_over("it has ended")
+            )
+            env = get_default_environment() | dict(options.env or {})
+            opening = self._process.open(options.command, options.args, env, options.cwd)
+        else:
+            assert options.url is not None
+            http = HttpConnection(self.limit, self._trouble)
+            opening = http.open(options.url, options.headers or {})
+        async with opening as (incoming, outgoing):
+            yield PacedStream(incoming, self._is_asked), outgoing
+
+    def _trouble(self, reason: str) -> None:
+        """
+        The server could not be reached: what is sent from now on goes over a new connection.
+        """
+        self.reason = self.reason or reason
+        if self.is_open:
+            self._is_over(reason)
+
+    # Its tools
+
+    async def _hear(self, message: types.ServerNotification | Exception) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            self._changed.set()
+
+    async def _subscribe(self, client: Client) -> None:
+        """
+        Hear of changes from servers that tell only those who listen.
+        """
+        while True:
+            try:
+                async with client.listen(tools_list_changed=True) as events:
+                    async for _ in events:
+                        self._changed.set()
+            except (MCPError, SubscriptionLost, TimeoutError) as error:
+                logger.debug("%s: no news of its tools: %s", self.server, error)
+                if isinstance(error, MCPError):
+                    return  # it does not tell
+            await anyio.sleep(_BETWEEN)
+            self._changed.set()
+
+    async def _list_anew(self, client: Client) -> None:
+        while True:
+            await self._changed.wait()
+            await anyio.sleep(_SETTLE)
+            self._changed = anyio.Event()
+            try:
+                await self._list(client)
+            except (MCPError, TimeoutError, ValueError) as error:
+                logger.warning("%s: its tools could not be listed: %s", self.server, error)
+            await anyio.sleep(_BETWEEN)
+
+    async def _list(self, client: Client) -> None:
+        """
+        Raises:
+            MCPError: The server answers with an error.
+            TimeoutError: It does not answer.
+            ValueError: What it answers makes no sense.
+        """
+        if client.server_capabilities.tools is None:
+            self._on_tools([], True)
+            return
+        tools: list[types.Tool] = []
+        cursor = None
+        with anyio.fail_after(_LISTING):
+            for _ in range(_MOST_PAGES):
+                page = await client.list_tools(cursor=cursor)
+                tools += page.tools
+                cursor = page.next_cursor
+                if cursor is None or len(tools) > self._options.max_tools:
+                    break
+        self._on_tools(tools, cursor is None)
+
+    # Its calls
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, Any], context: ToolContext
+    ) -> McpResult:
+        """
+        Call a tool. The connection is open.
+        """
+        assert self._tasks is not None
+        assert self._client is not None
+        call = Call(self, tool, arguments, context, self._options.read_timeout)
+        self._calls.add(call)
+        try:
+            self._tasks.start_soon(call.run, self._client)
+        except RuntimeError:  # it has just ended, and nobody was told yet
+            self._calls.discard(call)
+            raise ServerUnavailableError(
+                server=self.server, tool_name=context.tool_name, reason=self.reason
+            ) from None
+        return await call.wait()
+
+    def leave(self, call: Call) -> None:
+        """
+        A call's word that it is over.
+        """
+        self._calls.discard(call)
+        if not self._calls and self.over.is_set():
+            self._idle.set()
+
+    # What it asks for
+
+    def _asked(self, wanted: str) -> Any:
+        ask = self._asks.get(wanted)
+        return None if ask is None else functools.partial(self._answer, wanted, ask)
+
+    def _is_asked(self, method: str) -> None:
+        """
+        It asks for something; the SDK refuses what nobody gives it.
+        """
+        wanted = _WANTED.get(method)
+        if wanted is not None and wanted not in self._asks:
+            self._refused(wanted)
+
+    def _refused(self, wanted: str) -> None:
+        # Over one pipe nobody can tell which call it is for: it may be for any of them.
+        for call in self._calls:
+            call.wanted = wanted
+
+    async def _answer(self, wanted: str, ask: Ask, *asked: Any) -> Any:
+        if self._asking >= _ASKED_AT_ONE_TIME:
+            return types.ErrorData(
+                code=types.INVALID_REQUEST, message="it asks for too much at one time"
+            )
+        self._asking += 1
+        try:
+            answer = await ask(*asked)
+        except Exception:
+            logger.exception("%s: what answers its %s raised", self.server, wanted)
+            answer = types.ErrorData(
+                code=types.INTERNAL_ERROR, message="nobody could be asked"
+            )
+        finally:
+            self._asking -= 1
+        if isinstance(answer, types.ErrorData):
+            self._refused(wanted)
+        return answer
+
+
+_WANTED: Final = {
+    "elicitation/create": "elicitation",
+    "sampling/createMessage": "sampling",
+    "roots/list": "roots",
+}
+
+
+def _is_its_own(error: BaseException) -> bool:
+    """
+    Whether it is about the connection alone, and no cancellation of its task is in it.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_its_own, error.exceptions))
+    return isinstance(error, Exception)
+
+
+def _why(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    text = str(error).partition("\n")[0][:300]
+    kind = type(error).__name__
+    return f"{kind}: {text}" if text else kind
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):
+        return version("orchestrator-async")
+    return "0"

@@ -1,0 +1,249 @@
+"""
+One server: connected again and again, with the tools that it offers.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from orchestrator_async import Tool, ToolContext, ToolPolicy, any_error
+
+from ._errors import ServerUnavailableError, ToolChangedError
+from ._events import Listeners, ServerConnected, ServerLost, ToolLeftOut, ToolsChanged
+from ._results import McpResult
+from ._tools import Listed, listed
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+    from orchestrator_async.config import ServerConfig
+
+    from ._connection import Ask, Connection
+
+_FIRST_WAIT: Final = 0.1
+_LONGEST_WAIT: Final = 30.0
+_STEADY: Final = 10.0
+"""Seconds that a connection must last for the next wait to be short again."""
+
+_ON_DEMAND: Final = 1.0
+"""Seconds between attempts that calls ask for."""
+
+_POLICY: Final = ToolPolicy(judge=any_error)
+
+
+class Server:
+    """
+    A server, for as long as its servers are entered.
+
+    Args:
+        name: Its name.
+        config: How it is reached, and what is taken of it.
+        asks: What answers what it asks for.
+        fields: What else is said of a tool, by its name here.
+        listeners: Who is told of what happens.
+        changed: What is called with the tools that are gone and those that are new.
+
+    Attributes:
+        offered: Its tools, by the names that they have here.
+        tools: The same, as a registry has them.
+        settled: Set when the first attempt to connect it has succeeded or failed.
+        reason: Why it is not connected.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: ServerConfig,
+        asks: Mapping[str, Ask],
+        fields: Callable[[str], Mapping[str, Any]],
+        listeners: Listeners,
+        changed: Callable[[Sequence[str], Sequence[Tool]], object],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self._asks = asks
+        self._fields = fields
+        self._listeners = listeners
+        self._changed = changed
+        self._connection: Connection | None = None
+        self._demand = anyio.Event()
+        self._told: set[tuple[str, str]] = set()
+        self._refused: set[str] = set()
+        self._was_listed = self._is_closed = False
+        self.offered: dict[str, Listed] = {}
+        self.tools: dict[str, Tool] = {}
+        self.settled = anyio.Event()
+        self.reason = "it is being connected"
+
+    @property
+    def is_connected(self) -> bool:
+        """
+        Whether it takes calls now.
+        """
+        return self._connection is not None and self._connection.is_open
+
+    # Its connection
+
+    async def supervise(self, tasks: TaskGroup) -> None:
+        """
+        Keep it connected until it is closed, however often it takes.
+        """
+        from ._connection import Connection
+
+        wait = _FIRST_WAIT
+        while not self._ended():
+            connection = Connection(self.name, self.config, self._asks, self._listed)
+            self._connection = connection
+            # What is left of the one before ends by itself, in its own time.
+            tasks.start_soon(connection.live)
+            began = anyio.current_time()
+            await connection.settled.wait()
+            if connection.is_open:
+                self.reason = ""
+                self._listeners.tell(
+                    ServerConnected(server=self.name, tools=len(self.offered))
+                )
+            self.settled.set()
+            await connection.over.wait()
+            if self._ended():
+                return
+            if anyio.current_time() - began > _STEADY:
+                wait = _FIRST_WAIT
+            self.reason = connection.reason
+            pause = wait * random.uniform(0.8, 1.0)
+            self._listeners.tell(
+                ServerLost(server=self.name, reason=self.reason, retry_in=pause)
+            )
+            await self._pause(pause)
+            wait = min(_LONGEST_WAIT, 2 * wait)
+
+    def _ended(self) -> bool:
+        return self._is_closed
+
+    async def _pause(self, seconds: float) -> None:
+        """
+        Wait, but not for so long while there are calls for it.
+        """
+        self._demand = anyio.Event()
+        with anyio.move_on_after(seconds):
+            await anyio.sleep(min(seconds, _ON_DEMAND))
+            await self._demand.wait()
+
+    def close(self) -> None:
+        """
+        Take no more calls, and have it end.
+        """
+        self._is_closed = True
+        self.reason = "it was closed"
+        self._demand.set()
+        self.settled.set()
+        if self._connection is not None:
+            self._connection.close()
+
+    # Its tools
+
+    def _listed(self, tools: Sequence[types.Tool], whole: bool) -> None:
+        """
+        What it has listed, now or anew.
+        """
+        if self._is_closed:
+            return
+        if not whole:
+            self._left_out("(the rest)", "its list does not end")
+        config = self.config
+        found = listed(
+            self.name,
+            tools,
+            take=config.tools,
+            leave=config.exclude,
+            trust=config.trust_annotations,
+            most=config.max_tools,
+            left_out=self._left_out,
+        )
+        before, pinned = self.offered, config.pin and self._was_listed
+        gone = [name for name in before if name not in found]
+        new = [] if pinned else [name for name in found if name not in before]
+        changed = [
+            name for name in found if name in before and _differ(found[name], before[name])
+        ]
+        refused = [name for name in changed if pinned]
+        if pinned:
+            for name in found.keys() - before.keys():
+                self._left_out(found[name].own_name, "it is new, and the tools are pinned")
+            # Until it is again what it was.
+            self._refused = set(refused)
+            found = {name: before[name] for name in found if name in before}
+        self.offered = found
+        self._was_listed = True
+        made = {
+            name: self._made(found[name]) for name in new + changed if name not in refused
+        }
+        for name in gone:
+            del self.tools[name]
+        self.tools |= made
+        if gone or made:
+            self._changed(gone, list(made.values()))
+        if before and (gone or new or changed):
+            self._listeners.tell(
+                ToolsChanged(
+                    server=self.name,
+                    added=tuple(new),
+                    removed=tuple(gone),
+                    changed=tuple(changed),
+                    refused=tuple(refused),
+                )
+            )
+
+    def _left_out(self, tool: str, reason: str) -> None:
+        tool = tool if len(tool) <= 64 else tool[:63] + "…"
+        if (tool, reason) not in self._told and len(self._told) < _MOST_TOLD:
+            self._told.add((tool, reason))
+            self._listeners.tell(ToolLeftOut(server=self.name, tool=tool, reason=reason))
+
+    def _made(self, tool: Listed) -> Tool:
+        # A model's arguments may have any other name.
+        async def call(*, __tool_context__: ToolContext, **arguments: Any) -> McpResult:
+            return await self._call(tool, arguments, __tool_context__)
+
+        fields = {**tool.fields, **self._fields(tool.name)}
+        fields.setdefault("circuit", self.config.circuit)
+        return Tool(
+            fn=call,
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.schema,
+            policy=_POLICY,
+            render=str,
+            **fields,
+        )
+
+    # Its calls
+
+    async def _call(
+        self, tool: Listed, arguments: Mapping[str, Any], context: ToolContext
+    ) -> McpResult:
+        if tool.name in self._refused:
+            raise ToolChangedError(server=self.name, tool_name=tool.name)
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            self._demand.set()
+            raise ServerUnavailableError(
+                server=self.name, tool_name=tool.name, reason=self.reason
+            )
+        return await connection.call(tool.own_name, arguments, context)
+
+
+_MOST_TOLD: Final = 1000
+
+
+def _differ(one: Listed, other: Listed) -> bool:
+    return (one.description, one.schema, one.fields) != (
+        other.description,
+        other.schema,
+        other.fields,
+    )

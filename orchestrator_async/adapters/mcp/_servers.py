@@ -1,0 +1,284 @@
+"""
+MCP servers, and their tools in registries.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from orchestrator_async import DuplicateToolError, Registry, Tool
+
+from ._events import Listeners, McpEvent, ToolLeftOut
+from ._names import SEPARATOR, server_of, server_part
+from ._server import Server
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from orchestrator_async.config import Config
+
+_FAREWELL: Final = 8.0
+"""Seconds that all connections have to end. Each has less by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerStatus:
+    """
+    How a server does.
+
+    Attributes:
+        name: Its name.
+        connected: Whether it takes calls now.
+        reason: Why it does not; empty if it does.
+        tools: The names of its tools, as they are called here.
+    """
+
+    name: str
+    connected: bool
+    reason: str
+    tools: tuple[str, ...] = field(repr=False)
+
+
+class McpServers:
+    """
+    MCP servers whose tools a registry has, each kept connected in the background.
+
+    ``async with McpServers(config) as servers: registry.include(servers)``. The ``async
+    with`` begins when each server was tried once; one that is down fails nothing, and its
+    tools come when it does. Leaving it ends the servers' processes.
+
+    Args:
+        config: The servers: a ``Config``, the path of its file, or a mapping as MCP hosts
+            have it (``{"mcpServers": {...}}``).
+        elicitation: Who is asked where a server wants input of a user; a callback as the
+            SDK's client takes it. Default: nobody, and such a call is refused.
+        sampling: The same for an answer of a model.
+        roots: The same for the folders that a server may use.
+        observers: Plain functions that are told of each ``McpEvent``.
+
+    Raises:
+        ConfigError: The config cannot be; names the key.
+        ImportError: The SDK is not installed.
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | str | PathLike[str],
+        *,
+        elicitation: Callable[..., Awaitable[Any]] | None = None,
+        sampling: Callable[..., Awaitable[Any]] | None = None,
+        roots: Callable[..., Awaitable[Any]] | None = None,
+        observers: Iterable[Callable[[McpEvent], object]] = (),
+    ) -> None:
+        if importlib.util.find_spec("mcp") is None:
+            raise ImportError(
+                'MCP servers need the MCP SDK: pip install "orchestrator-async[mcp]"'
+            )
+        self._config = _read(config)
+        asks = {"elicitation": elicitation, "sampling": sampling, "roots": roots}
+        self._asks = {wanted: ask for wanted, ask in asks.items() if ask is not None}
+        self._listeners = Listeners(tuple(observers))
+        self._registries: list[Registry] = []
+        self._taken: set[tuple[int, str]] = set()
+        self._servers: dict[str, Server] = {}
+        self._stack: AsyncExitStack | None = None
+        self._tasks: TaskGroup | None = None
+
+    def __repr__(self) -> str:
+        return f"<McpServers {', '.join(self._config.servers) or 'without servers'}>"
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise RuntimeError("these servers are entered already")
+        # It takes a second, which the event loop is not to wait for.
+        await anyio.to_thread.run_sync(
+            importlib.import_module, f"{__package__}._connection"
+        )
+        async with AsyncExitStack() as stack:
+            self._tasks = await stack.enter_async_context(anyio.create_task_group())
+            stack.push_async_callback(self._close)
+            self._start(self._config)
+            for server in tuple(self._servers.values()):
+                await server.settled.wait()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._stack is not None
+        stack, self._stack = self._stack, None
+        return await stack.__aexit__(kind, error, traceback)
+
+    async def _close(self) -> None:
+        """
+        End all connections. Where the program is cancelled, in the same bounded time.
+        """
+        assert self._tasks is not None
+        for server in self._servers.values():
+            server.close()
+        for registry in tuple(self._registries):
+            registry.exclude(self)
+        self._servers.clear()
+        tasks, self._tasks = self._tasks, None
+        tasks.cancel_scope.deadline = anyio.current_time() + _FAREWELL
+
+    def _start(self, config: Config) -> None:
+        assert self._tasks is not None
+        for name, each in config.servers.items():
+            if name not in self._servers:
+                server = Server(
+                    name,
+                    each,
+                    self._asks,
+                    self._config.tool_fields,
+                    self._listeners,
+                    self._changed,
+                )
+                self._servers[name] = server
+                self._tasks.start_soon(server.supervise, self._tasks)
+
+    async def reload(
+        self, config: Config | Mapping[str, Any] | str | PathLike[str] | None = None
+    ) -> None:
+        """
+        Go on with other servers: those whose settings are the same stay connected, the
+        others end or begin. Returns when those that begin were tried once.
+
+        Args:
+            config: As for ``McpServers``. Default: the file that it was read from, anew.
+
+        Raises:
+            ConfigError: It cannot be; nothing has changed.
+            RuntimeError: The servers are not entered.
+            ValueError: There is no file to read anew.
+        """
+        if self._tasks is None:
+            raise RuntimeError("these servers are not entered")
+        if config is None:
+            if self._config.path is None:
+                raise ValueError("the servers were not read from a file; give a config")
+            config = self._config.path
+        before, self._config = self._config, _read(config)
+        for name, server in tuple(self._servers.items()):
+            fields = [self._config.tool_fields(tool) for tool in server.tools]
+            same = self._config.servers.get(name) == server.config
+            if not same or fields != [before.tool_fields(tool) for tool in server.tools]:
+                del self._servers[name]
+                server.close()
+                self._changed(list(server.tools), [])
+        self._start(self._config)
+        for server in tuple(self._servers.values()):
+            await server.settled.wait()
+
+    # What is known of them
+
+    def status(self) -> dict[str, ServerStatus]:
+        """
+        How each server does, by name.
+        """
+        return {
+            name: ServerStatus(
+                name=name,
+                connected=server.is_connected,
+                reason="" if server.is_connected else server.reason,
+                tools=tuple(server.tools),
+            )
+            for name, server in self._servers.items()
+        }
+
+    # Registries; see ``ToolSource``
+
+    def attach(self, registry: Registry) -> None:
+        """
+        Have the tools in a registry, now and as they change: ``Registry.include`` calls it.
+
+        Raises:
+            DuplicateToolError: One of the names is taken; no tool was added.
+        """
+        tools = [
+            tool for server in self._servers.values() for tool in server.tools.values()
+        ]
+        added: list[str] = []
+        try:
+            for tool in tools:
+                registry.add(tool)
+                added.append(tool.name)
+        except BaseException:
+            for name in added:
+                registry.remove(name)
+            raise
+        self._registries.append(registry)
+        self._taken |= {(id(registry), name) for name in added}
+
+    def detach(self, registry: Registry) -> None:
+        """
+        Take the tools out of a registry again: ``Registry.exclude`` calls it.
+        """
+        self._registries.remove(registry)
+        for taken in [taken for taken in self._taken if taken[0] == id(registry)]:
+            self._taken.discard(taken)
+            if taken[1] in registry:
+                registry.remove(taken[1])
+
+    def why_unknown(self, name: str) -> str:
+        """
+        Why there is no tool of that name, if it would be one of a server's.
+        """
+        part = server_of(name)
+        for server in self._servers.values():
+            if server_part(server.name) != part:
+                continue
+            if server.is_connected or server.tools:
+                return f"The server {server.name} has no such tool, or has it no more."
+            return (
+                f"The server {server.name} is not connected ({server.reason}), so its tools "
+                "are not known yet."
+            )
+        return ""
+
+    def _changed(self, gone: Sequence[str], new: Sequence[Tool]) -> None:
+        """
+        A server's word that its tools are others now.
+        """
+        for registry in self._registries:
+            for name in gone:
+                if (id(registry), name) in self._taken:
+                    self._taken.discard((id(registry), name))
+                    if name in registry:
+                        registry.remove(name)
+            for tool in new:
+                self._put(registry, tool)
+
+    def _put(self, registry: Registry, tool: Tool) -> None:
+        mine = (id(registry), tool.name) in self._taken
+        try:
+            registry.add(tool, replace=mine and tool.name in registry)
+        except (DuplicateToolError, ValueError) as error:
+            server = tool.name.partition(SEPARATOR)[0]
+            self._listeners.tell(
+                ToolLeftOut(server=server, tool=tool.name, reason=str(error))
+            )
+        else:
+            self._taken.add((id(registry), tool.name))
+
+
+def _read(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
+    from orchestrator_async.config import Config, load_config, read_config
+
+    if isinstance(config, Config):
+        return config
+    return read_config(config) if isinstance(config, Mapping) else load_config(config)

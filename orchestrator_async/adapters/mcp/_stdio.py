@@ -1,0 +1,222 @@
+"""
+A connection to a server that is a process, by its standard input and output.
+
+The SDK has one too. This one bounds what it reads, sees the process end though a child of
+it has its pipes, and does not wait for a process that is stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from ._events import logger
+from ._lines import Lines, TooLong
+from ._process import end, exited, how_it_ended
+
+if TYPE_CHECKING:
+    from mcp.shared.message import SessionMessage
+
+Item = Any
+"""A ``SessionMessage``, as long as types of the SDK are not to be imported."""
+
+TOO_LARGE: Final = -32_099
+"""The code of an error of JSON-RPC that stands for an answer which was thrown away."""
+
+_MOST_OF_A_LINE: Final = 20
+"""How many times the limit a line may go on before its server is given up."""
+
+_LAST_WORDS: Final = 0.2
+"""Seconds for what a process that has ended may still have in its pipe."""
+
+_GARBAGE: Final = 5
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class StdioConnection:
+    """
+    What is known of the process.
+
+    Attributes:
+        reason: Why the connection is over; empty as long as it is not.
+    """
+
+    def __init__(self, server: str, limit: int, over: Callable[[], object]) -> None:
+        self._server = server
+        self._limit = limit
+        self._over = over
+        self._said: deque[str] = deque(maxlen=3)
+        self._garbage = 0
+        self.reason = ""
+
+    @asynccontextmanager
+    async def open(
+        self, command: str, args: Sequence[str], env: Mapping[str, str], cwd: str | None
+    ) -> AsyncIterator[tuple[Any, Any]]:
+        """
+        Start the process, and give the streams that the SDK's client wants.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        process = await anyio.open_process(
+            [command, *args], env=env, cwd=cwd, start_new_session=True
+        )
+        incoming, read_stream = anyio.create_memory_object_stream[Item](0)
+        write_stream, outgoing = anyio.create_memory_object_stream[Item](0)
+        try:
+            async with anyio.create_task_group() as tasks:
+                done = anyio.Event()
+                tasks.start_soon(self._read, process, incoming, done)
+                tasks.start_soon(self._write, process, outgoing, incoming)
+                tasks.start_soon(self._listen, process)
+                tasks.start_soon(self._watch, process, incoming, done)
+                try:
+                    yield read_stream, write_stream
+                finally:
+                    self.reason = self.reason or "it was closed"
+                    with anyio.CancelScope(shield=True):
+                        await end(process)
+                    tasks.cancel_scope.cancel()
+        finally:
+            for stream in (incoming, read_stream, write_stream, outgoing):
+                stream.close()
+
+    def _is_over(self, reason: str, incoming: MemoryObjectSendStream[Item]) -> None:
+        if not self.reason:
+            said = f": {self._said[-1]}" if self._said else ""
+            self.reason = reason + said
+        incoming.close()
+        self._over()
+
+    async def _read(
+        self,
+        process: Process,
+        incoming: MemoryObjectSendStream[Item],
+        done: anyio.Event,
+    ) -> None:
+        assert process.stdout is not None
+        lines = Lines(self._limit)
+        try:
+            async for chunk in _chunks(process.stdout):
+                for line in lines.feed(chunk):
+                    message = self._message_of(line)
+                    if message is not None:
+                        await incoming.send(message)
+                if lines.endless > _MOST_OF_A_LINE * self._limit:
+                    self._is_over("it sends a line that does not end", incoming)
+                    return
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            pass  # nobody reads any more
+        finally:
+            done.set()
+
+    def _message_of(self, line: bytes | TooLong) -> SessionMessage | None:
+        from mcp.shared.message import SessionMessage
+        from mcp_types import ErrorData, JSONRPCError, jsonrpc_message_adapter
+
+        if isinstance(line, TooLong):
+            answered = line.request_id()
+            logger.warning(
+                "%s has sent more than %d bytes at once", self._server, self._limit
+            )
+            if answered is None:
+                return None
+            data = ErrorData(code=TOO_LARGE, message="the answer is too large")
+            return SessionMessage(JSONRPCError(jsonrpc="2.0", id=answered, error=data))
+        if not line.strip():
+            return None
+        try:
+            return SessionMessage(
+                jsonrpc_message_adapter.validate_json(line, by_name=False)
+            )
+        except ValueError:
+            self._garbage += 1
+            if self._garbage <= _GARBAGE:
+                logger.warning("%s: no message: %s", self._server, _shown(line))
+            return None
+
+    async def _write(
+        self,
+        process: Process,
+        outgoing: MemoryObjectReceiveStream[Item],
+        incoming: MemoryObjectSendStream[Item],
+    ) -> None:
+        assert process.stdin is not None
+        try:
+            async for item in outgoing:
+                # As pure ASCII: what a model sends may hold half of a character.
+                line = item.message.model_dump_json(
+                    by_alias=True, exclude_unset=True, ensure_ascii=True
+                )
+                await process.stdin.send(line.encode("ascii") + b"\n")
+        except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):
+            self._is_over("it reads no more", incoming)
+
+    async def _listen(self, process: Process) -> None:
+        """
+        What it writes to its standard error, which says best why it has ended.
+        """
+        assert process.stderr is not None
+        lines = Lines(_SAID)
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            async for chunk in _chunks(process.stderr):
+                for line in lines.feed(chunk):
+                    text = _shown(line.begin if isinstance(line, TooLong) else line)
+                    if text:
+                        self._said.append(text)
+                        logger.debug("%s: %s", self._server, text)
+
+    async def _watch(
+        self,
+        process: Process,
+        incoming: MemoryObjectSendStream[Item],
+        done: anyio.Event,
+    ) -> None:
+        """
+        The connection is over when it has ended, or has closed what it writes to.
+        """
+        async with anyio.create_task_group() as either:
+
+            async def of_the_process() -> None:
+                await exited(process)
+                with anyio.move_on_after(_LAST_WORDS):
+                    await done.wait()
+                either.cancel_scope.cancel()
+
+            async def of_its_output() -> None:
+                await done.wait()
+                with anyio.move_on_after(_LAST_WORDS):
+                    await exited(process)
+                either.cancel_scope.cancel()
+
+            either.start_soon(of_the_process)
+            either.start_soon(of_its_output)
+        self._is_over(how_it_ended(process), incoming)
+
+
+_SAID: Final = 10_000
+
+
+async def _chunks(stream: ByteReceiveStream) -> AsyncIterator[bytes]:
+    """
+    What a pipe has, until it ends, however it does.
+    """
+    while True:
+        try:
+            chunk = await stream.receive()
+        except (anyio.EndOfStream, ConnectionError):
+            return
+        yield chunk
+
+
+def _shown(line: bytes) -> str:
+    text = _CONTROL.sub(" ", line[:1000].decode("utf-8", "replace")).strip()
+    return text if len(text) <= 200 else text[:199] + "…"
