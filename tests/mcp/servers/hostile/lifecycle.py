@@ -1,0 +1,124 @@
+"""
+Servers that do not begin as they should, or do not end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from .peer import Message, Peer
+
+
+class Mute(Peer):
+    """Reads everything, and never says a word."""
+
+    def receive(self, message: Message) -> None:
+        pass
+
+
+class Version(Peer):
+    """Speaks a version of the protocol that nobody knows."""
+
+    def answer(self, request: Any, result: Any) -> None:
+        if "protocolVersion" in result:
+            result |= {"protocolVersion": "1999-12-31"}
+        super().answer(request, result)
+
+
+class RefusesInitialize(Peer):
+    """Answers the handshake with an error."""
+
+    def initialize(self, request: Any) -> None:
+        self.send({"id": request, "error": {"code": -32603, "message": "out of licences"}})
+
+
+class Exits(Peer):
+    """Ends at once, with a code and a word why."""
+
+    def run(self) -> None:
+        sys.stderr.write("hostile: no API key: set HOSTILE_KEY\n")
+        sys.exit(3)
+
+
+class ExitsLater(Peer):
+    """Ends in the middle of a call, with a code and a word why."""
+
+    def call(self, request: Any, params: Message) -> None:
+        sys.stderr.write("hostile: out of memory\n")
+        sys.stderr.flush()
+        os._exit(3)
+
+
+class ClosesStdout(Peer):
+    """Closes its output in the middle of a call, and stays alive."""
+
+    def call(self, request: Any, params: Message) -> None:
+        os.close(1)
+
+
+class ClosesStdin(Peer):
+    """Closes its input in the middle of a call, answers it, and stays alive."""
+
+    def receive(self, message: Message) -> None:
+        if message.get("method") == "tools/call":
+            os.close(0)
+            self.answer(message["id"], self.result(message["params"]))
+            _live_on()
+        super().receive(message)
+
+
+class Stops(Peer):
+    """Stops itself in the middle of a call, as a debugger would."""
+
+    def call(self, request: Any, params: Message) -> None:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        super().call(request, params)  # once somebody continues it
+
+
+class Stays(Peer):
+    """Heeds neither the end of its input nor SIGTERM."""
+
+    def run(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for line in sys.stdin.buffer:
+            self.receive(json.loads(line))
+        _live_on()
+
+
+class Deaf(Peer):
+    """Reads nothing after the list of tools, so that what is sent to it is held up."""
+
+    def receive(self, message: Message) -> None:
+        if message.get("method") == "tools/list":
+            self.answer(message["id"], {"tools": self.tools()})
+            _live_on()
+        super().receive(message)
+
+
+def _live_on() -> None:
+    """
+    Stay as long as there is somebody who could be bothered by it.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(0.05)
+    os._exit(0)
+
+
+LIFECYCLE: dict[str, type[Peer]] = {
+    "mute": Mute,
+    "version": Version,
+    "refuses_initialize": RefusesInitialize,
+    "exits": Exits,
+    "exits_later": ExitsLater,
+    "closes_stdout": ClosesStdout,
+    "closes_stdin": ClosesStdin,
+    "stops": Stops,
+    "stays": Stays,
+    "deaf": Deaf,
+}
