@@ -29,7 +29,7 @@ from ._errors import (
 )
 from ._http import NOT_SENT, Exchange, exchange
 from ._results import McpResult
-from ._stdio import TOO_LARGE
+from ._stdio import PARSE_ERROR, TOO_LARGE
 
 if TYPE_CHECKING:
     from ._connection import Connection
@@ -128,7 +128,7 @@ class Call:
         self.wanted = self.wanted or _REFUSED_BY_THE_SDK.get(_said(error), "")
         if self.wanted:
             return self._refused()
-        if error is None or _code(error) == _CONNECTION_CLOSED:
+        if error is None or _says_closed(error):
             return self._lost(self._connection.reason)
         if self._exchange.error is not None or _code(error) == NOT_SENT:
             return self._lost(_said(self._exchange.error or error))
@@ -162,7 +162,7 @@ class Call:
         )
 
     def _no_result(self, error: MCPError) -> BaseException:
-        if error.code == _PARSE_ERROR:
+        if error.code == PARSE_ERROR:
             return self._nonsense(error)
         return error
 
@@ -176,14 +176,22 @@ class Call:
         )
 
 
-_PARSE_ERROR: Final = -32_700
-
 _REFUSED_BY_THE_SDK: Final = {
     "Elicitation not supported": "elicitation",
     "Sampling not supported": "sampling",
     "List roots not supported": "roots",
 }
 """What it says for a question that a server sends as its answer to a call."""
+
+
+def _says_closed(error: Exception) -> bool:
+    """
+    Whether it is the SDK's word that there is no connection, or no answer will come.
+    """
+    return _code(error) == _CONNECTION_CLOSED and str(error).startswith(_CLOSED)
+
+
+_CLOSED: Final = ("Connection closed", "SSE stream")
 
 
 def _code(error: Exception | None) -> int:

@@ -52,7 +52,9 @@ class Connection:
         server: The server's name.
         options: How it is reached.
         asks: What answers what it asks for, by ``"elicitation"``, ``"sampling"``, ``"roots"``.
-        on_tools: What is told of its tools, each time that they were listed.
+        on_tools: What is told of its tools, each time that they were listed, and whether
+            these are all.
+        on_left_out: What is told of one that is none, and why.
 
     Attributes:
         is_open: Whether it takes calls.
@@ -67,12 +69,14 @@ class Connection:
         options: ServerConfig,
         asks: Mapping[str, Ask],
         on_tools: Callable[[Sequence[types.Tool], bool], object],
+        on_left_out: Callable[[str, str], object],
     ) -> None:
         self.server = server
         self.limit = options.max_result_size
         self._options = options
         self._asks = asks
         self._on_tools = on_tools
+        self._on_left_out = on_left_out
         self._calls: set[Call] = set()
         self._asking = 0
         self._client: Client | None = None
@@ -157,7 +161,6 @@ class Connection:
     async def _opened(self) -> AsyncIterator[Client]:
         client = Client(
             self._transport(),
-            message_handler=self._hear,
             cache=None,
             # Where there is none, the SDK does not tell the server that it may ask.
             elicitation_callback=self._asked("elicitation"),
@@ -182,7 +185,7 @@ class Connection:
             http = HttpConnection(self.limit, self._trouble)
             opening = http.open(options.url, options.headers or {})
         async with opening as (incoming, outgoing):
-            yield PacedStream(incoming, self._is_asked), outgoing
+            yield PacedStream(incoming, self._heard, self._on_left_out), outgoing
 
     def _trouble(self, reason: str) -> None:
         """
@@ -193,10 +196,6 @@ class Connection:
             self._is_over(reason)
 
     # Its tools
-
-    async def _hear(self, message: types.ServerNotification | Exception) -> None:
-        if isinstance(message, types.ToolListChangedNotification):
-            self._changed.set()
 
     async def _subscribe(self, client: Client) -> None:
         """
@@ -281,10 +280,12 @@ class Connection:
         ask = self._asks.get(wanted)
         return None if ask is None else functools.partial(self._answer, wanted, ask)
 
-    def _is_asked(self, method: str) -> None:
+    def _heard(self, method: str) -> None:
         """
-        It asks for something; the SDK refuses what nobody gives it.
+        What it says or asks for by itself. The SDK refuses what nobody gives it.
         """
+        if method == "notifications/tools/list_changed":
+            self._changed.set()
         wanted = _WANTED.get(method)
         if wanted is not None and wanted not in self._asks:
             self._refused(wanted)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-_KEPT: Final = 2_000
+KEPT: Final = 2_000
 """Bytes that are kept of the ends of a line that is too long: its id is in one of them."""
 
 _ID: Final = rb'"id"\s*:\s*(?:(\d{1,18})|"([^"\\\\]{1,100})")'
@@ -66,7 +66,7 @@ class Lines:
 
     def _add(self, part: bytes) -> None:
         if self._too_long is not None:
-            end = (self._too_long.end + part)[-_KEPT:]
+            end = (self._too_long.end + part)[-KEPT:]
             self._too_long = TooLong(self._too_long.begin, end)
             self.endless += len(part)
         elif part:
@@ -74,7 +74,7 @@ class Lines:
             self._size += len(part)
             if self._size > self._limit:
                 whole = b"".join(self._parts)
-                self._too_long = TooLong(whole[:_KEPT], whole[-_KEPT:])
+                self._too_long = TooLong(whole[:KEPT], whole[-KEPT:])
                 self.endless = self._size
                 self._parts.clear()
                 self._size = 0

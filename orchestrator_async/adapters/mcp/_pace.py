@@ -11,8 +11,14 @@ from typing import Any, Final, Self
 
 import anyio
 
-_BURST: Final = 500
-_PER_SECOND: Final = 500
+from ._bucket import Bucket
+from ._sieve import sift
+
+_PASS: Final = 500
+"""Messages a second that are passed on."""
+
+_READ: Final = 5_000
+"""Those that are read. Beyond the others, what wants no answer is thrown away."""
 
 
 class PacedStream:
@@ -22,32 +28,42 @@ class PacedStream:
     Args:
         stream: That of the transport.
         hear: What is told of the method of each message that is no answer.
+        left_out: What is told of a tool, by its name, that the SDK would not take, and why.
     """
 
-    def __init__(self, stream: Any, hear: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        stream: Any,
+        hear: Callable[[str], object],
+        left_out: Callable[[str, str], object],
+    ) -> None:
         self._stream = stream
         self._hear = hear
-        self._left = float(_BURST)
-        self._since = 0.0
+        self._left_out = left_out
+        self._passed = Bucket(_PASS)
+        self._read = Bucket(_READ)
 
     @property
     def last_context(self) -> Any:
         return getattr(self._stream, "last_context", None)
 
     async def receive(self) -> Any:
-        item = await self._stream.receive()
-        method = getattr(getattr(item, "message", None), "method", None)
-        if method is not None:
+        while True:
+            item = await self._stream.receive()
+            message = getattr(item, "message", None)
+            method = getattr(message, "method", None)
+            if method is None:
+                sift(message, self._left_out)
+                return item
             self._hear(method)
-            await self._pace()
-        return item
-
-    async def _pace(self) -> None:
-        now = anyio.current_time()
-        self._left = min(_BURST, self._left + (now - self._since) * _PER_SECOND) - 1
-        self._since = now
-        if self._left < 0:
-            await anyio.sleep(-self._left / _PER_SECOND)
+            late = self._passed.take()
+            if late <= 0:
+                return item
+            if getattr(message, "id", None) is not None:
+                await anyio.sleep(late)
+                return item
+            # It may come again, and there is more of it than anybody wants to know.
+            await anyio.sleep(self._read.take())
 
     async def aclose(self) -> None:
         await self._stream.aclose()

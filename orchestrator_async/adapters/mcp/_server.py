@@ -97,7 +97,9 @@ class Server:
 
         wait = _FIRST_WAIT
         while not self._ended():
-            connection = Connection(self.name, self.config, self._asks, self._listed)
+            connection = Connection(
+                self.name, self.config, self._asks, self._listed, self._left_out
+            )
             self._connection = connection
             # What is left of the one before ends by itself, in its own time.
             tasks.start_soon(connection.live)

@@ -17,8 +17,9 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ._bucket import Bucket
 from ._events import logger
-from ._lines import Lines, TooLong
+from ._lines import KEPT, Lines, TooLong
 from ._process import end, exited, how_it_ended
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Item = Any
 """A ``SessionMessage``, as long as types of the SDK are not to be imported."""
 
+PARSE_ERROR: Final = -32_700
 TOO_LARGE: Final = -32_099
 """The code of an error of JSON-RPC that stands for an answer which was thrown away."""
 
@@ -37,6 +39,9 @@ _LAST_WORDS: Final = 0.2
 """Seconds for what a process that has ended may still have in its pipe."""
 
 _GARBAGE: Final = 5
+"""Lines that are no messages of which the log is told."""
+
+_GARBAGE_A_SECOND: Final = 500
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -54,6 +59,7 @@ class StdioConnection:
         self._over = over
         self._said: deque[str] = deque(maxlen=3)
         self._garbage = 0
+        self._is_closing = False
         self.reason = ""
 
     @asynccontextmanager
@@ -81,7 +87,7 @@ class StdioConnection:
                 try:
                     yield read_stream, write_stream
                 finally:
-                    self.reason = self.reason or "it was closed"
+                    self._is_closing = True
                     with anyio.CancelScope(shield=True):
                         await end(process)
                     tasks.cancel_scope.cancel()
@@ -90,6 +96,8 @@ class StdioConnection:
                 stream.close()
 
     def _is_over(self, reason: str, incoming: MemoryObjectSendStream[Item]) -> None:
+        if self._is_closing:
+            return  # whoever closes it knows why
         if not self.reason:
             said = f": {self._said[-1]}" if self._said else ""
             self.reason = reason + said
@@ -104,12 +112,15 @@ class StdioConnection:
     ) -> None:
         assert process.stdout is not None
         lines = Lines(self._limit)
+        garbage = Bucket(_GARBAGE_A_SECOND)
         try:
-            async for chunk in _chunks(process.stdout):
+            while chunk := await _chunk(process.stdout):
                 for line in lines.feed(chunk):
                     message = self._message_of(line)
                     if message is not None:
                         await incoming.send(message)
+                    else:
+                        await anyio.sleep(garbage.take())
                 if lines.endless > _MOST_OF_A_LINE * self._limit:
                     self._is_over("it sends a line that does not end", incoming)
                     return
@@ -120,17 +131,13 @@ class StdioConnection:
 
     def _message_of(self, line: bytes | TooLong) -> SessionMessage | None:
         from mcp.shared.message import SessionMessage
-        from mcp_types import ErrorData, JSONRPCError, jsonrpc_message_adapter
+        from mcp_types import jsonrpc_message_adapter
 
         if isinstance(line, TooLong):
-            answered = line.request_id()
             logger.warning(
                 "%s has sent more than %d bytes at once", self._server, self._limit
             )
-            if answered is None:
-                return None
-            data = ErrorData(code=TOO_LARGE, message="the answer is too large")
-            return SessionMessage(JSONRPCError(jsonrpc="2.0", id=answered, error=data))
+            return _in_place_of(line, TOO_LARGE, "the answer is too large")
         if not line.strip():
             return None
         try:
@@ -141,7 +148,8 @@ class StdioConnection:
             self._garbage += 1
             if self._garbage <= _GARBAGE:
                 logger.warning("%s: no message: %s", self._server, _shown(line))
-            return None
+            ends = TooLong(line[:KEPT], line[-KEPT:])
+            return _in_place_of(ends, PARSE_ERROR, "it is no message")
 
     async def _write(
         self,
@@ -167,7 +175,7 @@ class StdioConnection:
         assert process.stderr is not None
         lines = Lines(_SAID)
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
-            async for chunk in _chunks(process.stderr):
+            while chunk := await _chunk(process.stderr):
                 for line in lines.feed(chunk):
                     text = _shown(line.begin if isinstance(line, TooLong) else line)
                     if text:
@@ -205,16 +213,29 @@ class StdioConnection:
 _SAID: Final = 10_000
 
 
-async def _chunks(stream: ByteReceiveStream) -> AsyncIterator[bytes]:
+def _in_place_of(line: TooLong, code: int, message: str) -> SessionMessage | None:
     """
-    What a pipe has, until it ends, however it does.
+    What whoever waits for an answer that cannot be read is told instead; ``None`` where it
+    cannot be said whose it is.
     """
-    while True:
-        try:
-            chunk = await stream.receive()
-        except (anyio.EndOfStream, ConnectionError):
-            return
-        yield chunk
+    from mcp.shared.message import SessionMessage
+    from mcp_types import ErrorData, JSONRPCError
+
+    request = line.request_id()
+    if request is None:
+        return None
+    data = ErrorData(code=code, message=message)
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=request, error=data))
+
+
+async def _chunk(stream: ByteReceiveStream) -> bytes:
+    """
+    What a pipe has; nothing where it has ended, however it did.
+    """
+    try:
+        return await stream.receive()
+    except (anyio.EndOfStream, ConnectionError):
+        return b""
 
 
 def _shown(line: bytes) -> str:

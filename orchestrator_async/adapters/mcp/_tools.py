@@ -81,6 +81,10 @@ def listed(
         if name in offered:
             left_out(tool.name, "it lists another of that name")
             continue
+        if tool.description is not None and len(tool.description) > MOST_DESCRIPTION:
+            left_out(
+                tool.name, f"its description is cut to {MOST_DESCRIPTION:,} characters"
+            )
         problem = _problem_of(tool.input_schema)
         if problem:
             left_out(tool.name, f"the schema of its arguments {problem}")
@@ -148,7 +152,7 @@ def _problem_of(schema: Any) -> str:
         if not isinstance(reference, str) or not reference.startswith("#"):
             return "refers to another document"
         if not _leads_somewhere(schema, reference):
-            return f"refers to {reference[:100]!r}, which is not in it"
+            return f"refers to {reference[:100]!r}, which leads nowhere"
     return _not_a_schema(schema)
 
 
@@ -180,8 +184,25 @@ def _references(schema: Any) -> Iterable[Any]:
 
 
 def _leads_somewhere(schema: Any, reference: str) -> bool:
+    seen: set[str] = set()
+    while reference not in seen:
+        seen.add(reference)
+        target = _target(schema, reference)
+        if target is None:
+            return False
+        following = target.get("$ref") if isinstance(target, dict) else None
+        if not isinstance(following, str):
+            return True
+        reference = following
+    return False
+
+
+def _target(schema: Any, reference: str) -> Any:
+    """
+    What a reference leads to, or ``None``.
+    """
     if not reference.startswith("#/"):
-        return reference == "#"
+        return schema if reference == "#" else None
     value = schema
     for part in reference[2:].split("/"):
         key = part.replace("~1", "/").replace("~0", "~")
@@ -190,8 +211,8 @@ def _leads_somewhere(schema: Any, reference: str) -> bool:
         elif isinstance(value, dict) and key in value:
             value = value[key]
         else:
-            return False
-    return True
+            return None
+    return value
 
 
 def _not_a_schema(schema: dict[str, Any]) -> str:
