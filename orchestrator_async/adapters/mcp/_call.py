@@ -128,8 +128,12 @@ class Call:
         self.wanted = self.wanted or _REFUSED_BY_THE_SDK.get(_said(error), "")
         if self.wanted:
             return self._refused()
-        if error is None or _says_closed(error):
+        if error is None:
             return self._lost(self._connection.reason)
+        if _says_closed(error):
+            if _TOO_LONG_AN_EVENT in str(error):
+                return ResultTooLargeError(limit=self._connection.limit, **self._names)
+            return self._lost(self._connection.reason or _said(error))
         if self._exchange.error is not None or _code(error) == NOT_SENT:
             return self._lost(_said(self._exchange.error or error))
         if _code(error) == REQUEST_TIMEOUT:
@@ -162,7 +166,7 @@ class Call:
         )
 
     def _no_result(self, error: MCPError) -> BaseException:
-        if error.code == PARSE_ERROR:
+        if error.code == PARSE_ERROR or str(error).startswith(_NO_ANSWER):
             return self._nonsense(error)
         return error
 
@@ -192,6 +196,13 @@ def _says_closed(error: Exception) -> bool:
 
 
 _CLOSED: Final = ("Connection closed", "SSE stream")
+_TOO_LONG_AN_EVENT: Final = "exceeded the"
+_NO_ANSWER: Final = (
+    "Redirect to ",
+    "Unexpected content type",
+    "server answered a request with 202",
+)
+"""How the SDK's words begin for what is no answer of a server, but of something before it."""
 
 
 def _code(error: Exception | None) -> int:

@@ -58,6 +58,7 @@ class Connection:
 
     Attributes:
         is_open: Whether it takes calls.
+        is_listed: Whether it has come as far as to tell its tools.
         settled: Set when it is open or over.
         over: Set when it takes calls no more, or never will.
         reason: Why it is over.
@@ -68,7 +69,7 @@ class Connection:
         server: str,
         options: ServerConfig,
         asks: Mapping[str, Ask],
-        on_tools: Callable[[Sequence[types.Tool], bool], object],
+        on_tools: Callable[[Sequence[types.Tool], bool], Awaitable[object]],
         on_left_out: Callable[[str, str], object],
     ) -> None:
         self.server = server
@@ -86,10 +87,17 @@ class Connection:
         self._left = anyio.Event()
         self._is_closing = False
         self._process: StdioConnection | None = None
-        self.is_open = False
+        self.is_open = self.is_listed = False
         self.settled = anyio.Event()
         self.over = anyio.Event()
         self.reason = ""
+
+    @property
+    def pid(self) -> int | None:
+        """
+        The id of the server's process, if it is one that runs.
+        """
+        return None if self._process is None else self._process.pid
 
     # Its life
 
@@ -114,6 +122,7 @@ class Connection:
     async def _stay(self) -> None:
         async with self._opened() as client, anyio.create_task_group() as tasks:
             await self._list(client)
+            self.is_listed = True
             if self.over.is_set():
                 return
             self._client, self._tasks, self.is_open = client, tasks, True
@@ -232,7 +241,7 @@ class Connection:
             ValueError: What it answers makes no sense.
         """
         if client.server_capabilities.tools is None:
-            self._on_tools([], True)
+            await self._on_tools([], True)
             return
         tools: list[types.Tool] = []
         cursor = None
@@ -243,7 +252,7 @@ class Connection:
                 cursor = page.next_cursor
                 if cursor is None or len(tools) > self._options.max_tools:
                     break
-        self._on_tools(tools, cursor is None)
+        await self._on_tools(tools, cursor is None)
 
     # Its calls
 

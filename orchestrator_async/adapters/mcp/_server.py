@@ -4,11 +4,13 @@ One server: connected again and again, with the tools that it offers.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from orchestrator_async import Tool, ToolContext, ToolPolicy, any_error
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 30.0
-_STEADY: Final = 10.0
-"""Seconds that a connection must last for the next wait to be short again."""
+_STEADY: Final = 1.0
+"""Seconds that a process must last for the next wait to be short again."""
 
 _ON_DEMAND: Final = 1.0
 """Seconds between attempts that calls ask for."""
@@ -87,6 +89,13 @@ class Server:
         """
         return self._connection is not None and self._connection.is_open
 
+    @property
+    def pid(self) -> int | None:
+        """
+        The id of its process, if it is one that runs.
+        """
+        return None if self._connection is None else self._connection.pid
+
     # Its connection
 
     async def supervise(self, tasks: TaskGroup) -> None:
@@ -114,7 +123,8 @@ class Server:
             await connection.over.wait()
             if self._ended():
                 return
-            if anyio.current_time() - began > _STEADY:
+            steady = anyio.current_time() - began > _STEADY or self.config.url is not None
+            if connection.is_listed and steady:
                 wait = _FIRST_WAIT
             self.reason = connection.reason
             pause = wait * random.uniform(0.8, 1.0)
@@ -149,24 +159,38 @@ class Server:
 
     # Its tools
 
-    def _listed(self, tools: Sequence[types.Tool], whole: bool) -> None:
+    async def _listed(self, tools: Sequence[types.Tool], whole: bool) -> None:
         """
         What it has listed, now or anew.
         """
+        left_out: list[tuple[str, str]] = []
+        if not whole:
+            left_out.append(("(the rest)", "its list does not end"))
+        config = self.config
+        # A millisecond a schema.
+        found = await anyio.to_thread.run_sync(
+            functools.partial(
+                listed,
+                self.name,
+                tools,
+                take=config.tools,
+                leave=config.exclude,
+                trust=config.trust_annotations,
+                most=config.max_tools,
+                left_out=lambda tool, reason: left_out.append((tool, reason)),
+            )
+        )
         if self._is_closed:
             return
-        if not whole:
-            self._left_out("(the rest)", "its list does not end")
+        for tool, reason in left_out:
+            self._left_out(tool, reason)
+        self._offer(found)
+
+    def _offer(self, found: dict[str, Listed]) -> None:
+        """
+        Offer these tools from now on, but for what its settings say of changes.
+        """
         config = self.config
-        found = listed(
-            self.name,
-            tools,
-            take=config.tools,
-            leave=config.exclude,
-            trust=config.trust_annotations,
-            most=config.max_tools,
-            left_out=self._left_out,
-        )
         before, pinned = self.offered, config.pin and self._was_listed
         gone = [name for name in before if name not in found]
         new = [] if pinned else [name for name in found if name not in before]

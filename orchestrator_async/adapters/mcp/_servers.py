@@ -39,12 +39,14 @@ class ServerStatus:
     Attributes:
         name: Its name.
         connected: Whether it takes calls now.
+        pid: The id of its process, if it is one that runs; else ``None``.
         reason: Why it does not; empty if it does.
         tools: The names of its tools, as they are called here.
     """
 
     name: str
     connected: bool
+    pid: int | None
     reason: str
     tools: tuple[str, ...] = field(repr=False)
 
@@ -194,6 +196,7 @@ class McpServers:
             name: ServerStatus(
                 name=name,
                 connected=server.is_connected,
+                pid=server.pid,
                 reason="" if server.is_connected else server.reason,
                 tools=tuple(server.tools),
             )

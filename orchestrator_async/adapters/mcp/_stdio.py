@@ -50,6 +50,7 @@ class StdioConnection:
     What is known of the process.
 
     Attributes:
+        pid: The id of the process, as long as it runs.
         reason: Why the connection is over; empty as long as it is not.
     """
 
@@ -60,6 +61,7 @@ class StdioConnection:
         self._said: deque[str] = deque(maxlen=3)
         self._garbage = 0
         self._is_closing = False
+        self.pid: int | None = None
         self.reason = ""
 
     @asynccontextmanager
@@ -75,6 +77,7 @@ class StdioConnection:
         process = await anyio.open_process(
             [command, *args], env=env, cwd=cwd, start_new_session=True
         )
+        self.pid = process.pid
         incoming, read_stream = anyio.create_memory_object_stream[Item](0)
         write_stream, outgoing = anyio.create_memory_object_stream[Item](0)
         try:
@@ -92,6 +95,7 @@ class StdioConnection:
                         await end(process)
                     tasks.cancel_scope.cancel()
         finally:
+            self.pid = None
             for stream in (incoming, read_stream, write_stream, outgoing):
                 stream.close()
 
