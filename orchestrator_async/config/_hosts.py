@@ -57,7 +57,8 @@ def _is_disabled(name: str, server: Mapping[str, Any], told: list[Problem]) -> b
     disabled = server.get("disabled", False)
     if not isinstance(disabled, bool):
         at = (HOSTS, name, "disabled")
-        told.append(Problem(at, f"this is {kind_of(disabled)}", "write true or false"))
+        problem = f"expected true or false, not {kind_of(disabled)}"
+        told.append(Problem(at, problem, "write one of them, without quotes"))
     return disabled is True
 
 

@@ -5,6 +5,7 @@ Kinds of values that TOML can say: times, names, what is off, and text with vari
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -75,6 +76,10 @@ def filled(value: str, info: ValidationInfo) -> str:
         value = _replaced(value, info.context["env"])
     if "\0" in value:
         raise wrong("there is a NUL character in it", "take it out")
+    try:
+        os.fsencode(value)  # what the system has given is taken, UTF-8 or not
+    except UnicodeEncodeError:
+        raise wrong("there is half a character in it", "take it out") from None
     return value
 
 
