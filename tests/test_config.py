@@ -185,7 +185,7 @@ def test_what_is_listed_as_one_that_cannot_be_said_is_there() -> None:
 
 def test_each_field_of_a_tool_is_said_or_is_none_of_an_operators() -> None:
     fields = {each.name for each in dataclasses.fields(Tool) if each.name[0] != "_"}
-    authors = {"fn", "name", "description", "parameters", "policy", "validate"}
+    authors = {"fn", "name", "description", "parameters", "policy", "validate", "render"}
     assert fields == authors | set(_policies.FIELDS)
 
 
@@ -228,7 +228,7 @@ def sections() -> Any:
     yield "[tools.x]", times & set(_policies.ToolTable.model_fields)
     yield "[tools.x.retry]", times & set(_policies.RetryTable.model_fields)
     yield "[tools.x.limits]", times & set(_policies.LimitTable.model_fields)
-    yield '[servers.x]\ncommand="x"', {"connect_timeout"}
+    yield '[servers.x]\ncommand = "x"', {"connect_timeout", "read_timeout"}
 
 
 PLACES = [(where, name) for where, names in sections() for name in sorted(names)]
