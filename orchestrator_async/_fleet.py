@@ -201,13 +201,15 @@ class Fleet:
         tools = self.registry.sharing(name)
         if not tools:
             raise self._no_circuit(name)
-        settings = BreakerSettings.of(
+        levels = [
             self._overrides.get(name, BreakerPolicy()),
             *(each.breaker for tool in tools for each in self._named.levels(tool.name)),
             *(tool.policy.breaker for tool in tools),
             self._circuit_policies.get(name, BreakerPolicy()),
             self._policy.breaker,
-        )
+        ]
+        # Hundreds of tools that share a circuit say the same, mostly by the same policy.
+        settings = BreakerSettings.of(*{id(each): each for each in levels}.values())
         circuit = self.circuits.get(name)
         if circuit is None:
             circuit = self.circuits[name] = Circuit(name, settings, self)

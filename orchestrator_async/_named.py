@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from ._checks import INHERIT
@@ -45,12 +46,19 @@ class Named:
                 raise ValueError(f"tools[{pattern!r}]={policy!r}: expected a ToolPolicy")
             self._policies.append((pattern, as_tool_policy(policy)))
         self._policies.reverse()
+        # All who share a circuit are looked at whenever one of them comes.
+        self._remembered = lru_cache(maxsize=1000)(self._levels)
 
-    def levels(self, name: str) -> list[ToolPolicy]:
+    def levels(self, name: str) -> tuple[ToolPolicy, ...]:
         """
         What there is for the tool of that name, what goes before the rest first.
         """
-        return [policy for pattern, policy in self._policies if fnmatchcase(name, pattern)]
+        return self._remembered(name) if self._policies else ()
+
+    def _levels(self, name: str) -> tuple[ToolPolicy, ...]:
+        return tuple(
+            policy for pattern, policy in self._policies if fnmatchcase(name, pattern)
+        )
 
     def check(self, tools: Iterable[Tool]) -> None:
         """

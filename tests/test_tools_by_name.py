@@ -170,6 +170,8 @@ BOTH = r"one and two share the circuit db.*disagree on its failure_threshold: 1 
 def test_tools_of_one_circuit_that_are_told_different_things_are_refused() -> None:
     with pytest.raises(ValueError, match=BOTH):
         orchestrator(DISAGREE, "one", "two", circuit="db")
+    with pytest.raises(ValueError, match="two and one share .*: 2 and 1"):
+        orchestrator(DISAGREE, "two", "one", circuit="db")
     orch, _ = orchestrator(DISAGREE, "one", "two")
     assert (threshold(orch, "one"), threshold(orch, "two")) == (1, 2)
 
@@ -178,12 +180,12 @@ def test_what_is_told_of_a_circuit_by_one_of_its_tools_or_by_all_alike_is_taken(
     tools = {
         "two": BreakerPolicy(max_keys=2),
         "?????": BreakerPolicy(failure_threshold=9),
-        "*e": BreakerPolicy(failure_threshold=7),
-        "t*": BreakerPolicy(failure_threshold=7),
+        "*e": BreakerPolicy(failure_threshold=7, reset_timeout=70),
+        "t*": BreakerPolicy(failure_threshold=7, reset_timeout=70.0),
     }
     orch, _ = orchestrator(tools, "one", "two", "three", circuit="db")
     told = circuit_settings(orch, "db")
-    assert (told.failure_threshold, told.max_keys) == (7, 2)
+    assert (told.failure_threshold, told.max_keys, told.reset_timeout) == (7, 2, 70)
 
 
 def test_a_tool_may_not_come_where_it_would_be_told_something_else() -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import _policies as policies
 from ._config import Config, GatewayConfig
-from ._errors import ConfigError, Problem, key_text, kind_of, quoted, shown
+from ._errors import ConfigError, Key, Problem, key_text, kind_of, quoted, shown
 from ._hosts import HOSTS, from_hosts
 from ._servers import ServerConfig, of_two_kinds
 from ._told import problems_of
@@ -85,7 +85,7 @@ def read_config(data: Mapping[str, Any], *, env: Mapping[str, str] | None = None
     except ValidationError as error:
         told += problems_of(error)
     if told:
-        raise ConfigError(_in_words(told, hosts)) from None
+        raise ConfigError(_in_words(told, hosts))
     return _config(file)
 
 
@@ -143,16 +143,13 @@ def _of_groups(data: Mapping[str, Any]) -> Iterator[Problem]:
     tools = data.get("tools", {})
     if not isinstance(groups, Mapping) or not isinstance(tools, Mapping):
         return
-    for at, said in ((("orchestrator",), orchestrator), *_each(tools)):
+    places: list[tuple[Key, Any]] = [(("orchestrator",), orchestrator)]
+    places += [(("tools", name), said) for name, said in tools.items()]
+    for at, said in places:
         group = said.get("group") if isinstance(said, Mapping) else None
         if isinstance(group, str) and group not in groups:
             hint = f"add it to orchestrator.groups: {key_text((group,))} = {{ ... }}"
             yield Problem((*at, "group"), f"there is no group {quoted(group)}", hint)
-
-
-def _each(tools: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, said in tools.items():
-        yield ("tools", name), said
 
 
 def _parsed(path: Path) -> Mapping[str, Any]:
