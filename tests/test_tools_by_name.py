@@ -170,7 +170,7 @@ BOTH = r"one and two share the circuit db.*disagree on its failure_threshold: 1 
 def test_tools_of_one_circuit_that_are_told_different_things_are_refused() -> None:
     with pytest.raises(ValueError, match=BOTH):
         orchestrator(DISAGREE, "one", "two", circuit="db")
-    with pytest.raises(ValueError, match="two and one share .*: 2 and 1"):
+    with pytest.raises(ValueError, match=r"two and one share .*: 2 and 1"):
         orchestrator(DISAGREE, "two", "one", circuit="db")
     orch, _ = orchestrator(DISAGREE, "one", "two")
     assert (threshold(orch, "one"), threshold(orch, "two")) == (1, 2)
