@@ -68,7 +68,6 @@ TESTS: Final = {
     "gates": "gates limits total_timeout stream",
     "around": "guard fallback retry gates total_timeout conversation stream",
     "known": "known",
-    "named": "tools_by_name",
     "conversation": "conversation_rules",
     "chat": "conversation stream completed",
     "cut": "cut",
