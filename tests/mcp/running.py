@@ -103,18 +103,21 @@ class Peers:
 
 
 @contextmanager
-def peers() -> Iterator[Peers]:
+def peers(*, deadline: float = DEADLINE) -> Iterator[Peers]:
     """
     Servers for one test, none of which outlives it.
 
+    Args:
+        deadline: Seconds after which one that is still there is one that was left.
+
     Raises:
-        AssertionError: One did, or a child of one, or left a zombie. It has been killed.
+        AssertionError: One was left, or a child of one, or a zombie. It has been killed.
     """
     before = child_pids()
     servers = Peers()
     try:
         yield servers
-        until(lambda: not servers.alive() and child_pids() <= before)
+        until(lambda: not servers.alive() and child_pids() <= before, deadline)
     finally:
         servers.end()
 
