@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,8 @@ class Peers:
                 yield RawClient(process)
             finally:
                 process.kill()
+                with suppress(BrokenPipeError):  # it may have closed its end before
+                    process.stdin.close()  # type: ignore[union-attr]
 
     @contextmanager
     def http(self, name: str, *args: str, port: int = 0) -> Iterator[HttpPeer]:

@@ -87,6 +87,7 @@ class Stays(Peer):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         for line in sys.stdin.buffer:
             self.receive(json.loads(line))
+        os.write(2, b"hostile: staying\n")
         _live_on()
 
 
