@@ -82,10 +82,7 @@ class McpServers:
         roots: Callable[..., Awaitable[Any]] | None = None,
         observers: Iterable[Callable[[McpEvent], object]] = (),
     ) -> None:
-        if importlib.util.find_spec("mcp") is None:
-            raise ImportError(
-                'MCP servers need the MCP SDK: pip install "orchestrator-async[mcp]"'
-            )
+        _need_the_sdk()
         self._config = _read(config)
         asks = {"elicitation": elicitation, "sampling": sampling, "roots": roots}
         self._asks = {wanted: ask for wanted, ask in asks.items() if ask is not None}
@@ -277,6 +274,17 @@ class McpServers:
             )
         else:
             self._taken.add((id(registry), tool.name))
+
+
+def _need_the_sdk() -> None:
+    try:
+        found = importlib.util.find_spec("mcp") is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise ImportError(
+            'MCP servers need the MCP SDK: pip install "orchestrator-async[mcp]"'
+        )
 
 
 def _read(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:

@@ -11,7 +11,11 @@ import json
 from typing import Any
 
 from mcp.server.lowlevel import Server
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ToolsListChanged,
+)
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,

@@ -12,7 +12,14 @@ import sys
 from typing import Annotated, Any
 
 import anyio
-from mcp.server.mcpserver import Context, Elicit, ElicitationResult, MCPServer, Resolve, Sample
+from mcp.server.mcpserver import (
+    Context,
+    Elicit,
+    ElicitationResult,
+    MCPServer,
+    Resolve,
+    Sample,
+)
 from mcp_types import (
     CallToolResult,
     CreateMessageResult,
@@ -28,7 +35,8 @@ from pydantic import BaseModel
 from .serving import serve
 
 PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 server = MCPServer("plain", instructions="For tests.")
 
@@ -75,7 +83,9 @@ def image() -> CallToolResult:
 @server.tool()
 def resource() -> CallToolResult:
     """Return a file."""
-    contents = TextResourceContents(uri="test://file", mime_type="text/plain", text="inside")
+    contents = TextResourceContents(
+        uri="test://file", mime_type="text/plain", text="inside"
+    )
     return CallToolResult(content=[EmbeddedResource(resource=contents)])
 
 

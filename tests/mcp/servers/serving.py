@@ -23,7 +23,9 @@ def serve(server: Server) -> None:
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--http", type=int, metavar="PORT", help="0 for any")
-    parser.add_argument("--json", action="store_true", help="answer with JSON, not with events")
+    parser.add_argument(
+        "--json", action="store_true", help="answer with JSON, not with events"
+    )
     options = parser.parse_args()
     if options.http is None:
         anyio.run(_stdio, server)
