@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -20,6 +21,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import orchestrator_async
 from orchestrator_async import (
@@ -686,6 +689,55 @@ def test_what_is_no_table_or_has_keys_that_are_no_text_is_refused(where: str) ->
     odd: Any
     for odd in ({"orchestrator": 3}, {"orchestrator": {"groups": 3}, "tools": {}}, {3: 4}):
         assert wrong(odd)
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"[key]": 3}, '"[key]"'),
+        ({"gateway": {"[key]": 3}}, 'gateway."[key]"'),
+        (
+            {"mcpServers": {"x": {"command": "x", "args": [None]}, None: 3}},
+            "mcpServers.x.args",
+        ),
+        ({"mcpServers": {"x": {None: 3}}}, "mcpServers.x"),
+    ],
+)
+def test_odd_keys_are_told_like_others(data: Any, key: str) -> None:
+    assert wrong(data)[0].startswith(key)
+
+
+WORDS = [
+    *_told.TOP,
+    *_policies.ToolTable.model_fields,
+    *_policies.OrchestratorTable.model_fields,
+]
+WORDS += [each.name for each in dataclasses.fields(ServerConfig)]
+WORDS += "mcpServers serverUrl type disabled attempts calls burst seconds share x a.b a_b".split()
+NAMES = st.sampled_from([*WORDS, "", "${A}", "[key]", 3, None])
+VALUES = st.recursive(
+    st.sampled_from([0, 1, -1, 3.5, math.nan, 10**400, True, False, None, "", "5m", "x"])
+    | st.sampled_from(["${S}", "${NONE}", "${", "\0", "https://${S}", b"x", ("a",)]),
+    lambda within: (
+        st.lists(within, max_size=2) | st.dictionaries(NAMES, within, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=1000)
+@given(st.dictionaries(NAMES, VALUES, max_size=4))
+def test_nothing_but_a_configuration_or_its_errors_comes_of_any_mapping(data: Any) -> None:
+    errors: Any = []
+    try:
+        told = repr(read_config(data, env={"S": "hunter2"}))
+    except ConfigError as error:
+        errors, told = error.errors, str(error)
+        told = told if errors else "nothing"
+    assert told != "nothing"
+    assert all(each["problem"] and each["hint"] for each in errors)
+    assert not errors or len(told.splitlines()) == len(errors)
+    assert "hunter2" not in told
 
 
 def test_a_mapping_of_any_kind_is_read() -> None:

@@ -117,7 +117,8 @@ def key_text(key: Key) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            name = part if _BARE.fullmatch(part) else quoted(part)
+            name = str(part)  # of a mapping that is of no file, it may be anything
+            name = name if _BARE.fullmatch(name) else quoted(name)
             text += f".{name}" if text else name
     return text
 

@@ -33,6 +33,7 @@ _BY_NAME: Final[dict[str, Any]] = {
     "groups": policies.LimitTable,
 }
 
+_UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 _EXPECTED: Final = {
     "string_type": ("text", 'write it in quotes: "..."'),
     "int_type": ("a whole number", "write digits, without quotes"),
@@ -53,7 +54,7 @@ def problems_of(error: ValidationError) -> Iterator[Problem]:
     """
     for each in error.errors(include_url=False):
         key = each["loc"]
-        if key[-1:] == ("[key]",):
+        if key[-1:] == ("[key]",) and each["type"] not in _UNKNOWN:
             key = key[:-1]  # it is the name before that is wrong
         yield _problem(each, key)
 
@@ -62,7 +63,7 @@ def _problem(error: ErrorDetails, key: Key) -> Problem:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "config":
         return Problem(key, context["problem"], context["hint"])
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+    if kind in _UNKNOWN:
         return Problem(
             key, "there is no such key", _other(str(key[-1]), _keys_at(key[:-1]))
         )
