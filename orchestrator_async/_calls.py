@@ -61,6 +61,8 @@ class ToolContext(_Reporting):
         attempt: 1 for the first execution of the call.
         deadline: When the call will be cancelled, on the loop's clock
             (``anyio.current_time()``); infinite where nothing limits it.
+        timeout: Seconds that the tool itself may take, of which the deadline may leave it
+            less; ``None`` where it has no timeout.
         idempotency_key: A key that is new for every call, and the same in each of its
             attempts.
         data: The keyword arguments of ``dispatch``.
@@ -70,6 +72,7 @@ class ToolContext(_Reporting):
     call_id: str | None = None
     attempt: int = 1
     deadline: float = float("inf")
+    timeout: float | None = None
     idempotency_key: str = ""
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 

@@ -671,6 +671,7 @@ class Execution:
             call_id=request.call_id,
             attempt=1 if course is None else course.attempt,
             deadline=deadline,
+            timeout=entry.settings.longest,
             idempotency_key=(
                 os.urandom(16).hex() if course is None else course.idempotency_key
             ),

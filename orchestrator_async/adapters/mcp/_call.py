@@ -8,14 +8,19 @@ server so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import pydantic
 from mcp import Client, MCPError
-from mcp_types import INVALID_PARAMS, REQUEST_TIMEOUT, CallToolResult
+from mcp_types import (
+    INVALID_PARAMS,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    REQUEST_TIMEOUT,
+    URL_ELICITATION_REQUIRED,
+    CallToolResult,
+)
 
 from orchestrator_async import OrchestratorError, ToolContext
 
@@ -60,10 +65,10 @@ class Call:
         self._tool = tool
         self._arguments = dict(arguments)
         self._context = context
-        rest = context.deadline - anyio.current_time()
         self._timeout = longest
         # The tool's own timeout strikes first, and cancels the call.
-        self._read_timeout = longest if math.isinf(rest) else max(0.0, rest) + _LATE
+        own = context.timeout
+        self._read_timeout = longest if own is None else own + _LATE
         self._exchange = Exchange()
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
@@ -125,7 +130,7 @@ class Call:
         if self._exchange.too_large or _code(error) == TOO_LARGE:
             limit = self._connection.limit
             return ResultTooLargeError(limit=limit, **self._names)
-        self.wanted = self.wanted or _REFUSED_BY_THE_SDK.get(_said(error), "")
+        self.wanted = self.wanted or _wanted(error)
         if self.wanted:
             return self._refused()
         if error is None:
@@ -178,6 +183,22 @@ class Call:
         return ServerProtocolError(
             f"the answer of the server {server} makes no sense ({said})", **self._names
         )
+
+
+def _wanted(error: Exception | None) -> str:
+    """
+    What an error says that the server would need of us, if it says that.
+    """
+    if not isinstance(error, MCPError):
+        return ""
+    if error.code == URL_ELICITATION_REQUIRED:
+        return "elicitation"
+    if error.code == MISSING_REQUIRED_CLIENT_CAPABILITY:
+        data = error.data if isinstance(error.data, dict) else {}
+        missing = data.get("requiredCapabilities")
+        names = ("elicitation", "sampling", "roots")
+        return next((name for name in names if name in (missing or ())), "")
+    return _REFUSED_BY_THE_SDK.get(error.message, "")
 
 
 _REFUSED_BY_THE_SDK: Final = {

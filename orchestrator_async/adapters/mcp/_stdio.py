@@ -170,7 +170,10 @@ class StdioConnection:
                 )
                 await process.stdin.send(line.encode("ascii") + b"\n")
         except (OSError, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            self._is_over("it reads no more", incoming)
+            with anyio.move_on_after(_LAST_WORDS):
+                await exited(process)
+            ended = process.returncode is not None
+            self._is_over(how_it_ended(process) if ended else "it reads no more", incoming)
 
     async def _listen(self, process: Process) -> None:
         """

@@ -1,13 +1,15 @@
 """
 A server whose tools are what its client last said they were.
 
-``set_tools`` takes a list as JSON, of objects as they are listed. A change is told of as either
+``set_tools`` takes a list as JSON, of objects as they are listed; those that there are at first
+are in the environment, as ``TOOLS``. A change is told of as either
 era of the protocol has it: by a notification of its own, and to those that listen.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from mcp.server.lowlevel import Server
@@ -37,7 +39,7 @@ SET_TOOLS = Tool(
         "required": ["tools"],
     },
 )
-tools: list[Tool] = []
+tools = [Tool.model_validate(tool) for tool in json.loads(os.environ.get("TOOLS", "[]"))]
 bus = InMemorySubscriptionBus()
 
 
