@@ -4,7 +4,6 @@ A server that does as it should, with a tool for each thing that a client has to
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -35,9 +34,10 @@ from pydantic import BaseModel
 from .serving import serve
 
 PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwAD"
+    "hgGAWjR9awAAAABJRU5ErkJggg=="
 )
+OUTPUT = os.fstat(1)  # where it goes before the SDK moves it
 server = MCPServer("plain", instructions="For tests.")
 
 
@@ -148,8 +148,7 @@ def grandchild() -> CallToolResult:
 
 def _is_output(fd: int) -> bool:
     try:
-        writes = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
-        return writes and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
+        return os.path.samestat(os.fstat(fd), OUTPUT)
     except OSError:  # that with which the directory itself was read
         return False
 

@@ -58,7 +58,7 @@ class ClosesStdout(Peer):
     """Closes its output in the middle of a call, and stays alive."""
 
     def call(self, request: Any, params: Message) -> None:
-        os.close(1)
+        _close(1)
 
 
 class ClosesStdin(Peer):
@@ -66,7 +66,7 @@ class ClosesStdin(Peer):
 
     def receive(self, message: Message) -> None:
         if message.get("method") == "tools/call":
-            os.close(0)
+            _close(0)
             self.answer(message["id"], self.result(message["params"]))
             _live_on()
         super().receive(message)
@@ -99,6 +99,19 @@ class Deaf(Peer):
             self.answer(message["id"], {"tools": self.tools()})
             _live_on()
         super().receive(message)
+
+
+def _close(stream: int) -> None:
+    """
+    Close a stream, and what else leads there: uvloop gives its children a second of each.
+    """
+    end = os.fstat(stream)
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if os.path.samestat(os.fstat(fd), end):
+                os.close(fd)
+        except OSError:  # that with which the directory itself was read
+            pass
 
 
 def _live_on() -> None:

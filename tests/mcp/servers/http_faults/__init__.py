@@ -6,6 +6,7 @@ The handshake and the list are right. ``POST /control`` with JSON changes what c
     {"fault": "unavailable"}              every request, the handshake too, has this fault
     {"fault": "reset", "times": 2}        the next two have it
     {"fault": null}                       back to what is right
+    {"size": 1000}                        so many bytes of what is large
 
 ``GET /control`` returns what was asked of it, in order: ``{"requests": ["tools/call ok"]}``.
 """

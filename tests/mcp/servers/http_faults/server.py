@@ -107,6 +107,7 @@ class Server(socketserver.ThreadingTCPServer):
         if exchange.http == "POST":
             self.fault = exchange.message.get("fault")
             self.times = exchange.message.get("times")
+            self.size = exchange.message.get("size", self.size)
         exchange.json({"requests": self.requests, "fault": self.fault, "times": self.times})
 
     def next_fault(self, exchange: Exchange) -> Fault:
