@@ -105,8 +105,8 @@ async def report(client: Client) -> None:
     """
     reports, all_there = [], anyio.Event()
 
-    async def progressed(done: float, total: float | None, message: str | None) -> None:
-        reports.append((done, total, message))
+    async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        reports.append((progress, total, message))
         if len(reports) == 3:
             all_there.set()
 
@@ -296,7 +296,7 @@ async def test_a_server_that_stops_goes_on_where_it_was(servers: Peers):
 async def test_a_server_that_does_not_begin_fails_the_connection(
     behaviour: str, servers: Peers
 ):
-    with pytest.RaisesGroup(MCPError):
+    with pytest.RaisesGroup(MCPError, flatten_subgroups=True):
         async with connected(servers.stdio("hostile", behaviour)):
             pass
 
