@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -76,7 +77,8 @@ class Stops(Peer):
     """Stops itself in the middle of a call, as a debugger would."""
 
     def call(self, request: Any, params: Message) -> None:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # Sent to the process, it could reach another thread, and this one be a word ahead.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         super().call(request, params)  # once somebody continues it
 
 
