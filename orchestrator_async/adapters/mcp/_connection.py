@@ -26,7 +26,7 @@ from ._call import Call
 from ._errors import ServerUnavailableError
 from ._events import logger
 from ._http import HttpConnection
-from ._pace import PacedStream
+from ._pace import AnsweringStream, PacedStream
 from ._results import McpResult
 from ._stdio import StdioConnection
 
@@ -194,7 +194,8 @@ class Connection:
             http = HttpConnection(self.limit, self._trouble)
             opening = http.open(options.url, options.headers or {})
         async with opening as (incoming, outgoing):
-            yield PacedStream(incoming, self._heard, self._on_left_out), outgoing
+            paced = PacedStream(incoming, self._heard, self._on_left_out)
+            yield paced, AnsweringStream(outgoing, paced.answered)
 
     def _trouble(self, reason: str) -> None:
         """

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
+import anyio
 import httpx2
 from mcp.client.streamable_http import streamable_http_client
 
 _CONNECT: Final = 10.0
 _WRITE: Final = 30.0
+_NOTIFY: Final = 5.0
 NOT_SENT: Final = -32_098
 """The code of an error of JSON-RPC that stands for a request that came to nothing."""
 
@@ -72,11 +74,13 @@ class HttpConnection:
         Give the streams that the SDK's client wants.
         """
         # How long an answer may take is up to the call.
-        timeout = httpx2.Timeout(_CONNECT, read=None, write=_WRITE)
+        timeout = httpx2.Timeout(_CONNECT, read=None, write=_WRITE, pool=None)
+        # How many there are at one time is up to limits of the orchestrator.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
         # What is packed could be of any size once it is unpacked.
         plain = {"accept-encoding": "identity", **headers}
         async with _Client(
-            self._limit, self._trouble, headers=plain, timeout=timeout
+            self._limit, self._trouble, headers=plain, timeout=timeout, limits=limits
         ) as client:
             transport = streamable_http_client(
                 url, http_client=client, max_sse_event_size=self._limit
@@ -98,6 +102,8 @@ class _Client(httpx2.AsyncClient):
         As ever; but a request that comes to nothing has an answer that says so.
         """
         seen = exchange.get() or Exchange()
+        if _is_notification(request):
+            return await self._notify(request, options)
         try:
             response = await super().send(request, **options)
         except httpx2.TransportError as error:
@@ -120,6 +126,27 @@ class _Client(httpx2.AsyncClient):
         trouble = self._trouble if request.method == "POST" else _none
         response.stream = _Watched(response.stream, limit, seen, trouble)
         return response
+
+    async def _notify(
+        self, request: httpx2.Request, options: dict[str, Any]
+    ) -> httpx2.Response:
+        """
+        Send what has no answer. The SDK sends nothing else until it is sent, and nothing
+        ever again if it raises.
+        """
+        with anyio.move_on_after(_NOTIFY), suppress(httpx2.TransportError):
+            response = await super().send(request, **options)
+            await response.aclose()
+        return httpx2.Response(202, request=request)
+
+
+def _is_notification(request: httpx2.Request) -> bool:
+    if request.method != "POST":
+        return False
+    try:
+        return "id" not in json.loads(request.content)
+    except ValueError:
+        return False
 
 
 class _Watched(httpx2.AsyncByteStream):

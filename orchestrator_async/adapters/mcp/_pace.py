@@ -21,6 +21,14 @@ _READ: Final = 5_000
 """Those that are read. Beyond the others, what wants no answer is thrown away."""
 
 
+_UNANSWERED: Final = 100
+"""Requests of the server that wait for an answer at one time."""
+
+
+_PATIENCE: Final = 5.0
+"""Seconds until that many more are read all the same."""
+
+
 class PacedStream:
     """
     A stream of messages; answers pass at any speed, everything else at most at that pace.
@@ -40,6 +48,8 @@ class PacedStream:
         self._stream = stream
         self._hear = hear
         self._left_out = left_out
+        self._asked = 0
+        self._answered = anyio.Event()
         self._passed = Bucket(_PASS)
         self._read = Bucket(_READ)
 
@@ -57,13 +67,33 @@ class PacedStream:
                 return item
             self._hear(method)
             late = self._passed.take()
-            if late <= 0:
-                return item
             if getattr(message, "id", None) is not None:
                 await anyio.sleep(late)
+                await self._be_answered()
+                return item
+            if late <= 0:
                 return item
             # It may come again, and there is more of it than anybody wants to know.
             await anyio.sleep(self._read.take())
+
+    async def _be_answered(self) -> None:
+        """
+        One that asks and does not read what it is told piles up answers.
+        """
+        with anyio.move_on_after(_PATIENCE) as scope:
+            while self._asked >= _UNANSWERED:
+                self._answered = anyio.Event()
+                await self._answered.wait()
+        if scope.cancelled_caught:
+            self._asked = 0  # or it has taken them back, which needs no answer
+        self._asked += 1
+
+    def answered(self) -> None:
+        """
+        One of its requests was answered.
+        """
+        self._asked -= 1
+        self._answered.set()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -79,6 +109,32 @@ class PacedStream:
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+
+class AnsweringStream:
+    """
+    The other direction: tells of each answer that has been sent.
+    """
+
+    def __init__(self, stream: Any, answered: Callable[[], object]) -> None:
+        self._stream = stream
+        self._answered = answered
+
+    async def send(self, item: Any) -> None:
+        try:
+            await self._stream.send(item)
+        finally:
+            if not hasattr(item.message, "method"):
+                self._answered()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
     async def __aenter__(self) -> Self:
         return self

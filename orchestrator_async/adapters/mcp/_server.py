@@ -114,19 +114,19 @@ class Server:
             tasks.start_soon(connection.live)
             began = anyio.current_time()
             await connection.settled.wait()
+            self.reason = connection.reason
             if connection.is_open:
-                self.reason = ""
                 self._listeners.tell(
                     ServerConnected(server=self.name, tools=len(self.offered))
                 )
             self.settled.set()
             await connection.over.wait()
+            self.reason = connection.reason
             if self._ended():
                 return
             steady = anyio.current_time() - began > _STEADY or self.config.url is not None
             if connection.is_listed and steady:
                 wait = _FIRST_WAIT
-            self.reason = connection.reason
             pause = wait * random.uniform(0.8, 1.0)
             self._listeners.tell(
                 ServerLost(server=self.name, reason=self.reason, retry_in=pause)
