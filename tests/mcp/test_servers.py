@@ -257,7 +257,7 @@ async def test_twenty_deaths_under_load_lose_nothing(summary: Summary) -> None:
             async with anyio.create_task_group() as tasks:
                 for _ in range(20):
                     tasks.start_soon(gather, results, made, name, args)
-                await until(lambda: made.orch.get_fleet_stats()[name]["in_flight"] == 20)
+                await until(lambda: made.orch.stats(name).in_flight == 20)
                 killed = time.perf_counter()
                 kill(made.pid("everything"))
             longest = max(longest, time.perf_counter() - killed)

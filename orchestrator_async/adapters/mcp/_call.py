@@ -92,7 +92,7 @@ class Call:
         except Exception as error:
             self._error = error
         finally:
-            self._connection.leave(self)
+            self._connection.leave(self, answered=self._result is not None)
             self._done.set()
 
     async def wait(self) -> McpResult:

@@ -58,7 +58,7 @@ class Connection:
 
     Attributes:
         is_open: Whether it takes calls.
-        is_listed: Whether it has come as far as to tell its tools.
+        has_served: Whether it has answered a call.
         settled: Set when it is open or over.
         over: Set when it takes calls no more, or never will.
         reason: Why it is over.
@@ -87,7 +87,7 @@ class Connection:
         self._left = anyio.Event()
         self._is_closing = False
         self._process: StdioConnection | None = None
-        self.is_open = self.is_listed = False
+        self.is_open = self.has_served = False
         self.settled = anyio.Event()
         self.over = anyio.Event()
         self.reason = ""
@@ -122,7 +122,6 @@ class Connection:
     async def _stay(self) -> None:
         async with self._opened() as client, anyio.create_task_group() as tasks:
             await self._list(client)
-            self.is_listed = True
             if self.over.is_set():
                 return
             self._client, self._tasks, self.is_open = client, tasks, True
@@ -276,10 +275,11 @@ class Connection:
             ) from None
         return await call.wait()
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: Call, *, answered: bool) -> None:
         """
         A call's word that it is over.
         """
+        self.has_served = self.has_served or answered
         self._calls.discard(call)
         if not self._calls and self.over.is_set():
             self._idle.set()

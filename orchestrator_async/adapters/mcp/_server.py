@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 30.0
-_STEADY: Final = 1.0
-"""Seconds that a process must last for the next wait to be short again."""
+_STEADY: Final = 10.0
+"""Seconds that a connection must last for the next wait to be short again, where it has not
+answered a call."""
 
 _ON_DEMAND: Final = 1.0
 """Seconds between attempts that calls ask for."""
@@ -124,8 +125,7 @@ class Server:
             self.reason = connection.reason
             if self._ended():
                 return
-            steady = anyio.current_time() - began > _STEADY or self.config.url is not None
-            if connection.is_listed and steady:
+            if connection.has_served or anyio.current_time() - began > _STEADY:
                 wait = _FIRST_WAIT
             pause = wait * random.uniform(0.8, 1.0)
             self._listeners.tell(

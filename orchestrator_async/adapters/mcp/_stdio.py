@@ -102,9 +102,7 @@ class StdioConnection:
     def _is_over(self, reason: str, incoming: MemoryObjectSendStream[Item]) -> None:
         if self._is_closing:
             return  # whoever closes it knows why
-        if not self.reason:
-            said = f": {self._said[-1]}" if self._said else ""
-            self.reason = reason + said
+        self.reason = self.reason or reason
         incoming.close()
         self._over()
 
@@ -173,7 +171,7 @@ class StdioConnection:
             with anyio.move_on_after(_LAST_WORDS):
                 await exited(process)
             ended = process.returncode is not None
-            self._is_over(how_it_ended(process) if ended else "it reads no more", incoming)
+            self._is_over(self._end_of(process) if ended else "it reads no more", incoming)
 
     async def _listen(self, process: Process) -> None:
         """
@@ -214,7 +212,15 @@ class StdioConnection:
 
             either.start_soon(of_the_process)
             either.start_soon(of_its_output)
-        self._is_over(how_it_ended(process), incoming)
+        self._is_over(self._end_of(process), incoming)
+
+    def _end_of(self, process: Process) -> str:
+        """
+        How it has ended, with what it said of that.
+        """
+        failed = (process.returncode or 0) > 0 and self._said
+        said = f": {self._said[-1]}" if failed else ""
+        return how_it_ended(process) + said
 
 
 _SAID: Final = 10_000
