@@ -4,7 +4,6 @@ What tests of MCP servers have in common: servers that others wrote, and a bench
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -139,5 +138,8 @@ async def until(condition: Callable[[], object]) -> None:
             await anyio.sleep(0.005)
 
 
-def home() -> Mapping[str, str]:
-    return {**os.environ}
+async def gather(results: list[Any], made: Bench, name: str, args: Any) -> None:
+    """
+    Make a call, and put its result to the others.
+    """
+    results.append(await made.orch.run(name, args))

@@ -40,11 +40,11 @@ from tests.conftest import Summary
 
 from .helping import (
     DEADLINE,
-    Bench,
     bench,
     clock_server,
     everything,
     filesystem,
+    gather,
     git_server,
     leaves_generators,
     memory_server,
@@ -58,10 +58,6 @@ pytestmark = [leaves_generators, real_time]
 
 def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(pid, number)
-
-
-async def gather(results: list[Any], made: Bench, name: str, args: Any) -> None:
-    results.append(await made.orch.run(name, args))
 
 
 def has_no_more_files(most: int) -> bool:

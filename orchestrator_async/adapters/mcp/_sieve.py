@@ -5,10 +5,13 @@ Lists of tools, before the SDK sees them: one tool that is wrong makes it refuse
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import mcp_types as types
 from pydantic import ValidationError
+
+MOST: Final = 2_000
+"""Tools that are looked at in one answer: each takes some microseconds of the event loop."""
 
 
 def sift(message: Any, left_out: Callable[[str, str], object]) -> None:
@@ -21,7 +24,9 @@ def sift(message: Any, left_out: Callable[[str, str], object]) -> None:
     tools = result.get("tools") if isinstance(result, dict) else None
     if not isinstance(tools, list):
         return
-    result["tools"] = [tool for tool in tools if _is_one(tool, left_out)]
+    if len(tools) > MOST:
+        left_out("(the rest)", f"it lists more than {MOST:,} tools at once")
+    result["tools"] = [tool for tool in tools[:MOST] if _is_one(tool, left_out)]
 
 
 def _is_one(tool: Any, left_out: Callable[[str, str], object]) -> bool:
