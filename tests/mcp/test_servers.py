@@ -157,6 +157,25 @@ async def test_names_are_what_a_models_api_takes() -> None:
 # What comes along with a call
 
 
+async def test_the_callers_trace_reaches_the_server() -> None:
+    # The API alone, as where nothing is recorded: what came from outside is handed on.
+    from opentelemetry import context, trace
+
+    trace_id = 0x0AF7651916CD43DD8448EB211C80319C
+    span = trace.SpanContext(trace_id, 0xB7AD6B7169203331, True, trace.TraceFlags(1))
+    with peers() as started:
+        async with bench({"plain": ours(started, "plain")}) as made:
+            here = trace.set_span_in_context(trace.NonRecordingSpan(span))
+            token = context.attach(here)
+            try:
+                value = await made.orch.call("plain__context")
+            finally:
+                context.detach(token)
+            assert f"{trace_id:032x}" in value.structured_content["meta"]["traceparent"]
+            value = await made.orch.call("plain__context")
+            assert "traceparent" not in value.structured_content["meta"]
+
+
 async def test_the_callers_context_reaches_what_the_server_asks() -> None:
     person: contextvars.ContextVar[str] = contextvars.ContextVar("person")
 
