@@ -19,12 +19,23 @@ class Bucket:
 
     def take(self) -> float:
         """
-        Take one; the seconds for which there is none, or 0.
+        Take one, also one that is not there yet; the seconds until it is.
         """
+        self._fill()
+        self._left -= 1
+        return max(0.0, -self._left / self._rate)
+
+    def has_one(self) -> bool:
+        """
+        Take one if it is there; whether it was.
+        """
+        self._fill()
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def _fill(self) -> None:
         now = anyio.current_time()
         self._left = min(self._rate, self._left + (now - self._since) * self._rate)
         self._since = now
-        if self._left >= 1:
-            self._left -= 1
-            return 0.0
-        return (1 - self._left) / self._rate

@@ -66,12 +66,11 @@ class PacedStream:
                 sift(message, self._left_out)
                 return item
             self._hear(method)
-            late = self._passed.take()
             if getattr(message, "id", None) is not None:
-                await anyio.sleep(late)
+                await anyio.sleep(self._passed.take())
                 await self._be_answered()
                 return item
-            if late <= 0:
+            if self._passed.has_one():
                 return item
             # It may come again, and there is more of it than anybody wants to know.
             await anyio.sleep(self._read.take())
