@@ -1,0 +1,118 @@
+"""
+What all commands share: streams, tools, a loop, and an exit code at the end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+
+from orchestrator_async._describe import describe_error
+from orchestrator_async._orchestrator import ToolOrchestrator
+from orchestrator_async._text import clean
+
+from ._errors import CliError
+from ._interrupts import interrupts
+from ._options import Setting
+from ._setting import Prepared, opened, prepare
+from ._stdio import Stdio
+
+_OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "asyncio": ("asyncio", {}),
+    "trio": ("trio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """
+    What a command works with.
+
+    Attributes:
+        orch: Runs the tools.
+        stdio: The standard streams.
+        setting: The options that every command has.
+        config: What the file with settings says, or ``None`` if there is none.
+    """
+
+    orch: ToolOrchestrator
+    stdio: Stdio
+    setting: Setting
+    config: Any
+
+
+Command = Callable[[Session], Awaitable[int]]
+
+
+def run_command(command: Command, setting: Setting) -> int:
+    """
+    Run a command with the tools that it was given.
+
+    Returns:
+        The exit code. Messages have been printed.
+    """
+    stdio = Stdio.take()
+    try:
+        code = _in_a_loop(command, setting, stdio)
+    except Exception as error:
+        code = _told(error, setting)
+    return interrupts.code or code
+
+
+def _in_a_loop(command: Command, setting: Setting, stdio: Stdio) -> int:
+    if importlib.util.find_spec(setting.backend) is None:
+        raise CliError(f"{setting.backend} is not installed: pip install {setting.backend}")
+    prepared = prepare(setting)
+    backend, options = _OPTIONS[setting.backend]
+    try:
+        return anyio.run(
+            _run,
+            command,
+            prepared,
+            setting,
+            stdio,
+            backend=backend,
+            backend_options=options,
+        )
+    finally:
+        interrupts.no_loop()
+
+
+async def _run(command: Command, prepared: Prepared, setting: Setting, stdio: Stdio) -> int:
+    with anyio.CancelScope() as scope, interrupts.cancelling(scope):
+        async with opened(prepared) as orch:
+            session = Session(
+                orch=orch, stdio=stdio, setting=setting, config=prepared.config
+            )
+            return await command(session)
+    return 1  # it was interrupted, which has a code of its own
+
+
+def _told(error: Exception, setting: Setting) -> int:
+    """
+    Print what has gone wrong, in words; the exit code.
+    """
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    is_ours = isinstance(error, CliError)
+    shown = error.__cause__ if is_ours else error
+    if setting.debug and shown is not None:
+        _tell("".join(traceback.format_exception(shown)).rstrip("\n"), limit=1_000_000)
+    if not isinstance(error, CliError):
+        _tell(f"orchestrator-async: {describe_error(error)}")
+        return 1
+    if str(error):
+        _tell(f"orchestrator-async: {error}")
+    return error.code
+
+
+def _tell(text: str, limit: int = 4000) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(clean(text, limit=limit) + "\n")

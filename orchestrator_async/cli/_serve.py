@@ -1,0 +1,58 @@
+"""
+The command ``serve``: all that is known here of the gateway.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ._errors import CliError
+from ._options import Serving
+from ._running import Session
+
+
+async def serve(session: Session, serving: Serving) -> int:
+    """
+    Serve the tools until that ends.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        from orchestrator_async import gateway
+    except ImportError as error:
+        raise CliError(str(error)) from error
+
+    http = None if serving.http is None else address_of(serving.http)
+    said = None if session.config is None else session.config.gateway
+    if http is None:
+        # The transport keeps the streams from the tools by itself, and wants the real ones.
+        session.stdio.give_back()
+    await gateway.serve(
+        session.orch,
+        name="orchestrator" if said is None else said.name,
+        http=http,
+        path=serving.path,
+        figures_tool=serving.figures_tool or (said is not None and said.figures_tool),
+        allow_origins=serving.allow_origin,
+        allow_hosts=serving.allow_host,
+        token=os.environ.get(serving.token_env) or None,
+    )
+    return 0
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """
+    Host and port of ``[HOST:]PORT``; the host is this machine alone, if none is said.
+
+    Raises:
+        CliError: It is none.
+    """
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not (port.isascii() and port.isdigit() and int(port[:6]) < 65536):
+        raise CliError(
+            f"--http {text}: write a port, or a host and a port: 127.0.0.1:8000."
+        )
+    return host or "127.0.0.1", int(port)
