@@ -19,7 +19,7 @@ async def serve(session: Session, serving: Serving) -> int:
         The exit code.
     """
     try:
-        from orchestrator_async import gateway
+        from orchestrator_async.gateway import serve as serve_by_mcp
     except ImportError as error:
         raise CliError(str(error)) from error
 
@@ -28,7 +28,7 @@ async def serve(session: Session, serving: Serving) -> int:
     if http is None:
         # The transport keeps the streams from the tools by itself, and wants the real ones.
         session.stdio.give_back()
-    await gateway.serve(
+    await serve_by_mcp(
         session.orch,
         name="orchestrator" if said is None else said.name,
         http=http,

@@ -64,6 +64,7 @@ async def opened(prepared: Prepared) -> AsyncGenerator[ToolOrchestrator]:
         CliError: A server has a tool whose name is taken.
     """
     orch, config = prepared.orchestrator, prepared.config
+    registry: Any = orch.registry
     if config is None or not config.servers:
         yield orch
         return
@@ -74,13 +75,13 @@ async def opened(prepared: Prepared) -> AsyncGenerator[ToolOrchestrator]:
 
     async with McpServers(config) as servers:
         try:
-            orch.registry.include(servers)
+            registry.include(servers)
         except ValueError as error:
             raise CliError(str(error)) from error
         try:
             yield orch
         finally:
-            orch.registry.exclude(servers)
+            registry.exclude(servers)
 
 
 def _config_of(path: Path) -> Any:
