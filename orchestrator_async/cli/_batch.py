@@ -69,6 +69,7 @@ class Batch:
         self._tally = tally
         self._places = anyio.Semaphore(limit)
         self._writing = anyio.Lock()
+        self._pending: list[str] = []
         self._failure: CliError | None = None
 
     @property
@@ -105,9 +106,9 @@ class Batch:
             for line in lines.feed(chunk):
                 await self._places.acquire()
                 self._tally.begun += 1
-                written = anyio.Event()
-                group.start_soon(self._work, group, line, before, written)
-                before = written
+                due = anyio.Event()
+                group.start_soon(self._work, group, line, before, due)
+                before = due
             if not chunk:
                 return
 
@@ -116,22 +117,33 @@ class Batch:
         group: TaskGroup,
         line: Line,
         before: anyio.Event,
-        written: anyio.Event,
+        due: anyio.Event,
     ) -> None:
         try:
             result = await self._result(line)
             text = as_json({"line": line.number, **record_of(result)})
             if self._ordered:
                 await before.wait()
-            async with self._writing:
-                await self._output.send(text)
+            self._pending.append(text)
+            due.set()
+            await self._write_pending()
         except CliError as error:
             self._failed(group, error)
             return
-        written.set()
         self._tally.answered += 1
         self._tally.failed += not result.ok
         self._places.release()
+
+    async def _write_pending(self) -> None:
+        """
+        Return when all that is pending has been written: by this task, or by the one that
+        wrote while it waited.
+        """
+        async with self._writing:
+            text = "".join(self._pending)
+            self._pending.clear()
+            if text:
+                await self._output.send(text)
 
     async def _result(self, line: Line) -> ToolResult:
         try:
