@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parent.parent
 TOOLS = str(Path(__file__).with_name("cli_tools.py"))
 TOO_LONG = 60.0
-START = (sys.executable, "-W", "error", "-m", "orchestrator_async.cli")
+START = (sys.executable, "-P", "-W", "error", "-m", "orchestrator_async.cli")
 
 
 class Ended(NamedTuple):

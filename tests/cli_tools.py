@@ -4,7 +4,6 @@ Tools for the tests of the terminal program, which imports this file.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from typing import Any
@@ -25,12 +24,6 @@ other_orchestrator = ToolOrchestrator(empty)
 number = 7
 
 EVIL = "[red]x[/] [/nope] [link=http://x]y \x1b[2J\x1b]0;title\x07 \x9b31m \u202e \ud800"
-
-
-class Fatal(BaseException):
-    """
-    No error of a tool.
-    """
 
 
 def say(text: str) -> None:
@@ -84,14 +77,16 @@ async def talk() -> str:
     """Print on standard output, here and in a program, and read standard input."""
     print("from the tool")
     code = "import sys; print('from its program', repr(sys.stdin.read()))"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    await anyio.run_process(
+        [sys.executable, "-c", code], stdin=None, stdout=None, stderr=None
+    )
     return f"read {sys.stdin.read()!r}"
 
 
 @registry.tool
 async def leave() -> str:
-    """End the program."""
-    raise SystemExit(7)
+    """Do as if somebody had pressed Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 @registry.tool

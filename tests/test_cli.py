@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,10 @@ def said(ended: Ended) -> str:
     """
     assert ended.out == ""
     assert "Traceback" not in ended.err
-    assert ended.err.startswith("orchestrator-async: ")
-    assert 1 <= len(ended.err.splitlines()) <= 2
-    return ended.err.removeprefix("orchestrator-async: ").rstrip("\n")
+    err = ended.err.replace("imported\n", "")
+    assert err.startswith("orchestrator-async: ")
+    assert 1 <= len(err.splitlines()) <= 2
+    return err.removeprefix("orchestrator-async: ").rstrip("\n")
 
 
 # --- tools ----------------------------------------------------------------------------
@@ -158,10 +158,10 @@ def test_a_terminal_is_shown_control_characters_and_does_not_obey_them() -> None
         "call", "evil", tools=f"{TOOLS}:evil", stdin=subprocess.DEVNULL
     )
     assert code == 0
-    assert shown == (
+    escaped = (
         r"[red]x[/] [/nope] [link=http://x]y \x1b[2J\x1b]0;title\x07 \x9b31m \u202e \ud800"
-        "\n"
     )
+    assert shown == f"{escaped}\n"
     _, shown = in_a_terminal("call", "echo", '{"text": "a\\tb\\n"}')
     assert shown.expandtabs() == "a\tb\n".expandtabs()
 
@@ -177,7 +177,7 @@ def test_text_that_no_encoding_has_is_printed_as_an_escape() -> None:
         (["add", '{"a": 1, "b": 2}'], 0, "3"),
         (["fail"], 1, "no route"),
         (["says_error"], 1, "out of paper"),
-        (["leave"], 1, "leave ended by raising SystemExit: 7"),
+        (["leave"], 1, "leave ended by raising KeyboardInterrupt"),
         (["ad"], 2, "Did you mean add?"),
         (["add", '{"a": 1, "b": "x"}'], 2, "b: a valid integer"),
         (["add", "no JSON"], 2, "JSON"),
@@ -233,9 +233,6 @@ def test_arguments_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_terminal_is_not_asked_for_arguments_unless_it_is_to_be() -> None:
     assert in_a_terminal("call", "echo") == (0, "nothing\n")
 
-    def type_it(process: subprocess.Popen[bytes], shown: str) -> None:
-        raise AssertionError(shown)
-
     read, write = os.pipe()
     os.write(write, b'{"text": "typed"}')
     os.close(write)
@@ -253,7 +250,6 @@ def test_a_terminal_is_not_asked_for_arguments_unless_it_is_to_be() -> None:
             "nowhere.json cannot be read: No such file",
         ),
         (["call", "add", "@."], None, ". cannot be read: Is a directory"),
-        (["call", "add", "@a\0b"], None, "cannot be read: embedded null byte"),
         (["call", "add", "-"], b"\xff", "Standard input is not text in UTF-8"),
         (["call", "add", "-"], b" " * 10_000_001, "Standard input is too long"),
         (["run", "nowhere.jsonl"], None, "nowhere.jsonl cannot be read: No such file"),
@@ -262,9 +258,6 @@ def test_a_terminal_is_not_asked_for_arguments_unless_it_is_to_be() -> None:
 def test_input_that_cannot_be_read_is_named(
     args: list[str], input: bytes | None, words: str, tmp_path: Path
 ) -> None:
-    if "\0" in args[-1]:
-        (tmp_path / "f").touch()
-        pytest.skip("no process can be given such an argument")
     ended = run(*args, input=input, cwd=tmp_path)
     assert ended.code == 2
     assert words in said(ended)
@@ -290,7 +283,7 @@ def test_a_call_may_be_given_a_time(backend: str, name: str, words: str) -> None
     ("args", "words"),
     [
         (["cal"], 'Did you mean "call"?'),
-        (["call"], "name"),
+        (["call"], "NAME requires an argument"),
         (["call", "add", "--tolls", "x"], "Did you mean --tools?"),
         (["call", "add", "--backend", "tokio"], '"asyncio", "trio", "uvloop"'),
         (["call", "add", "--timeout", "0"], "above 0"),
@@ -434,7 +427,7 @@ def test_a_loop_that_is_not_installed_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     package = tmp_path / "agent"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -444,7 +437,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "json.py").write_text(_module("from_json"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.py").write_text(_module("from_other"))
-    yield tmp_path
+    return tmp_path
 
 
 def _module(name: str) -> str:
@@ -519,7 +512,7 @@ def test_tools_that_cannot_be_had_are_told_with_the_reason(
     (folder / "json.py").unlink()
     ended = run("tools", tools=spec, cwd=folder)
     assert ended.code == 2
-    assert words.format(folder) in said(ended).replace("imported\n", "")
+    assert words.format(folder) in said(ended)
 
 
 def test_an_error_deep_in_a_library_is_placed_where_the_module_has_called_it(

@@ -24,7 +24,9 @@ def _version() -> str:
 
 
 def _said(error: Exception) -> Text:
-    return Text(f"orchestrator-async: {clean(str(error))}\nMore: --help")
+    # Lines are as long as they are: a terminal breaks them by itself.
+    text = f"orchestrator-async: {clean(str(error))}\nMore: --help"
+    return Text(text, no_wrap=True, overflow="ignore")
 
 
 app = App(

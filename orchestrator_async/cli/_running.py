@@ -99,10 +99,10 @@ def _told(error: Exception, setting: Setting) -> int:
     """
     Print what has gone wrong, in words; the exit code.
     """
+    raised = error
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    is_ours = isinstance(error, CliError)
-    shown = error.__cause__ if is_ours else error
+    shown = error.__cause__ if isinstance(error, CliError) else raised
     if setting.debug and shown is not None:
         _tell("".join(traceback.format_exception(shown)).rstrip("\n"), limit=1_000_000)
     if not isinstance(error, CliError):

@@ -47,14 +47,18 @@ class Stdio:
         Take the streams from the process: from here on its standard input is empty, and its
         standard output is what its standard error is.
         """
-        taken = cls(_copied(0), Output(_copied(1)))
+        for number in (0, 1, 2):
+            _fill(number)
+        kept = [
+            None if stream is None else os.dup(number)
+            for number, stream in enumerate((sys.stdin, sys.stdout))
+        ]
         _replace(0, os.open(os.devnull, os.O_RDONLY))
-        errors = _copied(2)
-        _replace(1, os.open(os.devnull, os.O_WRONLY) if errors is None else errors)
+        _replace(1, os.dup(2))
         if sys.stdout is not None:
             # What is printed is to be seen when it is, and not at the end.
             sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        return taken
+        return cls(kept[0], Output(kept[1]))
 
     def give_back(self) -> None:
         """
@@ -67,15 +71,18 @@ class Stdio:
                 os.dup2(kept, number)
 
 
-def _copied(number: int) -> int | None:
+def _fill(number: int) -> None:
+    """
+    Have something behind a standard stream that whoever started the process has closed, lest
+    the next file that is opened be taken for it.
+    """
     try:
-        return os.dup(number)
+        os.fstat(number)
     except OSError:
-        return None  # whoever started the process has closed it
+        _replace(number, os.open(os.devnull, os.O_RDWR))
 
 
 def _replace(number: int, descriptor: int) -> None:
-    # Where the stream was closed, the one that takes its place may be it already.
     if descriptor != number:
         os.dup2(descriptor, number)
         os.close(descriptor)
@@ -201,9 +208,8 @@ def opened(path: str) -> int:
     """
     try:
         return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise CliError(f"{path} cannot be read: {said}.") from None
+    except OSError as error:
+        raise CliError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 async def in_thread(fn: Callable[[], T]) -> T:
