@@ -24,7 +24,7 @@ def main() -> int:
     """
     interrupts.install()
     try:
-        from ._app import app
+        from ._app import start
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
             raise
@@ -33,4 +33,4 @@ def main() -> int:
             'pip install "orchestrator-async[cli]"\n'
         )
         return 2
-    return app(result_action="return_value") or 0
+    return start()

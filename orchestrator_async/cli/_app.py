@@ -5,16 +5,22 @@ The commands and their options, for cyclopts. What they do is in a module each.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
-from rich.text import Text
 
-from orchestrator_async._text import clean
-
-from ._options import NO_SETTING, SERVING, Format, Serving, Setting, positive
-from ._running import run_command
+from ._options import (
+    NO_SETTING,
+    SERVING,
+    STANDARD_INPUT,
+    Format,
+    Serving,
+    Setting,
+    positive,
+)
+from ._running import run_command, tell
 
 
 def _version() -> str:
@@ -23,21 +29,34 @@ def _version() -> str:
     return version("orchestrator-async")
 
 
-def _said(error: Exception) -> Text:
-    # Lines are as long as they are: a terminal breaks them by itself.
-    text = f"orchestrator-async: {clean(str(error))}\nMore: --help"
-    return Text(text, no_wrap=True, overflow="ignore")
-
-
 app = App(
     name="orchestrator-async",
     help="Run the tools of a registry, each under a circuit breaker.",
     version=_version,
     version_flags=("--version",),
     default_parameter=Parameter(negative=""),
-    error_formatter=_said,
 )
 app.register_install_completion_command()
+
+
+def _as_typed(source: str) -> str:
+    return "-" if source == STANDARD_INPUT else source
+
+
+def start() -> int:
+    """
+    Run the command that the process was given; the exit code.
+    """
+    # A dash alone would be taken for an option, or else all options for arguments.
+    tokens = [STANDARD_INPUT if each == "-" else each for each in sys.argv[1:]]
+    try:
+        code = app(
+            tokens, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        tell(f"orchestrator-async: {error}\nMore: --help")
+        return 2
+    return code or 0
 
 
 @app.command
@@ -67,7 +86,7 @@ def call(
     name: Annotated[str, Parameter(help="Name of the tool.")],
     args: Annotated[
         str | None,
-        Parameter(help="JSON, @FILE, or - for standard input.", allow_leading_hyphen=True),
+        Parameter(help="JSON, @FILE, or - for standard input."),
     ] = None,
     /,
     *,
@@ -92,8 +111,8 @@ def call(
 @app.command
 def run(
     source: Annotated[
-        str, Parameter(help="JSON Lines; - is standard input.", allow_leading_hyphen=True)
-    ] = "-",
+        str, Parameter(help="JSON Lines; - is standard input.", show_default=_as_typed)
+    ] = STANDARD_INPUT,
     /,
     *,
     limit: Annotated[

@@ -15,6 +15,7 @@ from orchestrator_async._orchestrator import ToolOrchestrator
 
 from ._answering import answer, code_of, failed
 from ._errors import CliError
+from ._options import STANDARD_INPUT
 from ._running import Session
 from ._shown import as_json, record_of, visible
 from ._stdio import Output, Stdio, opened, read_all
@@ -60,7 +61,7 @@ async def _arguments(args: str | None, stdio: Stdio) -> str | None:
     """
     if args is None and (stdio.input is None or os.isatty(stdio.input)):
         return None
-    if args in (None, "-"):
+    if args in (None, STANDARD_INPUT):
         if stdio.input is None:
             raise CliError("There is no standard input to read the arguments from.")
         return await _text(stdio.input, "Standard input") or None

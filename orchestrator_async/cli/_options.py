@@ -11,6 +11,9 @@ from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
 
+STANDARD_INPUT: Final = "@-"
+"""What stands for a dash, which no option can be taken for."""
+
 Backend = Literal["asyncio", "trio", "uvloop"]
 Format = Literal["openai", "anthropic", "mcp"]
 

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 
 from ._batch import Batch, Tally
 from ._errors import CliError
+from ._options import STANDARD_INPUT
 from ._report import bar, error_console, show_figures, write_figures
 from ._running import Session
 from ._stdio import opened, read_chunk
@@ -25,8 +26,10 @@ async def run(session: Session, source: str, limit: int, ordered: bool) -> int:
         The exit code.
     """
     output, tally = session.stdio.output, Tally()
-    name = "Standard input" if source == "-" else source
-    descriptor = session.stdio.input if source == "-" else opened(source)
+    if source == STANDARD_INPUT:
+        name, descriptor = "Standard input", session.stdio.input
+    else:
+        name, descriptor = source, opened(source)
     if descriptor is None:
         raise CliError("There is no standard input to read calls from.")
     console = error_console()

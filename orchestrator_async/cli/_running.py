@@ -104,15 +104,18 @@ def _told(error: Exception, setting: Setting) -> int:
         error = error.exceptions[0]
     shown = error.__cause__ if isinstance(error, CliError) else raised
     if setting.debug and shown is not None:
-        _tell("".join(traceback.format_exception(shown)).rstrip("\n"), limit=1_000_000)
+        tell("".join(traceback.format_exception(shown)).rstrip("\n"), limit=1_000_000)
     if not isinstance(error, CliError):
-        _tell(f"orchestrator-async: {describe_error(error)}")
+        tell(f"orchestrator-async: {describe_error(error)}")
         return 1
     if str(error):
-        _tell(f"orchestrator-async: {error}")
+        tell(f"orchestrator-async: {error}")
     return error.code
 
 
-def _tell(text: str, limit: int = 4000) -> None:
+def tell(text: str, limit: int = 4000) -> None:
+    """
+    Print a message on standard error, if there is one.
+    """
     if sys.stderr is not None:
         sys.stderr.write(clean(text, limit=limit) + "\n")
