@@ -58,6 +58,8 @@ class Interrupts:
         Cancel the scope by the first signal; outside of this, it ends the program.
         """
         self._cancel = functools.partial(_loop.wake, current_token(), scope.cancel)
+        if self.number is not None:
+            scope.cancel()  # it came before, and somebody's code has swallowed it
         try:
             yield
         finally:

@@ -73,8 +73,8 @@ def _imported(where: str) -> ModuleType:
     except CliError:
         raise
     except (Exception, SystemExit) as error:
-        if interrupts.number is not None:
-            raise
+        if interrupts.code is not None:
+            raise SystemExit(interrupts.code) from None
         raise _failed(where, error) from error
 
 
