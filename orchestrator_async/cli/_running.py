@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from orchestrator_async._describe import describe_error
 from orchestrator_async._orchestrator import ToolOrchestrator
@@ -87,6 +88,7 @@ def _in_a_loop(command: Command, setting: Setting, stdio: Stdio) -> int:
 
 async def _run(command: Command, prepared: Prepared, setting: Setting, stdio: Stdio) -> int:
     with anyio.CancelScope() as scope, interrupts.cancelling(scope):
+        await checkpoint()  # it may be interrupted already
         async with opened(prepared) as orch:
             session = Session(
                 orch=orch, stdio=stdio, setting=setting, config=prepared.config

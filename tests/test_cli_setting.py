@@ -1,0 +1,248 @@
+"""
+The terminal program with a file of settings, with servers, and as a server.
+
+Settings, servers and the gateway are parts of their own with tests of their own. Here stand-ins
+take their places, which say what they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .cli_program import TOOLS, Ended, run
+from .test_cli import on_each_backend, said
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
+
+CONFIG = """
+import json
+from orchestrator_async import BreakerPolicy, ToolOrchestrator
+
+class Gateway:
+    name, figures_tool = "mine", True
+
+class Config:
+    gateway = Gateway()
+
+    def __init__(self, path):
+        self.servers = json.loads(path.read_text())
+        if not isinstance(self.servers, dict):
+            raise ValueError(f"{path.name}: servers: no table\\n{path.name}: tools: no table")
+
+    def settings(self):
+        return {"policy": BreakerPolicy(failure_threshold=2)}
+
+    def orchestrator(self, registry):
+        return ToolOrchestrator(registry, **self.settings())
+
+load_config = Config
+"""
+
+SERVERS = """
+import sys
+from orchestrator_async import Registry
+
+class McpServers:
+    def __init__(self, config):
+        self.names = config.servers
+
+    async def __aenter__(self):
+        print("up", file=sys.stderr)
+        return self
+
+    async def __aexit__(self, *error):
+        print("down", file=sys.stderr)
+
+def include(self, servers):
+    for name in servers.names:
+        async def tool() -> str:
+            return "from a server"
+        self.tool(tool, name=name)
+
+def exclude(self, servers):
+    for name in servers.names:
+        self.remove(name)
+
+Registry.include, Registry.exclude = include, exclude
+"""
+
+GATEWAY = """
+import sys
+import anyio
+
+async def serve(orch, **options):
+    print("to standard error" if options["http"] else "to standard output")
+    sys.stdout.flush()
+    options["tools"] = len(orch.registry)
+    print(dict(sorted(options.items())), file=sys.stderr)
+    await anyio.lowlevel.checkpoint()
+"""
+
+START = (
+    "import sys, orchestrator_async; orchestrator_async.__path__.insert(0, sys.argv.pop(1)); "
+    "from orchestrator_async.cli import main; sys.exit(main())"
+)
+Program = Callable[..., Ended]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """
+    The program, with stand-ins for what it uses if it is there.
+    """
+    parts = tmp_path / "parts"
+    (parts / "adapters").mkdir(parents=True)
+    for name, text in {
+        "config.py": CONFIG,
+        "adapters/__init__.py": "",
+        "adapters/mcp.py": SERVERS,
+        "gateway.py": GATEWAY,
+    }.items():
+        (parts / name).write_text(text)
+    start = [sys.executable, "-P", "-W", "error", "-c", START, str(parts)]
+
+    def begin(*args: str, servers: Any = None, **options: Any) -> Ended:
+        (tmp_path / "file.toml").write_text(json.dumps(servers))
+        given = [] if servers is None else ["--config", "file.toml"]
+        return run(*args, *given, start=start, cwd=tmp_path, **options)
+
+    return begin
+
+
+def without(program: Program, tmp_path: Path, part: str) -> None:
+    """
+    Have a part that says what it needs and has not.
+    """
+    (tmp_path / "parts" / part).write_text("raise ImportError('pip install the [extra]')")
+
+
+@on_each_backend
+def test_tools_of_servers_stand_beside_those_of_modules(
+    program: Program, backend: str
+) -> None:
+    servers = {"mail": {}, "web": {}}
+    ended = program("tools", "--json", "--backend", backend, servers=servers)
+    names = [each["function"]["name"] for each in json.loads(ended.out)]
+    assert names[0] == "add"
+    assert names[-2:] == ["mail", "web"]
+    assert (ended.code, ended.err) == (0, "up\ndown\n")
+    ended = program("call", "mail", "--backend", backend, servers=servers, tools=None)
+    assert ended == (0, "from a server", "up\ndown\n")
+
+
+def test_a_server_with_a_tool_whose_name_is_taken_is_refused(program: Program) -> None:
+    ended = program("tools", servers={"add": {}})
+    assert ended.code == 2
+    assert ended.err.startswith("up\ndown\norchestrator-async: ")
+    assert "add" in ended.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("attribute", ["registry", "orchestrator"])
+def test_settings_of_a_file_are_those_of_the_tools(
+    program: Program, attribute: str
+) -> None:
+    calls = '{"name": "fail"}\n' * 2
+    ended = program("run", servers={}, tools=f"{TOOLS}:{attribute}", input=calls)
+    states = [json.loads(line)["state"] for line in ended.out.splitlines()]
+    assert states == ["closed", "open"]
+
+
+def test_a_file_that_is_wrong_is_told_line_by_line(program: Program) -> None:
+    ended = program("tools", servers=[])
+    assert ended.code == 2
+    assert said(ended).splitlines() == [
+        "file.toml: servers: no table",
+        "file.toml: tools: no table",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "args"),
+    [("config.py", ["tools"]), ("adapters/mcp.py", ["tools"]), ("gateway.py", ["serve"])],
+)
+def test_a_part_whose_packages_are_missing_says_so(
+    program: Program, tmp_path: Path, part: str, args: list[str]
+) -> None:
+    without(program, tmp_path, part)
+    ended = program(*args, servers={"web": {}})
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1] == "orchestrator-async: pip install the [extra]"
+
+
+def options(ended: Ended) -> dict[str, Any]:
+    found: dict[str, Any] = eval(ended.err.splitlines()[-1])
+    return found
+
+
+@on_each_backend
+def test_it_serves_on_standard_output_unless_told_otherwise(
+    program: Program, backend: str
+) -> None:
+    ended = program("serve", "--backend", backend, tools=f"{TOOLS}:wide")
+    assert (ended.code, ended.out) == (0, "to standard output\n")
+    assert options(ended) == {
+        "allow_hosts": (),
+        "allow_origins": (),
+        "figures_tool": False,
+        "http": None,
+        "name": "orchestrator",
+        "path": "/mcp",
+        "token": None,
+        "tools": 2,
+    }
+
+
+def test_what_it_serves_is_said_by_options_and_by_the_file(program: Program) -> None:
+    given = (
+        "serve --http 8000 --path /x --token-env MINE --allow-host a --allow-host b "
+        "--allow-origin http://c"
+    )
+    ended = program(
+        *given.split(), servers={}, tools=f"{TOOLS}:wide", env={"MINE": "secret"}
+    )
+    assert (ended.code, ended.out) == (0, "")
+    assert "to standard error\n" in ended.err
+    assert options(ended) == {
+        "allow_hosts": ("a", "b"),
+        "allow_origins": ("http://c",),
+        "figures_tool": True,
+        "http": ("127.0.0.1", 8000),
+        "name": "mine",
+        "path": "/x",
+        "token": "secret",
+        "tools": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0", ("127.0.0.1", 0)),
+        (":80", ("127.0.0.1", 80)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_an_address_is_a_port_or_a_host_and_a_port(
+    text: str, address: tuple[str, int]
+) -> None:
+    from orchestrator_async.cli._serve import address_of
+
+    assert address_of(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "80x", "1:65536", "1:-1", "9" * 9, "1:²"]
+)
+def test_an_address_that_is_none_is_refused(program: Program, text: str) -> None:
+    ended = program("serve", "--http", text)
+    assert ended.code == 2
+    assert said(ended) == (
+        f"--http {text}: write a port, or a host and a port: 127.0.0.1:8000."
+    )
