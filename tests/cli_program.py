@@ -81,6 +81,24 @@ def run(
     return Ended(done.returncode, out.decode(), err.decode())
 
 
+def redirected(
+    command: str, redirections: str, start: Sequence[str] = START, **options: Any
+) -> Ended:
+    """
+    A run whose streams a shell has redirected.
+    """
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {command} {redirections}', "sh", *start],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
 @contextmanager
 def begun(*args: str, tools: str = f"{TOOLS}:registry") -> Iterator[subprocess.Popen[str]]:
     """

@@ -4,8 +4,10 @@ Tools for the tests of the terminal program, which imports this file.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
+import time
 from typing import Any
 
 import anyio
@@ -125,6 +127,22 @@ async def hold_the_loop() -> str:
 
 
 @registry.tool
+async def hold_the_end() -> str:
+    """Have the loop wait for a thread when it ends."""
+    await asyncio.to_thread(_until_interrupted)
+    return ""
+
+
+def _until_interrupted() -> None:
+    while getattr(interrupts._cancel, "__name__", "") != "_nothing":
+        time.sleep(0.001)
+    say("the call is over")
+    while interrupts.number is None:
+        time.sleep(0.001)
+    say("heard")
+
+
+@registry.tool
 def wait() -> str:
     """Wait for ever in a thread."""
     say("started")
@@ -159,6 +177,11 @@ async def weather() -> str:
 @wide.tool
 async def plain() -> str:
     """A tool with a plain name."""
+    return ""
+
+
+@wide.tool
+async def bare() -> str:
     return ""
 
 

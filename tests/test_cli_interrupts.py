@@ -123,6 +123,21 @@ def test_the_second_signal_ends_it_at_once(backend: str, tool: str, first: str) 
 
 
 @on_each_signal
+@pytest.mark.parametrize("backend", ["asyncio", "uvloop"])
+def test_a_loop_that_is_about_to_end_is_left_to_it(
+    backend: str, number: signal.Signals
+) -> None:
+    args = ("call", "hold_the_end", "{}", "--timeout", "0.05", "--backend", backend)
+    with begun(*args) as process:
+        assert next_line(process) == "the call is over"
+        process.send_signal(number)
+        out, err = rest(process)
+        assert "within its 0.05 s" in out
+        assert err == "heard\n"
+        assert process.returncode == CODES[number]
+
+
+@on_each_signal
 @pytest.mark.parametrize("then", ["raise", "sys.exit(5)", "1 / 0", "pass"])
 def test_a_module_that_is_being_imported_is_interrupted_whatever_it_does_then(
     tmp_path: Path, number: signal.Signals, then: str

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .cli_program import TOOLS, Ended, run
+from .cli_program import TOOLS, Ended, redirected, run
 from .test_cli import on_each_backend, said
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
@@ -88,6 +88,7 @@ START = (
     "import sys, orchestrator_async; orchestrator_async.__path__.insert(0, sys.argv.pop(1)); "
     "from orchestrator_async.cli import main; sys.exit(main())"
 )
+WITH_PARTS = [sys.executable, "-P", "-W", "error", "-c", START]
 Program = Callable[..., Ended]
 
 
@@ -105,7 +106,7 @@ def program(tmp_path: Path) -> Program:
         "gateway.py": GATEWAY,
     }.items():
         (parts / name).write_text(text)
-    start = [sys.executable, "-P", "-W", "error", "-c", START, str(parts)]
+    start = [*WITH_PARTS, str(parts)]
 
     def begin(*args: str, servers: Any = None, **options: Any) -> Ended:
         (tmp_path / "file.toml").write_text(json.dumps(servers))
@@ -218,6 +219,16 @@ def test_what_it_serves_is_said_by_options_and_by_the_file(program: Program) -> 
         "token": "secret",
         "tools": 2,
     }
+
+
+@pytest.mark.parametrize("closed", ["<&-", "</dev/null >&-"])
+def test_it_does_not_serve_on_streams_that_were_closed(
+    program: Program, tmp_path: Path, closed: str
+) -> None:
+    start = [*WITH_PARTS, str(tmp_path / "parts")]
+    ended = redirected(f'serve --tools "{TOOLS}:registry"', closed, start)
+    assert ended.code == 2
+    assert said(ended) == "There is no standard input and output to serve on."
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ imports this package, and it alone needs cyclopts and rich.
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 from ._interrupts import interrupts
 
@@ -23,14 +24,12 @@ def main() -> int:
         ended it.
     """
     interrupts.install()
-    try:
-        from ._app import start
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
-            raise
+    if not all(map(find_spec, ("cyclopts", "rich"))):
         sys.stderr.write(
             "orchestrator-async needs cyclopts and rich: "
             'pip install "orchestrator-async[cli]"\n'
         )
         return 2
+    from ._app import start
+
     return start()

@@ -63,12 +63,15 @@ class Stdio:
     def give_back(self) -> None:
         """
         Put the streams back, for whoever keeps them from tools himself.
+
+        Raises:
+            CliError: One of them is not there.
         """
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        for number, kept in ((0, self.input), (1, self.output.descriptor)):
-            if kept is not None:
-                os.dup2(kept, number)
+        if self.input is None or self.output.descriptor is None:
+            raise CliError("There is no standard input and output to serve on.")
+        sys.stdout.flush()
+        os.dup2(self.input, 0)
+        os.dup2(self.output.descriptor, 1)
 
 
 def _fill(number: int) -> None:
