@@ -94,7 +94,6 @@ def redirected(
         text=True,
         timeout=60,
         check=False,
-        **options,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -5,12 +5,14 @@ Tools for the tests of the terminal program, which imports this file.
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import threading
 import time
 from typing import Any
 
 import anyio
+import anyio.to_process
 
 from orchestrator_async import (
     CircuitOpenError,
@@ -83,6 +85,12 @@ async def talk() -> str:
         [sys.executable, "-c", code], stdin=None, stdout=None, stderr=None
     )
     return f"read {sys.stdin.read()!r}"
+
+
+@registry.tool
+async def in_a_process() -> float:
+    """Work in another process."""
+    return await anyio.to_process.run_sync(math.sqrt, 9)
 
 
 @registry.tool

@@ -34,11 +34,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")
 
 BACKENDS = ["asyncio", "uvloop", "trio"]
 # What is not installed for all: what is linked to where it is looked for, and nothing else.
-WITHOUT_SITE = [
-    *[sys.executable, "-S", "-W", "error", "-c"],
-    "import coverage, sys; coverage.process_startup(); import orchestrator_async.cli as cli; "
-    "sys.exit(cli.main())",
-]
+_MEASURED = """
+import coverage, sys
+coverage.process_startup()
+from orchestrator_async.cli import main
+sys.exit(main())
+"""
+WITHOUT_SITE = [sys.executable, "-S", "-W", "error", "-c", _MEASURED]
 COMMANDS = ["tools", "call", "run", "serve"]
 on_each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -282,6 +284,11 @@ def test_a_call_may_be_given_a_time(backend: str, name: str, words: str) -> None
     assert "within its 0.05 s" in record["content"]
     assert words in record["content"]
     assert record["error"].startswith("ToolTimeoutError")
+
+
+@on_each_backend
+def test_a_tool_may_have_processes_that_import_the_program_again(backend: str) -> None:
+    assert run("call", "in_a_process", "--backend", backend) == (0, "3.0", "")
 
 
 # --- usage ----------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def test_it_serves_on_standard_output_unless_told_otherwise(
         "name": "orchestrator",
         "path": "/mcp",
         "token": None,
-        "tools": 2,
+        "tools": 3,
     }
 
 
@@ -217,8 +217,14 @@ def test_what_it_serves_is_said_by_options_and_by_the_file(program: Program) -> 
         "name": "mine",
         "path": "/x",
         "token": "secret",
-        "tools": 2,
+        "tools": 3,
     }
+
+
+def test_it_does_not_serve_without_the_token_that_it_was_told_of(program: Program) -> None:
+    ended = program("serve", "--token-env", "MINE", env={"MINE": ""})
+    assert ended.code == 2
+    assert said(ended) == "--token-env MINE: the environment has no such variable."
 
 
 @pytest.mark.parametrize("closed", ["<&-", "</dev/null >&-"])

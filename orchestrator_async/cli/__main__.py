@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import sys
 
-from . import main
+from orchestrator_async.cli import main
 
-sys.exit(main())
+# Processes that a tool starts may import this module too.
+if __name__ == "__main__":  # pragma: no branch
+    sys.exit(main())

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from ._errors import CliError
-from ._options import Serving
+from ._options import SERVING, Serving
 from ._running import Session
 
 
@@ -18,12 +18,12 @@ async def serve(session: Session, serving: Serving) -> int:
     Returns:
         The exit code.
     """
+    http = None if serving.http is None else address_of(serving.http)
     try:
         from orchestrator_async.gateway import serve as serve_by_mcp
     except ImportError as error:
         raise CliError(str(error)) from error
-
-    http = None if serving.http is None else address_of(serving.http)
+    token = _token(serving.token_env)
     said = None if session.config is None else session.config.gateway
     if http is None:
         # The transport keeps the streams from the tools by itself, and wants the real ones.
@@ -36,9 +36,17 @@ async def serve(session: Session, serving: Serving) -> int:
         figures_tool=serving.figures_tool or (said is not None and said.figures_tool),
         allow_origins=serving.allow_origin,
         allow_hosts=serving.allow_host,
-        token=os.environ.get(serving.token_env) or None,
+        token=token,
     )
     return 0
+
+
+def _token(variable: str) -> str | None:
+    token = os.environ.get(variable)
+    if not token and variable != SERVING.token_env:
+        # Whoever names one wants nobody to ask without it.
+        raise CliError(f"--token-env {variable}: the environment has no such variable.")
+    return token or None
 
 
 def address_of(text: str) -> tuple[str, int]:
