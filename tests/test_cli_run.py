@@ -284,7 +284,7 @@ def test_there_is_no_bar_where_it_would_be_in_the_way(
 ) -> None:
     (tmp_path / "calls").write_text(jsonl([CALLS[0]]))
     with open(tmp_path / "out", "wb") as out:
-        others = {} if "stdout" in streams else {"stdout": out}
+        others: dict[str, Any] = {} if "stdout" in streams else {"stdout": out}
         _, shown = in_a_terminal(
             "run",
             str(tmp_path / "calls"),

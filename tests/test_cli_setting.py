@@ -24,12 +24,7 @@ CONFIG = """
 import json
 from orchestrator_async import BreakerPolicy, ToolOrchestrator
 
-class Gateway:
-    name, figures_tool = "mine", True
-
 class Config:
-    gateway = Gateway()
-
     def __init__(self, path):
         self.servers = json.loads(path.read_text())
         if not isinstance(self.servers, dict):
@@ -46,11 +41,18 @@ load_config = Config
 
 SERVERS = """
 import sys
+from types import SimpleNamespace
 from orchestrator_async import Registry
 
 class McpServers:
     def __init__(self, config):
         self.names = config.servers
+
+    def status(self):
+        return {
+            name: SimpleNamespace(name=name, connected=not said, reason=said)
+            for name, said in self.names.items()
+        }
 
     async def __aenter__(self):
         print("up", file=sys.stderr)
@@ -77,9 +79,12 @@ import sys
 import anyio
 
 async def serve(orch, **options):
+    if options["http"] and options["http"][0] == "0.0.0.0" and not options["token"]:
+        raise ValueError("a token is needed")
     print("to standard error" if options["http"] else "to standard output")
     sys.stdout.flush()
     options["tools"] = len(orch.registry)
+    options["config"] = options["config"] and sorted(options["config"].servers)
     print(dict(sorted(options.items())), file=sys.stderr)
     await anyio.lowlevel.checkpoint()
 """
@@ -127,7 +132,7 @@ def without(program: Program, tmp_path: Path, part: str) -> None:
 def test_tools_of_servers_stand_beside_those_of_modules(
     program: Program, backend: str
 ) -> None:
-    servers = {"mail": {}, "web": {}}
+    servers = {"mail": "", "web": ""}
     ended = program("tools", "--json", "--backend", backend, servers=servers)
     names = [each["function"]["name"] for each in json.loads(ended.out)]
     assert names[0] == "add"
@@ -137,8 +142,15 @@ def test_tools_of_servers_stand_beside_those_of_modules(
     assert ended == (0, "from a server", "up\ndown\n")
 
 
+def test_a_server_that_is_not_there_is_named(program: Program) -> None:
+    ended = program("tools", servers={"mail": "no such\x1b[2J program", "web": ""})
+    assert ended.code == 0
+    said = "orchestrator-async: mail is not connected: no such program"
+    assert ended.err.splitlines() == ["up", said, "down"]
+
+
 def test_a_server_with_a_tool_whose_name_is_taken_is_refused(program: Program) -> None:
-    ended = program("tools", servers={"add": {}})
+    ended = program("tools", servers={"add": ""})
     assert ended.code == 2
     assert ended.err.startswith("up\ndown\norchestrator-async: ")
     assert "add" in ended.err.splitlines()[-1]
@@ -171,7 +183,7 @@ def test_a_part_whose_packages_are_missing_says_so(
     program: Program, tmp_path: Path, part: str, args: list[str]
 ) -> None:
     without(program, tmp_path, part)
-    ended = program(*args, servers={"web": {}})
+    ended = program(*args, servers={"web": ""})
     assert ended.code == 2
     assert ended.err.splitlines()[-1] == "orchestrator-async: pip install the [extra]"
 
@@ -188,11 +200,11 @@ def test_it_serves_on_standard_output_unless_told_otherwise(
     ended = program("serve", "--backend", backend, tools=f"{TOOLS}:wide")
     assert (ended.code, ended.out) == (0, "to standard output\n")
     assert options(ended) == {
-        "allow_hosts": (),
-        "allow_origins": (),
+        "allowed_hosts": (),
+        "allowed_origins": (),
+        "config": None,
         "figures_tool": False,
         "http": None,
-        "name": "orchestrator",
         "path": "/mcp",
         "token": None,
         "tools": 3,
@@ -202,19 +214,19 @@ def test_it_serves_on_standard_output_unless_told_otherwise(
 def test_what_it_serves_is_said_by_options_and_by_the_file(program: Program) -> None:
     given = (
         "serve --http 8000 --path /x --token-env MINE --allow-host a --allow-host b "
-        "--allow-origin http://c"
+        "--allow-origin http://c --figures-tool"
     )
     ended = program(
-        *given.split(), servers={}, tools=f"{TOOLS}:wide", env={"MINE": "secret"}
+        *given.split(), servers={"web": ""}, tools=f"{TOOLS}:wide", env={"MINE": "secret"}
     )
     assert (ended.code, ended.out) == (0, "")
     assert "to standard error\n" in ended.err
     assert options(ended) == {
-        "allow_hosts": ("a", "b"),
-        "allow_origins": ("http://c",),
+        "allowed_hosts": ("a", "b"),
+        "allowed_origins": ("http://c",),
+        "config": ["web"],
         "figures_tool": True,
         "http": ("127.0.0.1", 8000),
-        "name": "mine",
         "path": "/x",
         "token": "secret",
         "tools": 3,
@@ -225,6 +237,11 @@ def test_it_does_not_serve_without_the_token_that_it_was_told_of(program: Progra
     ended = program("serve", "--token-env", "MINE", env={"MINE": ""})
     assert ended.code == 2
     assert said(ended) == "--token-env MINE: the environment has no such variable."
+
+
+def test_what_the_gateway_refuses_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", "--http", "0.0.0.0:0")
+    assert (ended.code, said(ended)) == (2, "a token is needed")
 
 
 @pytest.mark.parametrize("closed", ["<&-", "</dev/null >&-"])

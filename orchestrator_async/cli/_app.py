@@ -11,6 +11,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
+from ._errors import tell
 from ._options import (
     NO_SETTING,
     SERVING,
@@ -20,7 +21,7 @@ from ._options import (
     Setting,
     positive,
 )
-from ._running import run_command, tell
+from ._running import run_command
 
 
 def _version() -> str:
@@ -145,4 +146,4 @@ def serve(*, serving: Serving = SERVING, setting: Setting = NO_SETTING) -> int:
     """
     from ._serve import serve
 
-    return run_command(functools.partial(serve, serving=serving), setting)
+    return run_command(functools.partial(serve, serving=serving), setting, servers=False)

@@ -4,10 +4,11 @@ What all commands share: streams, tools, a loop, and an exit code at the end.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-import sys
 import traceback
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,9 +17,8 @@ from anyio.lowlevel import checkpoint
 
 from orchestrator_async._describe import describe_error
 from orchestrator_async._orchestrator import ToolOrchestrator
-from orchestrator_async._text import clean
 
-from ._errors import CliError
+from ._errors import CliError, tell
 from ._interrupts import interrupts
 from ._options import Setting
 from ._setting import Prepared, opened, prepare
@@ -52,33 +52,34 @@ class Session:
 Command = Callable[[Session], Awaitable[int]]
 
 
-def run_command(command: Command, setting: Setting) -> int:
+def run_command(command: Command, setting: Setting, *, servers: bool = True) -> int:
     """
     Run a command with the tools that it was given.
+
+    Args:
+        command: What to run.
+        setting: The options that every command has.
+        servers: Whether it wants the tools of servers, and does not start these by itself.
 
     Returns:
         The exit code. Messages have been printed.
     """
     stdio = Stdio.take()
     try:
-        code = _in_a_loop(command, setting, stdio)
+        code = _in_a_loop(command, setting, stdio, servers)
     except Exception as error:
         code = _told(error, setting)
     return interrupts.code or code
 
 
-def _in_a_loop(command: Command, setting: Setting, stdio: Stdio) -> int:
+def _in_a_loop(command: Command, setting: Setting, stdio: Stdio, servers: bool) -> int:
     if importlib.util.find_spec(setting.backend) is None:
         raise CliError(f"{setting.backend} is not installed: pip install {setting.backend}")
     prepared = prepare(setting)
     backend, options = _OPTIONS[setting.backend]
     try:
         return anyio.run(
-            _run,
-            command,
-            prepared,
-            setting,
-            stdio,
+            functools.partial(_run, command, prepared, setting, stdio, servers),
             backend=backend,
             backend_options=options,
         )
@@ -86,10 +87,13 @@ def _in_a_loop(command: Command, setting: Setting, stdio: Stdio) -> int:
         interrupts.no_loop()
 
 
-async def _run(command: Command, prepared: Prepared, setting: Setting, stdio: Stdio) -> int:
+async def _run(
+    command: Command, prepared: Prepared, setting: Setting, stdio: Stdio, servers: bool
+) -> int:
+    tools = opened(prepared) if servers else nullcontext(prepared.orchestrator)
     with anyio.CancelScope() as scope, interrupts.cancelling(scope):
         await checkpoint()  # it may be interrupted already
-        async with opened(prepared) as orch:
+        async with tools as orch:
             session = Session(
                 orch=orch, stdio=stdio, setting=setting, config=prepared.config
             )
@@ -113,11 +117,3 @@ def _told(error: Exception, setting: Setting) -> int:
     if str(error):
         tell(f"orchestrator-async: {error}")
     return error.code
-
-
-def tell(text: str, limit: int = 4000) -> None:
-    """
-    Print a message on standard error, if there is one.
-    """
-    if sys.stderr is not None:
-        sys.stderr.write(clean(text, limit=limit) + "\n")

@@ -13,10 +13,13 @@ from ._running import Session
 
 async def serve(session: Session, serving: Serving) -> int:
     """
-    Serve the tools until that ends.
+    Serve the tools until that ends. The gateway starts the servers, beside its own answers.
 
     Returns:
         The exit code.
+
+    Raises:
+        CliError: They cannot be served like that.
     """
     http = None if serving.http is None else address_of(serving.http)
     try:
@@ -24,20 +27,22 @@ async def serve(session: Session, serving: Serving) -> int:
     except ImportError as error:
         raise CliError(str(error)) from error
     token = _token(serving.token_env)
-    said = None if session.config is None else session.config.gateway
     if http is None:
         # The transport keeps the streams from the tools by itself, and wants the real ones.
         session.stdio.give_back()
-    await serve_by_mcp(
-        session.orch,
-        name="orchestrator" if said is None else said.name,
-        http=http,
-        path=serving.path,
-        figures_tool=serving.figures_tool or (said is not None and said.figures_tool),
-        allow_origins=serving.allow_origin,
-        allow_hosts=serving.allow_host,
-        token=token,
-    )
+    try:
+        await serve_by_mcp(
+            session.orch,
+            config=session.config,
+            http=http,
+            path=serving.path,
+            figures_tool=serving.figures_tool,
+            allowed_origins=serving.allow_origin,
+            allowed_hosts=serving.allow_host,
+            token=token,
+        )
+    except ValueError as error:
+        raise CliError(str(error)) from error
     return 0
 
 

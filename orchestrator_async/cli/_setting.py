@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator_async._orchestrator import ToolOrchestrator
 from orchestrator_async._registry import Registry
 
-from ._errors import CliError
+from ._errors import CliError, tell
 from ._loading import Found, load
 from ._options import Setting
 
@@ -78,6 +78,9 @@ async def opened(prepared: Prepared) -> AsyncGenerator[ToolOrchestrator]:
             registry.include(servers)
         except ValueError as error:
             raise CliError(str(error)) from error
+        for server in servers.status().values():
+            if not server.connected:
+                tell(f"orchestrator-async: {server.name} is not connected: {server.reason}")
         try:
             yield orch
         finally:
