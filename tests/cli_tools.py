@@ -25,7 +25,6 @@ from orchestrator_async.cli._interrupts import interrupts
 registry, empty, evil, broken, wide = (Registry() for _ in range(5))
 orchestrator = ToolOrchestrator(registry, failure_threshold=1)
 other_orchestrator = ToolOrchestrator(empty)
-number = 7
 
 EVIL = "[red]x[/] [/nope] [link=http://x]y \x1b[2J\x1b]0;title\x07 \x9b31m \u202e \ud800"
 

@@ -516,6 +516,24 @@ def test_tools_that_cannot_be_had_are_told_with_the_reason(
     assert words.format(folder) in said(ended)
 
 
+@pytest.mark.parametrize("tools", ["mine.py:registry", "mine:registry", "late.py:registry"])
+def test_what_lies_beside_the_tools_is_theirs_and_not_the_programs(
+    folder: Path, tools: str
+) -> None:
+    (folder / "json.py").unlink()
+    (folder / "rich").mkdir()
+    (folder / "rich" / "__init__.py").write_text("raise RuntimeError('not mine')")
+    (folder / "late.py").write_text(
+        "import sys\nsys.path.pop(0)\n"
+        "from orchestrator_async import Registry\n"
+        "registry = Registry()\n"
+        "@registry.tool\nasync def late() -> str:\n    import beside\n    return beside.name\n"
+    )
+    assert run("tools", tools=tools, cwd=folder).code == 0
+    if tools.startswith("late"):
+        assert run("call", "late", tools=tools, cwd=folder).out == "from_file"
+
+
 def test_an_error_deep_in_a_library_is_placed_where_the_module_has_called_it(
     folder: Path,
 ) -> None:

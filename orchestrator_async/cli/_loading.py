@@ -10,6 +10,8 @@ import os
 import sys
 import sysconfig
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -66,16 +68,31 @@ def _others(module: ModuleType) -> str:
 def _imported(where: str) -> ModuleType:
     is_file = where.endswith(".py")
     folder = os.path.dirname(os.path.abspath(where)) if is_file else os.getcwd()
-    if folder not in sys.path:  # so that it can import what lies beside it
-        sys.path.insert(0, folder)
     try:
-        return _executed(Path(where)) if is_file else importlib.import_module(where)
+        with _looked_in(folder):
+            return _executed(Path(where)) if is_file else importlib.import_module(where)
     except CliError:
         raise
     except (Exception, SystemExit) as error:
         if interrupts.code is not None:
             raise SystemExit(interrupts.code) from None
         raise _failed(where, error) from error
+
+
+@contextmanager
+def _looked_in(folder: str) -> Generator[None, None, None]:
+    """
+    Have modules looked for in the folder first, as for a script that lies there. Afterwards
+    it is the last: what we ourselves import later is not to be taken from there.
+    """
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # the module may have seen to it itself
+            sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def _executed(path: Path) -> ModuleType:
