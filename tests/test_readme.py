@@ -330,7 +330,7 @@ def test_the_module_map_names_the_modules_that_exist() -> None:
 def test_a_module_imports_only_what_stands_above_it_in_the_map() -> None:
     above: list[str] = []
     for row in module_map():
-        package = sorted((PACKAGE / row.module).glob("*.py"))
+        package = sorted((PACKAGE / row.module).rglob("*.py"))
         inside = {each.stem for each in package}
         needed: set[str] = set()
         for path in package or [PACKAGE / f"{row.module}.py"]:
