@@ -45,6 +45,7 @@ from ._policy import (
     ToolPolicy,
 )
 from ._registry import Registry, registry
+from ._service_errors import service_errors
 from ._stats import ToolStats
 from ._tool import Tool
 
@@ -90,4 +91,5 @@ __all__ = [
     "exceptions_only",
     "orchestrator",
     "registry",
+    "service_errors",
 ]

@@ -134,6 +134,13 @@ def _attribute(thing: object, name: str) -> Any:
     return _quietly(getattr, thing, name, None)
 
 
+def status_of(error: BaseException) -> int | None:
+    """
+    The status of HTTP that an exception, or the response that it has, tells of.
+    """
+    return _status(error, _attribute(error, "response"))
+
+
 def _status(error: BaseException, response: Any) -> int | None:
     for place in (error, response):
         for name in _STATUS_NAMES:
