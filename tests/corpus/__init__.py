@@ -1,0 +1,3 @@
+"""
+Error texts that programs really gave, and what is to be said of them.
+"""
