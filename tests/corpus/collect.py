@@ -34,10 +34,14 @@ def main(parts: list[str]) -> None:
                 new += _collected(part, net, Path(here))
     again = {each.source for each in new}
     kept = [each for each in load() if each.source not in again] if CORPUS.exists() else []
-    texts = [replace(each, text=normal(each.text)[:2000]) for each in new]
+    texts = [replace(each, text=_both_ends(normal(each.text))) for each in new]
     ordered = [*distinct(sorted([*kept, *texts], key=lambda each: each.source))]
     CORPUS.write_text("".join(f"{each.line()}\n" for each in ordered), encoding="utf-8")
     print(f"{len(ordered)} texts of {len({each.source for each in ordered})} sources")
+
+
+def _both_ends(text: str) -> str:
+    return text if len(text) <= 2000 else f"{text[:1000]} ... {text[-1000:]}"
 
 
 def _collected(part: str, net: Net, here: Path) -> list[Found]:

@@ -230,25 +230,25 @@ jq|call|a file|jq . nowhere.json
 jq|call|over null|echo null \| jq '.[] \| .a'
 jq|call|a key's kind|echo '{{}}' \| jq '.[0]'
 jq|call|to a number|echo '"x"' \| jq tonumber
-tar|call|a missing archive|tar xf nowhere.tar
-tar|call|no archive|tar xf plain/b.txt
-tar|call|a missing file|tar cf x.tar nowhere
-tar|call|a missing member|tar cf y.tar plain && tar xf y.tar nowhere
-tar|call|no gzip|tar xzf plain/b.txt
-tar|call|an empty archive|tar cf z.tar
-tar|call|no command|tar
-tar|call|an unknown option|tar --nonsense
-tar|service|a disk that is full|tar cf /dev/full plain
-tar|call|half an archive|head -c 1000 /dev/urandom > r && tar cf h.tar r && head -c 700 h.tar > h2.tar && tar xf h2.tar
-zip|call|gzip of nothing|gzip nowhere
-zip|call|gunzip of text|gzip -dc plain/b.txt
-zip|call|what is there|cp plain/b.txt g && gzip -k g && gzip g < /dev/null
-zip|call|unzip of nothing|unzip nowhere.zip
-zip|call|unzip of text|unzip plain/b.txt
-zip|call|zip of nothing|zip x.zip nowhere
-zip|call|xz of text|xz -dc plain/b.txt
-zip|call|half a gzip|gzip -c plain/b.txt \| head -c 12 \| gzip -dc
-zip|service|gzip to a disk that is full|gzip -c plain/b.txt > /dev/full
+archives|call|a missing archive|tar xf nowhere.tar
+archives|call|no archive|tar xf plain/b.txt
+archives|call|a missing file|tar cf x.tar nowhere
+archives|call|a missing member|tar cf y.tar plain && tar xf y.tar nowhere
+archives|call|no gzip|tar xzf plain/b.txt
+archives|call|an empty archive|tar cf z.tar
+archives|call|no command|tar
+archives|call|an unknown option|tar --nonsense
+archives|service|a disk that is full|tar cf /dev/full plain
+archives|call|half an archive|head -c 1000 /dev/urandom > r && tar cf h.tar r && head -c 700 h.tar > h2.tar && tar xf h2.tar
+archives|call|gzip of nothing|gzip nowhere
+archives|call|gunzip of text|gzip -dc plain/b.txt
+archives|call|what is there|cp plain/b.txt g && gzip -k g && gzip g < /dev/null
+archives|call|unzip of nothing|unzip nowhere.zip
+archives|call|unzip of text|unzip plain/b.txt
+archives|call|zip of nothing|zip x.zip nowhere
+archives|call|xz of text|xz -dc plain/b.txt
+archives|call|half a gzip|gzip -c plain/b.txt \| head -c 12 \| gzip -dc
+archives|service|gzip to a disk that is full|gzip -c plain/b.txt > /dev/full
 bash|call|no such command|nowhere-such
 bash|call|no such script|bash nowhere.sh
 bash|call|a quote that does not end|bash -c "echo 'x"
@@ -273,7 +273,7 @@ make|call|gcc of nonsense|echo 'int main( {{' > n.c && gcc n.c
 make|call|a symbol|echo 'int main() {{ return f(); }}' > f.c && gcc f.c
 make|call|an include|echo '#include <nowhere.h>' > i.c && gcc -c i.c
 perl|call|a syntax|perl -e 'print ('
-perl|call|a module|perl -e 'use Nowhere::Such;'
+perl|service|a module|perl -e 'use Nowhere::Such;'|the tool is not installed whole
 perl|call|a file|perl -e 'open(my $f, "<", "nowhere") or die "Cannot open nowhere: $!"'
 perl|call|a division|perl -e 'my $x = 0; print 1 / $x'
 perl|service|nobody listens|perl -MIO::Socket::INET -e 'IO::Socket::INET->new(PeerAddr => "{refused}") or die "cannot connect: $@"'
@@ -351,7 +351,7 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
 
 
 _NEEDED = {
-    "coreutils": [], "text tools": [], "zip": ["zip", "unzip"], "rust": ["rustc"],
+    "coreutils": [], "text tools": [], "archives": ["tar", "zip", "unzip"], "rust": ["rustc"],
     "make": ["make", "gcc"],
 }  # fmt: skip
 

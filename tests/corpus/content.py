@@ -143,7 +143,7 @@ def _logs(here: Path) -> Iterator[Found]:
         handler = logging.FileHandler(file)
         log.addHandler(handler)
         log.exception("the job failed")
-        log.info("the next job begins")
+        log.warning("the next job begins")
         handler.close()
     yield _content("content logs", "a log with a traceback", file.read_text())
     yield _content(

@@ -74,7 +74,7 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
 
 
 def _files() -> Iterator[Case]:
-    python = "python files"
+    python = "python"
     yield python, "call", "a missing file", lambda: open("nowhere.txt")
     yield python, "call", "a directory", lambda: open("full")
     yield python, "call", "a file as a directory", lambda: os.listdir("text.txt")
@@ -151,7 +151,7 @@ def _broken_pipe() -> None:
 
 
 def _values() -> Iterator[Case]:
-    python, empty = "python values", json.loads("{}")
+    python, empty = "python", json.loads("{}")
     yield python, "call", "a key", lambda: empty["timeout"]
     yield python, "call", "an index", lambda: [][3]
     yield python, "call", "a number", lambda: int("many")
@@ -237,7 +237,7 @@ def _network(net: Net) -> Iterator[Case]:
         await reader.readexactly(100)
 
     name = "the name may also be the argument"
-    urllib_ = "urllib"
+    urllib_ = "python"
     yield urllib_, "service", "nobody listens", opened(net.refused)
     yield urllib_, "service", "reset", opened(net.reset)
     yield urllib_, "service", "closed", opened(net.closed)
@@ -262,7 +262,7 @@ def _network(net: Net) -> Iterator[Case]:
     _, _, silent = net.silent.rpartition(":")
     _, _, garbage = net.garbage.rpartition(":")
     _, _, closed = net.closed.rpartition(":")
-    python = "python network"
+    python = "python"
     yield python, "service", "a socket, refused", connected(net.refused)
     yield python, "service", "a socket, no answer", connected(net.silent)
     yield python, "service", "a name", lambda: socket.getaddrinfo("nowhere.invalid", 80), name
@@ -313,7 +313,7 @@ def _after_a_word(kind: Any, host: str, port: str) -> None:
 
 
 def _databases() -> Iterator[Case]:
-    python = "python sqlite3"
+    python = "python"
     with sqlite3.connect("b.db") as made:
         made.execute("create table t (id integer primary key, x not null, y check (y > 0))")
         made.execute("insert into t values (1, 1, 1)")
@@ -429,6 +429,6 @@ def _tracebacks() -> Iterator[Found]:
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
         yield Found(
-            source="python tracebacks", provoked=provoked, form="text", text=ran.stderr,
+            source="python", provoked=provoked, form="text", text=ran.stderr,
             label=label,
         )  # fmt: skip
