@@ -319,7 +319,7 @@ ROWS: Final = (
     Row(
         PHRASE,
         SERVICE,
-        r"segmentation fault|core dumped|stack overflow|panicked at|runtime error: |"
+        r"segmentation fault|core dumped|stack overflow|runtime error: |"
         r"nil pointer dereference|maximum recursion depth|assertion failed|"
         r"fatal error: runtime|heap out of memory|out of memory|oom.?killed|killed by signal",
         "the program itself broke",
@@ -327,10 +327,9 @@ ROWS: Final = (
     Row(
         PHRASE,
         SERVICE,
-        r"operational error|interface error|busyloading|loading the dataset in memory|"
+        r"interface error|busyloading|loading the dataset in memory|"
         r"clusterdown|masterdown|misconf|oom command not allowed|tryagain",
-        "PEP 249 (errors of the database's operation) and the error prefixes of Redis. "
-        "SQLite says OperationalError of a missing table as well, which is a phrase too",
+        "PEP 249 and the error prefixes of Redis",
     ),
     # --- phrases: the call
     Row(
@@ -411,11 +410,11 @@ ROWS: Final = (
     Row(
         WORD,
         SERVICE,
-        r"time-?outs?|unavailable|unreachable|overloaded|offline|internal(?: error)?|-32603|"
-        r"crash(?:ed)?|panic|fatal|aborted|econn\w*|network|socket|dns|ssl|tls|certificate|"
+        r"time-?outs?|unavailable|unreachable|overloaded|offline|internal(?: error)?|"
+        r"crash(?:ed)?|panic|aborted|econn\w*|network|socket|dns|ssl|tls|certificate|"
         r"disconnected|connection|outage|maintenance|throttled|exhausted|credentials?|"
         r"authentication|upstream|eof|backend|refused",
-        "a subject that is the service's. -32603 is here: MCP servers put it before all kinds",
+        "a subject that is the service's",
     ),
     # --- words: the call
     Row(
@@ -425,6 +424,224 @@ ROWS: Final = (
         r"exists|expected|required|requires|must|unexpected|nonexistent|mismatch|"
         r"argument|parameter|syntax|empty|null|incorrect|undefined|unrecogni[sz]ed|wrong",
         "a subject that is the caller's",
+    ),
+    # --- prompted by texts of the corpus, strongest first
+    Row(
+        CODE,
+        SERVICE,
+        r"another \w+ process",
+        "a lock of another's: no arguments take it away",
+        "git-8657dc mcp-git-69b660",
+    ),
+    Row(
+        CODE,
+        SERVICE,
+        r"module not found(?: error)?",
+        "a program that is not installed whole",
+        "node-8f0785 python-6af487",
+    ),
+    Row(
+        CODE,
+        SERVICE,
+        r"spawn ?sync \S{1,200} enoent",
+        "Node, as `spawn` above",
+        "mcp-kubernetes-915d9d",
+    ),
+    Row(
+        CODE,
+        SERVICE,
+        r"expected http/",
+        "an answer that is not HTTP, by the parser of Node",
+        "node-62d4c7",
+    ),
+    Row(
+        CODE,
+        CALL,
+        r"unexpected eof (?:while|in)",
+        "what ended too soon is what was given, and no answer",
+        "archives-068e6f bash-82f1f2",
+    ),
+    Row(
+        CODE,
+        CALL,
+        r"unknown scheme",
+        "a URL that was given; Node says `fetch failed` before it",
+        "node-acad1f",
+    ),
+    Row(
+        CODE,
+        CALL,
+        r"ebadf",
+        "errno(3)",
+        "node-b619ee",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"other side closed",
+        "Node's client of HTTP",
+        "node-9dc5f0",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"maximum call stack",
+        "the program itself broke",
+        "node-c9e5f9",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"need ?auth",
+        "a credential that is missing",
+        "npm-ce4382",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"did not receive a valid",
+        "an answer that could not be read",
+        "websockets-f1c4bf",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"on a closed \w+",
+        "the tool has lost what it works with",
+        "python-088a61",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"too many redirects",
+        "this address leads nowhere; another may lead somewhere",
+        "aiohttp-b0e126 httpx-fb59e1 mcp-fetch-6be27f requests-3449d0",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"did not match",
+        "nothing is called so",
+        "git-5659e1 mcp-git-a917a2",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"did not resolve",
+        "a name that stands for nothing",
+        "mcp-git-b4b76f",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"incomplete input",
+        "half of a statement",
+        "python-b2ff61 sqlite3-ec3e6e",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"values were supplied",
+        "more or fewer than are expected",
+        "python-8cb5de sqlite3-3af3dc",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"not in \w+ format",
+        "another file may be",
+        "archives-f2f342",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"unbound variable",
+        "what Bash calls an unknown name",
+        "bash-962028",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"exec format error",
+        "strerror(3)",
+        "bash-4edd41",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"too many levels of symbolic links",
+        "strerror(3)",
+        "coreutils-a0efdf",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"kind: (?:not found|invalid \w+)",
+        "std::io::ErrorKind and ParseIntError of Rust",
+        "rust-ee1dbf rust-c39bb4",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"number ?format exception",
+        "Java",
+        "java-a65350",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"same file",
+        "another target would do",
+        "python-e800ee",
+    ),
+    Row(
+        WORD,
+        SERVICE,
+        r"operational error",
+        "PEP 249. SQLite says so of a missing table too, so that any phrase counts more",
+        "python-81c550 sqlalchemy-362b6e",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"(?:can|could)(?: ?not|n?'t)",
+        "what could not be done, where nothing tells of the service",
+        "curl-1660da git-73359b jq-e27474 mcp-duckdb-cab086 mcp-filesystem-6012e5",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"unable to",
+        "the same",
+        "java-563113 openssl-1af428",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"bad",
+        "a value",
+        "git-ca1362 node-b619ee ssh-864e1a",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"does not",
+        "what something is not, or lacks",
+        "archives-00501f git-f771a0",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"(?<!read[ -])only",
+        "what may be asked for instead",
+        "git-425d5a mcp-sqlite-fedd2e text-tools-a650a4",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"no [a-z]\w*",
+        "what is not there",
+        "git-f2c14f gpg-161cf8 make-c780a2 paramiko-24ce30 python-b9d04d",
     ),
 )
 
@@ -556,6 +773,11 @@ OPENINGS: Final = (
     Opening(r"(?-i:[A-Z]\w{2,60}(?:Error|Exception)): ?\S", "an exception by its type"),
     Opening(r"(?:mcp|http) error -?\d{3,5}\b", "the SDKs of MCP, and urllib"),
     Opening(r"\[errno -?\d+\] ", "Python's OSError"),
+    Opening(
+        r"error [a-z]{2,20}ing [^\n]{0,100}?: ?\S",
+        "what it was doing, in any other word",
+        "mcp-redis-93f63c mcp-redis-fe8c38",
+    ),
 )
 
 

@@ -75,7 +75,7 @@ def _close(peer: socket.socket) -> None:
 
 
 def _garbage(peer: socket.socket) -> None:
-    peer.sendall(b"this is no protocol that you know\r\n\r\n")
+    peer.sendall(b"hello there\r\n\r\n")
     peer.recv(65536)
 
 
