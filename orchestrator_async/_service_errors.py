@@ -220,7 +220,7 @@ def _of_text(text: str, patterns: Patterns) -> Verdict:
 
 
 def _may_hold_error(text: str) -> bool:
-    return '"error"' in text or "\\u00" in text
+    return '"error"' in text or '"success"' in text or "\\u00" in text
 
 
 def _is_error(text: str, patterns: Patterns) -> bool:
@@ -247,10 +247,11 @@ def _of_error_text(text: str, patterns: Patterns) -> Verdict:
 
 def _of_object(value: Any, patterns: Patterns) -> Verdict:
     verdict = judge_value(value)
-    if verdict is not Verdict.FAILURE:
-        return verdict  # no error, or the refusal of an inner call
-    told = _told_in(value)
-    return _placed(told, patterns) or SERVICE
+    if verdict is Verdict.IGNORE:
+        return verdict  # the refusal of an inner call
+    if verdict is Verdict.SUCCESS and field_of(value, "success") is not False:
+        return verdict
+    return _placed(_told_in(value), patterns) or SERVICE
 
 
 _TEXTS: Final = (

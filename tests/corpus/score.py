@@ -121,7 +121,7 @@ def by_family(found: Found) -> str:
 RETIRED = (
     (Row(PHRASE, SERVICE, r"operational error", "PEP 249"), "python-81c550 sqlalchemy-362b6e"),
     (Row(WORD, SERVICE, r"-32603", "JSON-RPC 2.0"), "mcp-postgres-fa5f27 mcp-kubernetes-771edc"),
-    (Row(WORD, SERVICE, r"fatal", "a word"), "git-ca1362 git-5659e1"),
+    (Row(WORD, SERVICE, r"fatal", "a word"), "git-ca1362 mcp-git-a917a2"),
     (Row(PHRASE, SERVICE, r"panicked at", "Rust"), "rust-ee1dbf rust-c39bb4"),
 )
 """
