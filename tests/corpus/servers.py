@@ -62,14 +62,17 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
     for make in makers:
         place = here / make.__name__
         place.mkdir()
-        yield from _served(make(net, place))
+        yield from served(make(net, place))
     if shutil.which("redis-server"):
         yield from _with_redis(net, here)
     if shutil.which("pg_ctl") and shutil.which("mcp-server-postgres"):
         yield from _with_postgres(net, here)
 
 
-def _served(server: Server) -> list[Found]:
+def served(server: Server) -> list[Found]:
+    """
+    What it gives while all its steps are gone through; nothing if it is not installed.
+    """
     if shutil.which(server.command[0]) is None:
         print(f"{server.command[0]} is not installed")
         return []
@@ -477,7 +480,7 @@ def _with_redis(net: Net, here: Path) -> Iterator[Found]:
         port = stack.enter_context(redis_server(here))
         subprocess.run(["redis-cli", "-p", str(port), "set", "text", "x"], check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
-        yield from _served(Server("mcp redis", ["redis-mcp-server", "--host", "127.0.0.1", "--port", str(port)], [
+        yield from served(Server("mcp redis", ["redis-mcp-server", "--host", "127.0.0.1", "--port", str(port)], [
             Ask("call", "another kind", "sadd", {"name": "text", "value": "y"}),
             Ask("call", "another kind of list", "zrange", {"key": "text", "start": 0, "end": 1}),
             Ask("call", "another kind of stream", "xadd", {"key": "text", "fields": {"a": "b"}}),
@@ -503,7 +506,7 @@ def _with_redis(net: Net, here: Path) -> Iterator[Found]:
         port = stack.enter_context(redis_server(here))
         subprocess.run(["redis-cli", "-p", str(port), "lpush", "list", "x"], check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
-        yield from _served(Server("mcp redis node", ["mcp-server-redis", f"redis://127.0.0.1:{port}"], [
+        yield from served(Server("mcp redis node", ["mcp-server-redis", f"redis://127.0.0.1:{port}"], [
             Ask("content", "set", "set", {"key": "a", "value": "b"}),
             Ask("content", "no such key", "get", {"key": "nowhere"}, "a result, and no error"),
             Ask("call", "another kind", "get", {"key": "list"}),
@@ -525,7 +528,7 @@ def _with_postgres(net: Net, here: Path) -> Iterator[Found]:
         for label, provoked, text in STATEMENTS
         if "terminate" not in text and "; " not in text
     ]
-    yield from _served(Server("mcp postgres", ["mcp-server-postgres", server.url()], [
+    yield from served(Server("mcp postgres", ["mcp-server-postgres", server.url()], [
         *steps,
         Ask("call", _MISSING, "nowhere", {}),
         Ask("content", "rows", "query", {"sql": "select 1 as error"}),
@@ -535,7 +538,7 @@ def _with_postgres(net: Net, here: Path) -> Iterator[Found]:
     ]))  # fmt: skip
     server.start()
     try:
-        yield from _served(Server("mcp postgres", ["mcp-server-postgres", server.url(database="nope")], [
+        yield from served(Server("mcp postgres", ["mcp-server-postgres", server.url(database="nope")], [
             Ask("service", "no such database", "query", {"sql": "select 1"}, "the tool was set up with it"),
         ]))  # fmt: skip
     finally:
