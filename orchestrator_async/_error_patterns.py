@@ -420,8 +420,9 @@ ROWS: Final = (
     Row(
         WORD,
         CALL,
-        r"invalid|missing|unknown|unsupported|denied|forbidden|illegal|malformed|duplicate|"
-        r"exists|expected|required|requires|must|unexpected|nonexistent|mismatch|"
+        r"(?:unknown|unexpected)(?! (?:error|exception|failure))|invalid|missing|unsupported|"
+        r"denied|forbidden|illegal|malformed|duplicate|"
+        r"exists|expected|required|requires|must|nonexistent|mismatch|"
         r"argument|parameter|syntax|empty|null|incorrect|undefined|unrecogni[sz]ed|wrong",
         "a subject that is the caller's",
     ),
@@ -806,7 +807,7 @@ class Patterns:
             for says in (SERVICE, CALL)
             if (compiled := _any_of(rows, strength, says)) is not None
         ]
-        begins = "|".join(each.begins for each in openings)
+        begins = "|".join(each.begins for each in openings) or "(?!)"
         self._begins = re.compile(f"(?:{begins})", re.IGNORECASE | re.ASCII)
 
     def say(self, words: str, *, at_most: Strength = WORD) -> Verdict | None:

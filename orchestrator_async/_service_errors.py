@@ -251,7 +251,12 @@ def _of_object(value: Any, patterns: Patterns) -> Verdict:
         return verdict  # the refusal of an inner call
     if verdict is Verdict.SUCCESS and field_of(value, "success") is not False:
         return verdict
-    return _placed(_told_in(value), patterns) or SERVICE
+    try:
+        return _placed(_told_in(value), patterns) or SERVICE
+    except BaseException as raised:
+        if not is_its_own(raised):
+            raise
+        return SERVICE  # there is an error, and it cannot be read
 
 
 _TEXTS: Final = (

@@ -147,14 +147,26 @@ def _grpc(net: Net) -> Iterator[Case]:
         return do
 
     grpc_ = "grpc"
-    for word in ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "UNAUTHENTICATED", "DATA_LOSS"):
+    for word in (
+        "UNAVAILABLE",
+        "RESOURCE_EXHAUSTED",
+        "INTERNAL",
+        "UNAUTHENTICATED",
+        "DATA_LOSS",
+    ):
         yield grpc_, "service", word, ask(word)
     for word in ("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
                  "FAILED_PRECONDITION", "OUT_OF_RANGE"):  # fmt: skip
         yield grpc_, "call", word, ask(word)
     yield grpc_, "call", "no such method", ask("x", method="Nothing")
     yield grpc_, "service", "the handler raises", ask("raise")
-    yield grpc_, "call", "an answer that is too large", ask("large"), "less may be asked for"
+    yield (
+        grpc_,
+        "call",
+        "an answer that is too large",
+        ask("large"),
+        "less may be asked for",
+    )
     yield grpc_, "service", "nobody listens", ask("x", net.refused)
     yield grpc_, "service", "no answer in time", ask("x", net.silent)
     yield grpc_, "service", "reset", ask("x", net.reset)
@@ -170,7 +182,13 @@ def _openai(net: Net) -> Iterator[Case]:
         return lambda: client.models.retrieve("x")
 
     yield from _of_api("openai", ask, net)
-    yield "openai", "service", "no key", lambda: openai.OpenAI(api_key=None), "its credential"
+    yield (
+        "openai",
+        "service",
+        "no key",
+        lambda: openai.OpenAI(api_key=None),
+        "its credential",
+    )
 
 
 def _anthropic(net: Net) -> Iterator[Case]:
@@ -214,8 +232,13 @@ def _boto3(net: Net) -> Iterator[Case]:
     yield boto, "service", "no answer in time", get(f"http://{net.silent}")
     yield boto, "service", "closed", get(f"http://{net.closed}")
     yield boto, "service", "reset", get(f"http://{net.reset}")
-    yield boto, "service", "half an answer", lambda: (
-        client(f"http://{net.partial}").get_object(Bucket="x", Key="y")["Body"].read()
+    yield (
+        boto,
+        "service",
+        "half an answer",
+        lambda: (
+            client(f"http://{net.partial}").get_object(Bucket="x", Key="y")["Body"].read()
+        ),
     )
     for number in (500, 503, 429):
         yield boto, "service", f"status {number}", get(net.status(number))
@@ -228,9 +251,17 @@ def _boto3(net: Net) -> Iterator[Case]:
     yield boto, "call", "a type", lambda: ask.get_object(Bucket="x", Key=1)
     yield boto, "call", "an operation", lambda: ask.get_paginator("nonsense")
     yield boto, "call", "a service", lambda: client("http://x", "nonsense")
-    yield boto, "service", "no credentials", lambda: boto3.Session(
-        aws_access_key_id=None
-    ).client("s3", region_name="x", endpoint_url=net.status(200)).list_buckets(), "its own"
+    yield (
+        boto,
+        "service",
+        "no credentials",
+        lambda: (
+            boto3.Session(aws_access_key_id=None)
+            .client("s3", region_name="x", endpoint_url=net.status(200))
+            .list_buckets()
+        ),
+        "its own",
+    )
 
 
 def _paramiko(net: Net) -> Iterator[Case]:
@@ -251,7 +282,12 @@ def _paramiko(net: Net) -> Iterator[Case]:
     yield "paramiko", "service", "reset", connect(net.reset)
     yield "paramiko", "service", "no ssh", connect(net.garbage)
     yield "paramiko", "service", "silent", connect(net.silent)
-    yield "paramiko", "call", "a key", lambda: paramiko.RSAKey.from_private_key_file("/dev/null")
+    yield (
+        "paramiko",
+        "call",
+        "a key",
+        lambda: paramiko.RSAKey.from_private_key_file("/dev/null"),
+    )
 
 
 def _pydantic(net: Net) -> Iterator[Case]:

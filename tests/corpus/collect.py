@@ -19,7 +19,16 @@ from pathlib import Path
 from .found import CORPUS, Found, distinct, load, normal
 from .loopback import Net
 
-PARTS = ("commands", "node", "python", "clients", "databases", "servers", "more_servers", "content")
+PARTS = (
+    "commands",
+    "node",
+    "python",
+    "clients",
+    "databases",
+    "servers",
+    "more_servers",
+    "content",
+)
 
 
 def main(parts: list[str]) -> None:

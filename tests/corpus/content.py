@@ -96,7 +96,9 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
 
 
 def _content(source: str, provoked: str, text: str) -> Found:
-    return Found(source=source, provoked=provoked, form="text", text=text[:3000], label="content")
+    return Found(
+        source=source, provoked=provoked, form="text", text=text[:3000], label="content"
+    )
 
 
 def _doc(name: str) -> str:

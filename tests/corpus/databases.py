@@ -87,12 +87,24 @@ class Postgres:
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' "
             "-c max_connections=8 -c superuser_reserved_connections=1"
         )
-        self._run("pg_ctl", "-D", str(self._data), "-l", str(self._log), "-w", "-o", options, "start")
+        self._run(
+            "pg_ctl",
+            "-D",
+            str(self._data),
+            "-l",
+            str(self._log),
+            "-w",
+            "-o",
+            options,
+            "start",
+        )
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-D", str(self._data), "-m", mode, "-w", "stop")
 
-    def url(self, user: str = "postgres", database: str = "postgres", password: str = "") -> str:
+    def url(
+        self, user: str = "postgres", database: str = "postgres", password: str = ""
+    ) -> str:
         return f"postgresql://{user}:{password}@127.0.0.1:{self.port}/{database}"
 
 
@@ -132,7 +144,11 @@ STATEMENTS = (
     ("service", "out of time", "set statement_timeout = 50; select pg_sleep(9)"),
     ("service", "no memory", "select repeat('x', 1073741819)"),
     ("service", "ended by an operator", "select pg_terminate_backend(pg_backend_pid())"),
-    ("service", "cancelled by an operator", "select pg_cancel_backend(pg_backend_pid()), pg_sleep(1)"),
+    (
+        "service",
+        "cancelled by an operator",
+        "select pg_cancel_backend(pg_backend_pid()), pg_sleep(1)",
+    ),
 )
 SETUP = """
 create table t (id int primary key, x int not null check (x > 0)); insert into t values (1, 1);
@@ -193,26 +209,49 @@ def _redis(net: Net, here: Path) -> Iterator[Case]:
         yield name, "call", "a script", at(port, "EVAL", "nonsense(", "0")
         yield name, "call", "a script that fails", at(port, "EVAL", "return nope.x", "0")
         yield name, "call", "a database", at(port, "SELECT", "99")
-        yield name, "call", "no group", at(port, "XREADGROUP", "GROUP", "a", "b", "STREAMS", "s", ">")
+        yield (
+            name,
+            "call",
+            "no group",
+            at(port, "XREADGROUP", "GROUP", "a", "b", "STREAMS", "s", ">"),
+        )
         yield name, "call", "a subcommand", at(port, "CONFIG", "NONSENSE")
         yield name, "call", "a setting", at(port, "CONFIG", "SET", "nonsense", "1")
         yield name, "call", "a place", at(port, "GEOADD", "g", "999", "999", "x")
         yield name, "call", "a cursor", at(port, "SCAN", "x")
         yield name, "call", "a bit", at(port, "SETBIT", "b", "-1", "1")
         yield name, "call", "an id", at(port, "XADD", "s", "0-0", "a", "b")
-        yield name, "service", "memory", _after(
-            at(port, "CONFIG", "SET", "maxmemory", "1"), at(port, "SET", "a", "b")
+        yield (
+            name,
+            "service",
+            "memory",
+            _after(at(port, "CONFIG", "SET", "maxmemory", "1"), at(port, "SET", "a", "b")),
         )
         at(port, "CONFIG", "SET", "maxmemory", "0")()
-        yield name, "service", "a replica", _after(
-            at(port, "REPLICAOF", "127.0.0.1", "1"), at(port, "SET", "a", "b")
+        yield (
+            name,
+            "service",
+            "a replica",
+            _after(at(port, "REPLICAOF", "127.0.0.1", "1"), at(port, "SET", "a", "b")),
         )
-        yield name, "service", "a replica without its master", _after(
-            at(port, "CONFIG", "SET", "replica-serve-stale-data", "no"), at(port, "GET", "a")
+        yield (
+            name,
+            "service",
+            "a replica without its master",
+            _after(
+                at(port, "CONFIG", "SET", "replica-serve-stale-data", "no"),
+                at(port, "GET", "a"),
+            ),
         )
     with redis_server(here, "--requirepass", "secret") as port:
         yield name, "service", "no password", at(port, "GET", "a"), "its credential"
-        yield name, "service", "a wrong one", at(port, "GET", "a", password="x"), "its credential"
+        yield (
+            name,
+            "service",
+            "a wrong one",
+            at(port, "GET", "a", password="x"),
+            "its credential",
+        )
     with redis_server(here, "--maxclients", "1") as port:
         with socket.create_connection(("127.0.0.1", port)):
             yield name, "service", "too many clients", at(port, "GET", "a")
@@ -239,7 +278,9 @@ def _postgres(net: Net, here: Path) -> Iterator[Case]:
 
     def run(text: str, url: str = "") -> Callable[[], Any]:
         def do() -> None:
-            with psycopg.connect(url or server.url(), autocommit=True, connect_timeout=2) as one:
+            with psycopg.connect(
+                url or server.url(), autocommit=True, connect_timeout=2
+            ) as one:
                 for statement in text.split("; "):
                     one.execute(statement)  # type: ignore[call-overload]
 
@@ -248,18 +289,28 @@ def _postgres(net: Net, here: Path) -> Iterator[Case]:
     name = "psycopg"
     for label, provoked, text in STATEMENTS:
         yield name, label, provoked, run(text)
-    yield name, "service", "no such database", run("select 1", server.url(database="nope")), (
-        "the tool was set up with it"
+    yield (
+        name,
+        "service",
+        "no such database",
+        run("select 1", server.url(database="nope")),
+        ("the tool was set up with it"),
     )
     yield name, "service", "no such user", run("select 1", server.url("nobody")), "the same"
     yield name, "service", "a lock", _locked(psycopg, server)
     yield name, "service", "too many connections", _crowded(psycopg, server)
     yield name, "service", "a closed connection", _closed(psycopg, server)
-    yield name, "call", "a parameter", lambda: psycopg.connect(server.url()).execute(
-        "select %s", ()
+    yield (
+        name,
+        "call",
+        "a parameter",
+        lambda: psycopg.connect(server.url()).execute("select %s", ()),
     )
-    yield name, "call", "a value", lambda: psycopg.connect(server.url()).execute(
-        "select %s", (object(),)
+    yield (
+        name,
+        "call",
+        "a value",
+        lambda: psycopg.connect(server.url()).execute("select %s", (object(),)),
     )
     if importlib.util.find_spec("asyncpg"):
         yield from _asyncpg(net, server)
@@ -320,11 +371,20 @@ def _asyncpg(net: Net, server: Postgres) -> Iterator[Case]:
         yield name, label, provoked, run(text)
     yield name, "call", "a value", run("select $1::int", "", "x")
     yield name, "call", "too few values", run("select $1::int")
-    yield name, "service", "no such database", run("select 1", server.url(database="nope")), (
-        "the tool was set up with it"
+    yield (
+        name,
+        "service",
+        "no such database",
+        run("select 1", server.url(database="nope")),
+        ("the tool was set up with it"),
     )
     for kind in ("refused", "reset", "closed", "silent", "garbage"):
-        yield name, "service", kind, run("select 1", f"postgresql://u@{getattr(net, kind)}/d")
+        yield (
+            name,
+            "service",
+            kind,
+            run("select 1", f"postgresql://u@{getattr(net, kind)}/d"),
+        )
 
 
 def _mysql(net: Net) -> Iterator[Case]:
@@ -376,17 +436,29 @@ def _alchemy(net: Net) -> Iterator[Case]:
     yield name, "call", "no row", run("select 1 where 1 = 0")
     yield name, "call", "two rows", run("select 1 union select 2")
     yield name, "call", "a URL", lambda: sa.create_engine("nonsense")
-    yield name, "service", "refused", run(
-        "select 1", sa.create_engine(f"postgresql+psycopg://u@{net.refused}/d")
+    yield (
+        name,
+        "service",
+        "refused",
+        run("select 1", sa.create_engine(f"postgresql+psycopg://u@{net.refused}/d")),
     )
-    yield name, "service", "no file", run("select 1", sa.create_engine("sqlite:////nowhere/x/y"))
+    yield (
+        name,
+        "service",
+        "no file",
+        run("select 1", sa.create_engine("sqlite:////nowhere/x/y")),
+    )
     yield name, "service", "a pool that is full", _no_pool(sa)
 
 
 def _no_pool(sa: Any) -> Callable[[], Any]:
     def do() -> None:
         engine = sa.create_engine(
-            "sqlite://", poolclass=sa.QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1
+            "sqlite://",
+            poolclass=sa.QueuePool,
+            pool_size=1,
+            max_overflow=0,
+            pool_timeout=0.1,
         )
         with engine.connect():
             engine.connect()

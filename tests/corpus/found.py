@@ -57,7 +57,9 @@ class Found:
         return f"{self.source.replace(' ', '-')}-{digest}"
 
     def line(self) -> str:
-        kept = {"id": self.id} | {key: value for key, value in asdict(self).items() if value}
+        kept = {"id": self.id} | {
+            key: value for key, value in asdict(self).items() if value
+        }
         return json.dumps(kept, ensure_ascii=False)
 
 

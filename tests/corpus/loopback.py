@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 
 class Net:
@@ -20,7 +20,7 @@ class Net:
     ``/status/503`` with that status, ``/loop`` with itself, and other paths with a page.
     """
 
-    def __enter__(self) -> Net:
+    def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.refused = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -103,7 +103,8 @@ class _Pages(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(page.encode())
 
-    do_POST = do_PUT = do_DELETE = do_GET
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: Any) -> None:
         pass

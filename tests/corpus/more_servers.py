@@ -93,10 +93,14 @@ def _editor(net: Net, here: Path) -> Server:
     (here / "latin.txt").write_bytes(b"caf\xe9")
 
     def read(name: str, start: int = 1, **more: Any) -> dict[str, Any]:
-        return {"files": [{"file_path": str(here / name), "ranges": [{"start": start, **more}]}]}
+        return {
+            "files": [{"file_path": str(here / name), "ranges": [{"start": start, **more}]}]
+        }
 
     def edit(name: str, **more: Any) -> dict[str, Any]:
-        return {"files": [{"path": str(here / name), "file_hash": "", "patches": [], **more}]}
+        return {
+            "files": [{"path": str(here / name), "file_hash": "", "patches": [], **more}]
+        }
 
     return Server("mcp text editor", ["mcp-text-editor"], [
         Ask("call", "a missing file", "get_text_file_contents", read("nowhere.txt")),

@@ -108,5 +108,10 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
         if ran.stdout.startswith('"'):
             said = json.loads(ran.stdout)
             yield Found(
-                source="node", provoked=provoked, form="error", text=said, label=label, why=why
+                source="node",
+                provoked=provoked,
+                form="error",
+                text=said,
+                label=label,
+                why=why,
             )

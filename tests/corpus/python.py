@@ -53,7 +53,9 @@ from .exceptions import provoke
 from .found import Found
 from .loopback import Net
 
-Case = tuple[str, str, str, Callable[[], Any]] | tuple[str, str, str, Callable[[], Any], str]
+Case = (
+    tuple[str, str, str, Callable[[], Any]] | tuple[str, str, str, Callable[[], Any], str]
+)
 
 
 def collect(net: Net, here: Path) -> Iterator[Found]:
@@ -70,7 +72,6 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
                 yield case
             elif found := provoke(*case):
                 yield found
-
 
 
 def _files() -> Iterator[Case]:
@@ -98,22 +99,41 @@ def _files() -> Iterator[Case]:
     yield python, "call", "a chmod of pid 1's", lambda: open("/proc/1/mem", "rb").read(1)
     yield python, "service", "a full disk", _full_disk
     yield python, "service", "no more files", _no_more_files
-    yield python, "service", "no such program", lambda: subprocess.run(["nowhere-such"]), (
-        "the program is the tool's"
+    yield (
+        python,
+        "service",
+        "no such program",
+        lambda: subprocess.run(["nowhere-such"]),
+        ("the program is the tool's"),
     )
-    yield python, "service", "a program out of time", lambda: subprocess.run(
-        ["sleep", "9"], timeout=0.1, check=False
+    yield (
+        python,
+        "service",
+        "a program out of time",
+        lambda: subprocess.run(["sleep", "9"], timeout=0.1, check=False),
     )
     yield python, "service", "no memory", lambda: bytearray(2**62)
-    yield python, "service", "no module", lambda: importlib.import_module("nowhere_such"), (
-        "the tool is not installed whole"
+    yield (
+        python,
+        "service",
+        "no module",
+        lambda: importlib.import_module("nowhere_such"),
+        ("the tool is not installed whole"),
     )
-    yield python, "service", "no library", lambda: ctypes.CDLL("libnowhere.so"), (
-        "the tool is not installed whole"
+    yield (
+        python,
+        "service",
+        "no library",
+        lambda: ctypes.CDLL("libnowhere.so"),
+        ("the tool is not installed whole"),
     )
     yield python, "service", "a broken pipe", _broken_pipe
-    yield python, "service", "a device", lambda: os.open("/dev/tty", os.O_RDWR), (
-        "there is no terminal"
+    yield (
+        python,
+        "service",
+        "a device",
+        lambda: os.open("/dev/tty", os.O_RDWR),
+        ("there is no terminal"),
     )
 
 
@@ -171,8 +191,11 @@ def _values() -> Iterator[Case]:
     yield python, "call", "a name in code", lambda: eval("nowhere")
     yield python, "call", "an indent", lambda: compile(" a\nb", "x", "exec")
     yield python, "call", "a section", lambda: configparser.ConfigParser().get("a", "b")
-    yield python, "call", "a file of settings", lambda: configparser.ConfigParser().read_string(
-        "a = 1"
+    yield (
+        python,
+        "call",
+        "a file of settings",
+        lambda: configparser.ConfigParser().read_string("a = 1"),
     )
     yield python, "call", "a dialect", lambda: next(csv.reader(["x"], dialect="nonsense"))
     yield python, "call", "a format", lambda: "{a}".format()
@@ -190,8 +213,12 @@ def _values() -> Iterator[Case]:
     yield python, "call", "bytes", lambda: struct.unpack("i", b"x")
     yield python, "call", "no zlib", lambda: zlib.decompress(b"text")
     yield python, "call", "a pickle", lambda: pickle.loads(b"text")
-    yield python, "service", "an answer that is no JSON", lambda: json.loads("<html>"), (
-        "arguments were read before"
+    yield (
+        python,
+        "service",
+        "an answer that is no JSON",
+        lambda: json.loads("<html>"),
+        ("arguments were read before"),
     )
     yield python, "service", "an empty answer", lambda: json.loads(""), "the same"
     yield python, "service", "endless recursion", _recurse
@@ -224,7 +251,9 @@ def _broken_pool() -> None:
 
 def _network(net: Net) -> Iterator[Case]:
     def opened(address: str, path: str = "/", scheme: str = "http") -> Callable[[], Any]:
-        return lambda: urllib.request.urlopen(f"{scheme}://{address}{path}", timeout=0.5).read()
+        return lambda: urllib.request.urlopen(
+            f"{scheme}://{address}{path}", timeout=0.5
+        ).read()
 
     def connected(address: str) -> Callable[[], Any]:
         host, _, port = address.rpartition(":")
@@ -244,11 +273,23 @@ def _network(net: Net) -> Iterator[Case]:
     yield urllib_, "service", "no answer in time", opened(net.silent)
     yield urllib_, "service", "no HTTP", opened(net.garbage)
     yield urllib_, "service", "half an answer", opened(net.partial)
-    yield urllib_, "service", "a name that cannot be resolved", opened("nowhere.invalid"), name
+    yield (
+        urllib_,
+        "service",
+        "a name that cannot be resolved",
+        opened("nowhere.invalid"),
+        name,
+    )
     yield urllib_, "service", "TLS to a plain port", opened(net.http, scheme="https")
     for status in (500, 502, 503, 504, 429):
         yield urllib_, "service", f"status {status}", opened(net.http, f"/status/{status}")
-    yield urllib_, "service", "status 401", opened(net.http, "/status/401"), "its credential"
+    yield (
+        urllib_,
+        "service",
+        "status 401",
+        opened(net.http, "/status/401"),
+        "its credential",
+    )
     for status in (400, 403, 404, 405, 409, 410, 422):
         yield urllib_, "call", f"status {status}", opened(net.http, f"/status/{status}")
     yield urllib_, "call", "a loop", opened(net.http, "/loop"), "this address loops"
@@ -265,44 +306,101 @@ def _network(net: Net) -> Iterator[Case]:
     python = "python"
     yield python, "service", "a socket, refused", connected(net.refused)
     yield python, "service", "a socket, no answer", connected(net.silent)
-    yield python, "service", "a name", lambda: socket.getaddrinfo("nowhere.invalid", 80), name
-    yield python, "service", "a port that is taken", lambda: socket.create_server(
-        ("127.0.0.1", int(net.http.rpartition(":")[2]))
+    yield (
+        python,
+        "service",
+        "a name",
+        lambda: socket.getaddrinfo("nowhere.invalid", 80),
+        name,
     )
-    yield python, "service", "an address of another", lambda: socket.create_server(
-        ("192.0.2.1", 8080)
+    yield (
+        python,
+        "service",
+        "a port that is taken",
+        lambda: socket.create_server(("127.0.0.1", int(net.http.rpartition(":")[2]))),
+    )
+    yield (
+        python,
+        "service",
+        "an address of another",
+        lambda: socket.create_server(("192.0.2.1", 8080)),
     )
     yield python, "service", "a stream, refused", lambda: asyncio.run(through(net.refused))
     yield python, "service", "a stream, closed", lambda: asyncio.run(through(net.closed))
     yield python, "service", "a stream, reset", lambda: asyncio.run(through(net.reset))
-    yield python, "service", "a wait", lambda: asyncio.run(asyncio.wait_for(asyncio.sleep(9), 0.1))
-    yield python, "service", "a future", lambda: concurrent.futures.Future[int]().result(0.1)
-    yield python, "service", "TLS", lambda: ssl.create_default_context().wrap_socket(
-        socket.create_connection((host, int(garbage))), server_hostname="x"
+    yield (
+        python,
+        "service",
+        "a wait",
+        lambda: asyncio.run(asyncio.wait_for(asyncio.sleep(9), 0.1)),
     )
-    yield python, "service", "a socket that is not connected", lambda: socket.socket().send(b"x")
-    yield python, "service", "http.client", lambda: http.client.HTTPConnection(
-        host, int(garbage), timeout=1
-    ).getresponse()
+    yield (
+        python,
+        "service",
+        "a future",
+        lambda: concurrent.futures.Future[int]().result(0.1),
+    )
+    yield (
+        python,
+        "service",
+        "TLS",
+        lambda: ssl.create_default_context().wrap_socket(
+            socket.create_connection((host, int(garbage))), server_hostname="x"
+        ),
+    )
+    yield (
+        python,
+        "service",
+        "a socket that is not connected",
+        lambda: socket.socket().send(b"x"),
+    )
+    yield (
+        python,
+        "service",
+        "http.client",
+        lambda: http.client.HTTPConnection(host, int(garbage), timeout=1).getresponse(),
+    )
     yield python, "service", "ftp, refused", lambda: ftplib.FTP().connect(host, int(port))
-    yield python, "service", "ftp, no answer", lambda: ftplib.FTP(timeout=0.3).connect(
-        host, int(silent)
+    yield (
+        python,
+        "service",
+        "ftp, no answer",
+        lambda: ftplib.FTP(timeout=0.3).connect(host, int(silent)),
     )
-    yield python, "service", "ftp, no ftp", lambda: ftplib.FTP(timeout=1).connect(
-        host, int(garbage)
+    yield (
+        python,
+        "service",
+        "ftp, no ftp",
+        lambda: ftplib.FTP(timeout=1).connect(host, int(garbage)),
     )
     yield python, "service", "ftp, closed", lambda: _after_a_word(ftplib.FTP, host, closed)
     yield python, "service", "smtp, refused", lambda: smtplib.SMTP(host, int(port))
-    yield python, "service", "smtp, no smtp", lambda: smtplib.SMTP(host, int(garbage), timeout=1)
-    yield python, "service", "smtp, silent", lambda: smtplib.SMTP(host, int(silent), timeout=0.3)
+    yield (
+        python,
+        "service",
+        "smtp, no smtp",
+        lambda: smtplib.SMTP(host, int(garbage), timeout=1),
+    )
+    yield (
+        python,
+        "service",
+        "smtp, silent",
+        lambda: smtplib.SMTP(host, int(silent), timeout=0.3),
+    )
     yield python, "service", "smtp, not connected", lambda: smtplib.SMTP().noop()
     yield python, "service", "imap, no imap", lambda: imaplib.IMAP4(host, int(garbage), 1)
-    yield python, "service", "xmlrpc, status 503", lambda: xmlrpc.client.ServerProxy(
-        net.status(503)
-    ).f()
-    yield python, "call", "xmlrpc, status 404", lambda: xmlrpc.client.ServerProxy(
-        net.status(404)
-    ).f()
+    yield (
+        python,
+        "service",
+        "xmlrpc, status 503",
+        lambda: xmlrpc.client.ServerProxy(net.status(503)).f(),
+    )
+    yield (
+        python,
+        "call",
+        "xmlrpc, status 404",
+        lambda: xmlrpc.client.ServerProxy(net.status(404)).f(),
+    )
 
 
 def _after_a_word(kind: Any, host: str, port: str) -> None:
@@ -348,7 +446,12 @@ def _databases() -> Iterator[Case]:
     yield python, "call", "a row of two", run("select (1, 2) = 1")
     yield python, "service", "a directory", run("select 1", path="full")
     yield python, "service", "no database", run("select * from t", path="latin.txt")
-    yield python, "service", "for reading", run("insert into t values (3,1,1)", path="file:b.db?mode=ro")
+    yield (
+        python,
+        "service",
+        "for reading",
+        run("insert into t values (3,1,1)", path="file:b.db?mode=ro"),
+    )
     yield python, "service", "locked", _locked(run)
     yield python, "service", "closed", _closed
     yield python, "service", "interrupted", _interrupted
@@ -417,11 +520,12 @@ def _tracebacks() -> Iterator[Found]:
         (
             "service",
             "raised from another",
-            "try: raise OSError(111, 'x')\n"
-            "except OSError as e: raise ConnectionError('the store is away') from e",
+            (
+                "try: raise OSError(111, 'x')\n"
+                "except OSError as e: raise ConnectionError('the store is away') from e"
+            ),
         ),
-        ("service", "out of time", "import asyncio\n"
-         "asyncio.run(asyncio.wait_for(asyncio.sleep(9), .1))"),
+        ("service", "out of time", "import asyncio; asyncio.run(asyncio.wait_for(asyncio.sleep(9), .1))"),
         ("service", "a name", "import urllib.request as u; u.urlopen('http://nowhere.invalid')"),
         ("service", "no module", "import nowhere_such"),
     ):  # fmt: skip

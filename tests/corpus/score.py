@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from orchestrator_async import Outcome, Verdict
 from orchestrator_async._error_patterns import (
@@ -57,16 +57,17 @@ def _exception(found: Found) -> BaseException:
             base = (type(kind, base, {"__module__": module}),)
     kind_of_it = type(base[0].__name__, base, {"__str__": lambda _: found.text})
     kind_of_it.__module__ = found.types[0].rpartition(".")[0]
-    error: BaseException = kind_of_it.__new__(kind_of_it)
+    made: Any = kind_of_it
+    error = made.__new__(made)
     for name, value in found.attributes.items():
         if name == "response.status_code":
-            error.response = _Response(value)  # type: ignore[attr-defined]
+            error.response = _Response(value)
         elif name == "botocore's status":
             metadata = {"HTTPStatusCode": value}
-            error.response = {"ResponseMetadata": metadata}  # type: ignore[attr-defined]
+            error.response = {"ResponseMetadata": metadata}
         else:
             setattr(error, name, value)
-    return error
+    return cast("BaseException", error)
 
 
 def _own_bases(types: tuple[str, ...]) -> tuple[type, ...]:
@@ -74,7 +75,9 @@ def _own_bases(types: tuple[str, ...]) -> tuple[type, ...]:
 
     own = [getattr(builtins, each[9:]) for each in types if each.startswith("builtins.")]
     return tuple(
-        each for each in own if not any(each in one.__mro__ for one in own if one is not each)
+        each
+        for each in own
+        if not any(each in one.__mro__ for one in own if one is not each)
     )
 
 
@@ -119,8 +122,14 @@ def by_family(found: Found) -> str:
 
 
 RETIRED = (
-    (Row(PHRASE, SERVICE, r"operational error", "PEP 249"), "python-81c550 sqlalchemy-362b6e"),
-    (Row(WORD, SERVICE, r"-32603", "JSON-RPC 2.0"), "mcp-postgres-fa5f27 mcp-kubernetes-771edc"),
+    (
+        Row(PHRASE, SERVICE, r"operational error", "PEP 249"),
+        "python-81c550 sqlalchemy-362b6e",
+    ),
+    (
+        Row(WORD, SERVICE, r"-32603", "JSON-RPC 2.0"),
+        "mcp-postgres-fa5f27 mcp-kubernetes-771edc",
+    ),
     (Row(WORD, SERVICE, r"fatal", "a word"), "git-ca1362 mcp-git-a917a2"),
     (Row(PHRASE, SERVICE, r"panicked at", "Rust"), "rust-ee1dbf rust-c39bb4"),
 )
@@ -202,7 +211,9 @@ class Score:
         The same of texts with these labels.
         """
         wrong = sum(found.label in labels for found, _ in self.wrong)
-        return 1 - wrong / sum(n for (label, _), n in self.confusion.items() if label in labels)
+        return 1 - wrong / sum(
+            n for (label, _), n in self.confusion.items() if label in labels
+        )
 
 
 def fitted(corpus: Iterable[Found], patterns: Patterns) -> Score:

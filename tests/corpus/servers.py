@@ -9,8 +9,9 @@ import os
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import anyio
@@ -48,7 +49,7 @@ class Server(NamedTuple):
     source: str
     command: list[str]
     steps: list[Step]
-    env: dict[str, str] = {}
+    env: Mapping[str, str] = MappingProxyType({})
 
 
 def collect(net: Net, here: Path) -> Iterator[Found]:
