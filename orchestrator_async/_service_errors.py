@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from ._callbacks import is_its_own
@@ -45,7 +46,8 @@ _MOST_ERROR: Final = 1_000
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 
-_patterns: Final = Patterns()
+_patterns: Final = cache(Patterns)
+"""Compiled when it is first asked: that takes longer than all the rest of the package."""
 
 
 def service_errors(outcome: Outcome) -> Verdict:
@@ -62,7 +64,7 @@ def service_errors(outcome: Outcome) -> Verdict:
     result whose ``is_error`` is true; and a short text, also one in an MCP result, that
     begins as only errors do (``"Database error: no such table"``).
     """
-    return judge(outcome, _patterns)
+    return judge(outcome, _patterns())
 
 
 def judge(outcome: Outcome, patterns: Patterns) -> Verdict:
