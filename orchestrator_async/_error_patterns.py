@@ -51,7 +51,7 @@ LIMIT, CODE, PHRASE, WORD = Strength
 @dataclass(frozen=True, slots=True)
 class Row:
     """
-    Words, and what an error says with them.
+    Words, and what an error says with them. Made by position, as the rows of a table are.
 
     Attributes:
         strength: How much it counts.
