@@ -55,9 +55,12 @@ _WITH_OTHERS: Final = frozenset(["burst"])
 """Fields that cannot be right alone."""
 
 JUDGES: Final = {
-    each: getattr(orchestrator_async, each)
-    for each in ("any_error", "exceptions_only", "service_errors")
-    if hasattr(orchestrator_async, each)
+    each.__name__: each
+    for each in (
+        orchestrator_async.any_error,
+        orchestrator_async.exceptions_only,
+        orchestrator_async.service_errors,
+    )
 }
 
 _REFUSED: Final = re.compile(r"\w+: (\w+)=(.*) cannot be; expected (.*)", re.DOTALL)

@@ -439,3 +439,16 @@ def _(client: RawClient) -> None:
     with pytest.raises(BlockingIOError):
         while True:
             os.write(pipe, b"x" * 1000)
+
+
+@check("without_tools")
+def _(client: RawClient) -> None:
+    assert handshake(client)["capabilities"] == {}
+
+
+@check("lists_once")
+def _(client: RawClient) -> None:
+    assert len(tools(client)) == 1
+    assert client.message()["method"] == "notifications/tools/list_changed"
+    client.ask("tools/list", id="again")
+    assert client.message()["error"]["message"] == "the list is lost"

@@ -20,6 +20,8 @@ from mcp import MCPError
 from orchestrator_async import (
     CircuitOpenError,
     CircuitState,
+    DuplicateToolError,
+    InvalidArgumentsError,
     ProgressReported,
     Registry,
     ToolTimeoutError,
@@ -27,14 +29,17 @@ from orchestrator_async import (
     Verdict,
 )
 from orchestrator_async.adapters.mcp import (
+    InputRefusedError,
     McpResult,
     McpServers,
+    ServerLost,
     ServerLostError,
     ServerUnavailableError,
     ToolChangedError,
     ToolLeftOut,
     ToolsChanged,
 )
+from orchestrator_async.config import ConfigError
 from tests.clock import real_time
 from tests.conftest import Summary
 
@@ -505,3 +510,139 @@ async def test_git_of_others_is_under_a_circuit_of_its_own(tmp_path: Path) -> No
         assert {tool.circuit_name for tool in made.registry} == {"git"}
         result = await made.orch.run("git__git_status", {"repo_path": "/nonexistent"})
         assert not result.ok
+
+
+# What is odd
+
+
+@pytest.mark.parametrize("value", ["half \ud800", object(), {"a": {1: object()}}])
+async def test_arguments_that_cannot_be_sent_are_refused_and_harm_no_other_call(
+    value: Any,
+) -> None:
+    with peers() as started:
+        async with bench({"plain": ours(started, "plain")}) as made:
+            result = await made.orch.run("plain__echo", {"text": value})
+            assert isinstance(result.error, InvalidArgumentsError)
+            assert result.verdict is Verdict.IGNORE
+            assert "what can be sent as JSON" in result.content
+            assert (await made.orch.run("plain__echo", {"text": "é\u2028\U0001f600"})).ok
+            assert made.count(ServerLost, "plain") == 0
+
+
+async def test_a_callback_that_raises_is_a_refusal_without_a_verdict() -> None:
+    async def elicit(context: Any, params: Any) -> Any:
+        raise RuntimeError("nobody is here")
+
+    with peers() as started:
+        async with bench(
+            {"plain": ours(started, "plain")}, options={"elicitation": elicit}
+        ) as made:
+            result = await made.orch.run("plain__ask")
+            assert isinstance(result.error, InputRefusedError)
+            assert result.verdict is Verdict.IGNORE
+
+
+async def test_a_server_that_asks_for_too_much_at_one_time_is_refused() -> None:
+    asked, most = 0, 0
+
+    async def elicit(context: Any, params: Any) -> Any:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            asked -= 1
+
+    with peers() as started:
+        server = ours(started, "hostile", "elicitation_flood")
+        async with bench({"h": server}, options={"elicitation": elicit}, timeout=1) as made:
+            await made.orch.run("h__echo")
+            assert 0 < most <= 16
+
+
+async def test_servers_can_be_read_from_a_file_and_read_anew(tmp_path: Path) -> None:
+    with peers() as started:
+        path = tmp_path / "mcp.json"
+        path.write_text(json.dumps({"mcpServers": {"a": ours(started, "plain")}}))
+        async with McpServers(path) as servers:
+            registry = Registry()
+            registry.include(servers)
+            assert "a__echo" in registry
+            path.write_text(json.dumps({"mcpServers": {"b": ours(started, "plain")}}))
+            await servers.reload()
+            assert "a__echo" not in registry
+            assert "b__echo" in registry
+            path.write_text("{")
+            with pytest.raises(ConfigError):
+                await servers.reload()
+            assert "b__echo" in registry
+
+
+async def test_what_cannot_be_reloaded_is_said() -> None:
+    servers = McpServers({"servers": {}})
+    assert repr(servers) == "<McpServers without servers>"
+    with pytest.raises(RuntimeError, match="not entered"):
+        await servers.reload({"servers": {}})
+    async with servers:
+        with pytest.raises(ValueError, match="not read from a file"):
+            await servers.reload()
+
+
+async def test_a_name_that_is_taken_is_refused_and_nothing_is_added() -> None:
+    with peers() as started:
+        async with McpServers({"servers": {"plain": ours(started, "plain")}}) as servers:
+            registry = Registry()
+
+            @registry.tool(name="plain__sleep")
+            async def taken() -> str:
+                return "mine"
+
+            with pytest.raises(DuplicateToolError):
+                registry.include(servers)
+            assert [tool.name for tool in registry] == ["plain__sleep"]
+
+
+async def test_a_tool_that_comes_later_by_a_name_that_is_taken_is_left_out() -> None:
+    with peers() as started:
+        async with bench({"changing": ours(started, "changing")}) as made:
+
+            @made.registry.tool(name="changing__one")
+            async def taken() -> str:
+                return "mine"
+
+            await set_tools(made, [listed("one"), listed("two")])
+            await until(lambda: "changing__two" in made.registry)
+            assert await made.orch.dispatch("changing__one") == "mine"
+            assert made.count(ToolLeftOut, "changing") == 1
+            await set_tools(made, [])
+            await until(lambda: "changing__two" not in made.registry)
+            assert await made.orch.dispatch("changing__one") == "mine"
+
+
+async def test_a_tool_that_was_taken_out_by_hand_is_not_missed() -> None:
+    with peers() as started:
+        async with bench({"changing": ours(started, "changing")}) as made:
+            await set_tools(made, [listed("one"), listed("two")])
+            await until(lambda: "changing__two" in made.registry)
+            made.registry.remove("changing__one")
+            await set_tools(made, [])
+            await until(lambda: "changing__two" not in made.registry)
+            made.registry.remove("changing__set_tools")
+
+
+async def test_a_server_without_tools_has_none() -> None:
+    with peers() as started:
+        async with bench({"h": ours(started, "hostile", "without_tools")}) as made:
+            assert made.servers.status()["h"].connected
+            assert made.names("h") == []
+
+
+async def test_a_list_that_fails_later_leaves_the_tools_as_they_are() -> None:
+    with peers() as started:
+        server = ours(started, "hostile", "lists_once")
+        async with bench({"h": server}) as made:
+            assert (await made.orch.run("h__echo", {"text": "x"})).ok
+            await anyio.sleep(0.5)
+            assert made.names("h") == ["h__echo"]
+            assert (await made.orch.run("h__echo", {"text": "x"})).ok

@@ -21,8 +21,9 @@ from mcp_types import (
     URL_ELICITATION_REQUIRED,
     CallToolResult,
 )
+from pydantic_core import from_json, to_json
 
-from orchestrator_async import OrchestratorError, ToolContext
+from orchestrator_async import InvalidArgumentsError, ToolContext
 
 from ._errors import (
     InputRefusedError,
@@ -63,7 +64,7 @@ class Call:
     ) -> None:
         self._connection = connection
         self._tool = tool
-        self._arguments = dict(arguments)
+        self._arguments = _as_data(arguments, context.tool_name)
         self._context = context
         self._timeout = longest
         # The tool's own timeout strikes first, and cancels the call.
@@ -148,8 +149,6 @@ class Call:
             return self._status(status)
         if isinstance(error, MCPError):
             return self._no_result(error)
-        if isinstance(error, OrchestratorError):
-            return error
         return self._nonsense(error)
 
     @property
@@ -183,6 +182,24 @@ class Call:
         return ServerProtocolError(
             f"the answer of the server {server} makes no sense ({said})", **self._names
         )
+
+
+def _as_data(arguments: Mapping[str, Any], tool_name: str) -> dict[str, Any]:
+    """
+    Arguments as the JSON that will be sent. What cannot be sent would end the connection.
+
+    Raises:
+        InvalidArgumentsError: They are no JSON.
+    """
+    try:
+        data: dict[str, Any] = from_json(to_json(dict(arguments), inf_nan_mode="null"))
+    except (ValueError, TypeError, RecursionError) as error:
+        said = str(error).partition("\n")[0][:200]
+        expected = f"what can be sent as JSON ({said})"
+        raise InvalidArgumentsError(
+            tool_name=tool_name, errors=[{"argument": "(all)", "expected": expected}]
+        ) from None
+    return data
 
 
 def _wanted(error: Exception | None) -> str:

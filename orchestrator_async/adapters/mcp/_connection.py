@@ -57,7 +57,6 @@ class Connection:
         on_left_out: What is told of one that is none, and why.
 
     Attributes:
-        is_open: Whether it takes calls.
         has_served: Whether it has answered a call.
         settled: Set when it is open or over.
         over: Set when it takes calls no more, or never will.
@@ -87,7 +86,7 @@ class Connection:
         self._left = anyio.Event()
         self._is_closing = False
         self._process: StdioConnection | None = None
-        self.is_open = self.has_served = False
+        self.has_served = False
         self.settled = anyio.Event()
         self.over = anyio.Event()
         self.reason = ""
@@ -98,6 +97,13 @@ class Connection:
         The id of the server's process, if it is one that runs.
         """
         return None if self._process is None else self._process.pid
+
+    @property
+    def is_open(self) -> bool:
+        """
+        Whether it takes calls.
+        """
+        return self._client is not None and not self.over.is_set()
 
     # Its life
 
@@ -122,9 +128,7 @@ class Connection:
     async def _stay(self) -> None:
         async with self._opened() as client, anyio.create_task_group() as tasks:
             await self._list(client)
-            if self.over.is_set():
-                return
-            self._client, self._tasks, self.is_open = client, tasks, True
+            self._client, self._tasks = client, tasks
             self.settled.set()
             tasks.start_soon(self._list_anew, client)
             if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -161,7 +165,6 @@ class Connection:
         if not self.reason:
             of_the_process = "" if self._process is None else self._process.reason
             self.reason = of_the_process or reason
-        self.is_open = False
         self.settled.set()
         self.over.set()
 

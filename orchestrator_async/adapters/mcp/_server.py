@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from orchestrator_async import Tool, ToolContext, ToolPolicy, any_error
+from orchestrator_async import Tool, ToolContext, ToolPolicy, service_errors
 
 from ._errors import ServerUnavailableError, ToolChangedError
 from ._events import Listeners, ServerConnected, ServerLost, ToolLeftOut, ToolsChanged
@@ -36,7 +36,7 @@ answered a call."""
 _ON_DEMAND: Final = 1.0
 """Seconds between attempts that calls ask for."""
 
-_POLICY: Final = ToolPolicy(judge=any_error)
+_POLICY: Final = ToolPolicy(judge=service_errors)
 
 
 class Server:

@@ -143,12 +143,15 @@ class McpServers:
                     name,
                     each,
                     self._asks,
-                    self._config.tool_fields,
+                    self._fields_of,
                     self._listeners,
                     self._changed,
                 )
                 self._servers[name] = server
                 self._tasks.start_soon(server.supervise, self._tasks)
+
+    def _fields_of(self, name: str) -> Mapping[str, Any]:
+        return self._config.tool_fields(name)
 
     async def reload(
         self, config: Config | Mapping[str, Any] | str | PathLike[str] | None = None
@@ -208,6 +211,7 @@ class McpServers:
 
         Raises:
             DuplicateToolError: One of the names is taken; no tool was added.
+            ValueError: A tool shares its circuit with others that have other settings.
         """
         tools = [
             tool for server in self._servers.values() for tool in server.tools.values()

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from .peer import Message, Peer
+from .peer import VERSION, Message, Peer
 
 
 class Mute(Peer):
@@ -103,6 +103,36 @@ class Deaf(Peer):
         super().receive(message)
 
 
+class WithoutTools(Peer):
+    """Offers no tools, and says so."""
+
+    def initialize(self, request: Any) -> None:
+        self.answer(
+            request,
+            {
+                "protocolVersion": VERSION,
+                "capabilities": {},
+                "serverInfo": {"name": "hostile", "version": "1"},
+            },
+        )
+
+
+class ListsOnce(Peer):
+    """Says that its tools have changed, and then cannot list them any more."""
+
+    listed = False
+
+    def receive(self, message: Message) -> None:
+        if message.get("method") == "tools/list" and self.listed:
+            error = {"code": -32603, "message": "the list is lost"}
+            self.send({"id": message["id"], "error": error})
+            return
+        super().receive(message)
+        if message.get("method") == "tools/list":
+            self.listed = True
+            self.notify("notifications/tools/list_changed")
+
+
 def _close(stream: int) -> None:
     """
     Close a stream, and what else leads there: uvloop gives its children a second of each.
@@ -137,4 +167,6 @@ LIFECYCLE: dict[str, type[Peer]] = {
     "stops": Stops,
     "stays": Stays,
     "deaf": Deaf,
+    "without_tools": WithoutTools,
+    "lists_once": ListsOnce,
 }
