@@ -1,0 +1,20 @@
+"""
+The tools of an orchestrator, offered to hosts as an MCP server: ``serve``. Needs the extra
+``[gateway]``.
+
+It stands above the adapter for MCP servers, whose tools it offers behind their circuits. To
+import it is to import the MCP SDK, which takes a second; hypercorn is imported where it is
+served by HTTP.
+"""
+
+import importlib.util
+
+if importlib.util.find_spec("mcp") is None:
+    raise ImportError('a gateway needs the MCP SDK: pip install "orchestrator-async[gateway]"')
+
+from ._gateway import Gateway
+from ._http import serve_http
+from ._serve import serve
+from ._stdio import serve_stdio
+
+__all__ = ["Gateway", "serve", "serve_http", "serve_stdio"]

@@ -1,0 +1,168 @@
+"""
+All of it together: servers from a file, an orchestrator before them, a gateway before that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+
+from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async.adapters.mcp import McpServers
+from orchestrator_async.config import Config, load_config, read_config
+
+from . import _asking
+from ._gateway import Gateway
+from ._http import checked, serve_http
+from ._stdio import serve_stdio
+
+START_WAIT: Final = 5.0
+
+
+async def serve(
+    source: Config | ToolOrchestrator | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    config: Config | None = None,
+    http: tuple[str, int] | None = None,
+    path: str = "/mcp",
+    token: str | None = None,
+    allowed_origins: Iterable[str] = (),
+    allowed_hosts: Iterable[str] = (),
+    insecure: bool = False,
+    figures_tool: bool = False,
+    start_wait: float = START_WAIT,
+    on_start: Callable[[Gateway], object] | None = None,
+    on_ready: Callable[[str], object] | None = None,
+) -> None:
+    """
+    Serve the tools of a file's servers, or of an orchestrator, until the host has gone, or
+    for ever over HTTP. Cancel it to end it: calls that run are cancelled, and the servers'
+    processes end.
+
+    Hosts are answered at once, while servers are still being connected.
+
+    Args:
+        source: A config, the path of its file, a mapping as MCP hosts have it; or an
+            orchestrator.
+        config: The servers whose tools an orchestrator is to have, if that is the source:
+            they are added to its registry. Default: none.
+        http: Host and port to serve at; port 0 for any that is free. Default: standard
+            input and output.
+        path: See ``serve_http``, as for the following.
+        token: See there.
+        allowed_origins: See there.
+        allowed_hosts: See there.
+        insecure: See there.
+        figures_tool: Whether there is a tool that tells the figures; true also where the
+            config says so.
+        start_wait: Seconds from the start that the list of tools waits for servers that
+            are being connected. Default 5.
+        on_start: What is given the gateway, before it serves: a program that reloads it
+            when it is told to keeps it.
+        on_ready: What is given the address, once it is listened at. Default: a line on
+            standard error says it.
+
+    Raises:
+        ConfigError: The config cannot be.
+        OSError: The address cannot be listened at.
+        ValueError: A setting cannot be, or this would not be safe.
+    """
+    if http is not None:
+        checked(http[0], token, insecure)
+    orch, config = _parts(source, config)
+    servers = _servers(orch, config)
+    gateway = Gateway(
+        orch,
+        name="orchestrator" if config is None else config.gateway.name,
+        figures_tool=figures_tool or (config is not None and config.gateway.figures_tool),
+        servers=servers,
+        path=None if config is None else config.path,
+    )
+    if on_start is not None:
+        on_start(gateway)
+    async with _connected(servers, gateway, start_wait):
+        if http is None:
+            await serve_stdio(gateway)
+            return
+        await serve_http(
+            gateway,
+            host=http[0],
+            port=http[1],
+            path=path,
+            token=token,
+            allowed_origins=allowed_origins,
+            allowed_hosts=allowed_hosts,
+            insecure=insecure,
+            on_ready=on_ready or _says(gateway),
+        )
+
+
+def _parts(
+    source: Config | ToolOrchestrator | Mapping[str, Any] | str | os.PathLike[str],
+    config: Config | None,
+) -> tuple[ToolOrchestrator, Config | None]:
+    if isinstance(source, ToolOrchestrator):
+        return source, config
+    if config is not None:
+        raise TypeError("config= is for an orchestrator; this is a config already")
+    if isinstance(source, Mapping):
+        source = read_config(source)
+    elif not isinstance(source, Config):
+        source = load_config(source)
+    return source.orchestrator(Registry()), source
+
+
+def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None:
+    if config is None:
+        return None
+    servers = McpServers(
+        config,
+        elicitation=_asking.elicitation,
+        sampling=_asking.sampling,
+        roots=_asking.roots,
+    )
+    # Before they are entered, so that the tools of each come as soon as it is connected.
+    orch.registry.include(servers)
+    return servers
+
+
+@asynccontextmanager
+async def _connected(
+    servers: McpServers | None, gateway: Gateway, start_wait: float
+) -> AsyncIterator[None]:
+    """
+    Have the servers connected beside what is done here.
+    """
+    if servers is None:
+        yield
+        return
+    gateway.wait_for_servers(start_wait)
+    raised = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_hold, servers, gateway)
+        try:
+            yield
+        except Exception as error:
+            raised = error  # it is to be raised as it is, and not in a group
+        tasks.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+async def _hold(servers: McpServers, gateway: Gateway) -> None:
+    async with servers:
+        gateway.servers_connected()
+        await anyio.sleep_forever()
+
+
+def _says(gateway: Gateway) -> Callable[[str], object]:
+    def say(url: str) -> None:
+        sys.stderr.write(f"serving {len(gateway.orch.registry)} tools at {url}\n")
+        sys.stderr.flush()
+
+    return say
