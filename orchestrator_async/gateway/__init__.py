@@ -10,7 +10,9 @@ served by HTTP.
 import importlib.util
 
 if importlib.util.find_spec("mcp") is None:
-    raise ImportError('a gateway needs the MCP SDK: pip install "orchestrator-async[gateway]"')
+    raise ImportError(
+        'a gateway needs the MCP SDK: pip install "orchestrator-async[gateway]"'
+    )
 
 from ._gateway import Gateway
 from ._http import serve_http

@@ -13,7 +13,8 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version as version_of
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -171,7 +172,10 @@ class Gateway:
         """
         self._connected.set()
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
+        """
+        Return when each server was tried once, or that time is over.
+        """
         left = self._waits_until - anyio.current_time()
         if left > 0:
             with anyio.move_on_after(left):
@@ -186,7 +190,7 @@ class Gateway:
     async def _list_tools(
         self, ctx: _Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        await self._settled()
+        await self.settled()
         cursor = None if params is None else params.cursor
         tools, following = self._listing.page(cursor, self._page_size)
         if following is None and self._offers_figures():
@@ -200,16 +204,17 @@ class Gateway:
             return types.CallToolResult(content=[types.TextContent(text=self._figures())])
         name = self._listing.own_name(params.name)
         if name not in self.orch.registry:
-            await self._settled()
+            await self.settled()
             name = self._listing.own_name(params.name)
+        result = _UNREAD
         try:
             with serving(ctx):
-                return await self._run(ctx, name, params.arguments)
-            return _results.error("The host has gone.")  # and reads this no more
+                result = await self._run(ctx, name, params.arguments)
         except Exception:
             # A model is shown no traceback, and the SDK would show it the text of this.
             logger.exception("a call of %.100r could not be made", params.name)
             return _results.error("The call could not be made. Do not repeat it.")
+        return result
 
     async def _run(
         self, ctx: _Context, name: str, arguments: Mapping[str, Any] | None
@@ -248,6 +253,8 @@ class Gateway:
 
 
 _NO_SUCH_RESOURCE: Final = -32_002
+_UNREAD: Final = _results.error("The host has gone.")
+"""What is returned where nobody is told of it."""
 
 
 class _Telling(Server[Audience]):

@@ -8,7 +8,7 @@ import importlib.util
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -146,7 +146,7 @@ def _worker() -> Worker:
     if in_asyncio_task():
         from hypercorn.asyncio import serve
     else:
-        from hypercorn.trio import serve  # type: ignore[assignment]
+        from hypercorn.trio import serve
     return serve
 
 
@@ -164,10 +164,8 @@ def _config(listener: socket.socket) -> Config:
     config.bind = [f"fd://{listener.dup().detach()}"]
     config.errorlog = None  # it would write to standard error by itself
     config.h11_max_incomplete_size = _HEADERS
-    config.keep_alive_timeout = _IDLE  # type: ignore[assignment]
+    config.keep_alive_timeout = _IDLE
     config.keep_alive_max_requests = 1_000_000_000
     config.graceful_timeout = _GRACE
     config.include_server_header = False
     return config
-
-

@@ -102,7 +102,9 @@ class Listing:
             self._names = names
         return self._names
 
-    def page(self, cursor: str | None, size: int = PAGE) -> tuple[list[types.Tool], str | None]:
+    def page(
+        self, cursor: str | None, size: int = PAGE
+    ) -> tuple[list[types.Tool], str | None]:
         """
         The tools after that cursor, and the next one.
 
@@ -112,7 +114,7 @@ class Listing:
         Raises:
             MCPError: This is no cursor.
         """
-        after = _place(cursor)
+        after = last = _place(cursor)
         tools: list[types.Tool] = []
         for tool in self._registry:
             place = self._place_of(tool.name)

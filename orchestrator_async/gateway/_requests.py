@@ -4,13 +4,15 @@ The request of a host that is being answered, for what is beneath the orchestrat
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 import anyio
 from mcp.server import ServerRequestContext
+
+from orchestrator_async.adapters.mcp import call_meta
 
 
 class Exchange:
@@ -61,6 +63,7 @@ def serving(current: ServerRequestContext[Any, Any]) -> Iterator[None]:
     """
     over = exchange.get()
     token = request.set(current)
+    meta_token = call_meta.set(_trace(current.params))
     try:
         if over is None:
             yield
@@ -68,4 +71,25 @@ def serving(current: ServerRequestContext[Any, Any]) -> Iterator[None]:
             with over.holding():
                 yield
     finally:
+        call_meta.reset(meta_token)
         request.reset(token)
+
+
+_TRACE: Final = ("traceparent", "tracestate", "baggage")
+_MOST_OF_TRACE: Final = 8_192
+
+
+def _trace(params: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """
+    Where the host's own trace is, for the servers: the SDK hands on most of it, where
+    OpenTelemetry makes something of it.
+    """
+    meta = (params or {}).get("_meta")
+    if not isinstance(meta, Mapping):
+        return None
+    said = {key: meta.get(key) for key in _TRACE}
+    return {
+        key: value
+        for key, value in said.items()
+        if isinstance(value, str) and len(value) <= _MOST_OF_TRACE
+    } or None

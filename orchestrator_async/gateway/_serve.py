@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import anyio
+from anyio.abc import TaskGroup
 
 from orchestrator_async import Registry, ToolOrchestrator
 from orchestrator_async.adapters.mcp import McpServers
@@ -65,7 +66,7 @@ async def serve(
         on_start: What is given the gateway, before it serves: a program that reloads it
             when it is told to keeps it.
         on_ready: What is given the address, once it is listened at. Default: a line on
-            standard error says it.
+            standard error says it, with the number of tools, when servers were tried.
 
     Raises:
         ConfigError: The config cannot be.
@@ -85,10 +86,14 @@ async def serve(
     )
     if on_start is not None:
         on_start(gateway)
-    async with _connected(servers, gateway, start_wait):
+    async with _connected(servers, gateway, start_wait) as tasks:
         if http is None:
             await serve_stdio(gateway)
             return
+
+        def say(url: str) -> None:
+            tasks.start_soon(_say, gateway, url)
+
         await serve_http(
             gateway,
             host=http[0],
@@ -98,7 +103,7 @@ async def serve(
             allowed_origins=allowed_origins,
             allowed_hosts=allowed_hosts,
             insecure=insecure,
-            on_ready=on_ready or _says(gateway),
+            on_ready=on_ready or say,
         )
 
 
@@ -134,19 +139,17 @@ def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None
 @asynccontextmanager
 async def _connected(
     servers: McpServers | None, gateway: Gateway, start_wait: float
-) -> AsyncIterator[None]:
+) -> AsyncIterator[TaskGroup]:
     """
     Have the servers connected beside what is done here.
     """
-    if servers is None:
-        yield
-        return
-    gateway.wait_for_servers(start_wait)
     raised = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_hold, servers, gateway)
+        if servers is not None:
+            gateway.wait_for_servers(start_wait)
+            tasks.start_soon(_hold, servers, gateway)
         try:
-            yield
+            yield tasks
         except Exception as error:
             raised = error  # it is to be raised as it is, and not in a group
         tasks.cancel_scope.cancel()
@@ -160,9 +163,10 @@ async def _hold(servers: McpServers, gateway: Gateway) -> None:
         await anyio.sleep_forever()
 
 
-def _says(gateway: Gateway) -> Callable[[str], object]:
-    def say(url: str) -> None:
-        sys.stderr.write(f"serving {len(gateway.orch.registry)} tools at {url}\n")
-        sys.stderr.flush()
-
-    return say
+async def _say(gateway: Gateway, url: str) -> None:
+    """
+    Say it when it is known how many tools there are.
+    """
+    await gateway.settled()
+    sys.stderr.write(f"serving {len(gateway.orch.registry)} tools at {url}\n")
+    sys.stderr.flush()

@@ -116,7 +116,9 @@ class _Wire:
         """
         if isinstance(line, TooLong):
             await self._refuse(
-                line.request_id(), INVALID_REQUEST, f"a message has more than {MOST:,} bytes"
+                line.request_id(),
+                INVALID_REQUEST,
+                f"a message has more than {MOST:,} bytes",
             )
             return None
         if not line.strip():

@@ -16,6 +16,7 @@ from ._errors import (
     ToolChangedError,
 )
 from ._events import McpEvent, ServerConnected, ServerLost, ToolLeftOut, ToolsChanged
+from ._meta import call_meta
 from ._results import McpResult
 from ._servers import McpServers, ServerStatus
 
@@ -37,4 +38,5 @@ __all__ = [
     "ToolChangedError",
     "ToolLeftOut",
     "ToolsChanged",
+    "call_meta",
 ]

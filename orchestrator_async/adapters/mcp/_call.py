@@ -9,6 +9,7 @@ server so.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -34,6 +35,7 @@ from ._errors import (
     ServerTimeoutError,
 )
 from ._http import NOT_SENT, Exchange, exchange
+from ._meta import call_meta
 from ._results import McpResult
 from ._stdio import PARSE_ERROR, TOO_LARGE
 
@@ -45,13 +47,17 @@ _LATE: Final = 5.0
 """Seconds that the SDK's own timeout comes after ours, which says more."""
 
 
+current: Final[ContextVar[Call | None]] = ContextVar("current", default=None)
+"""The call in whose context something runs."""
+
+
 class Call:
     """
     A call that is under way.
 
     Attributes:
         wanted: What the server has asked for and was not given while the call ran.
-        context: The context of the caller.
+        variables: Those of its context, which are those of its caller.
     """
 
     def __init__(
@@ -76,12 +82,15 @@ class Call:
         self._result: CallToolResult | None = None
         self._error: Exception | None = None
         self.wanted = ""
+        self.variables: Context = copy_context()
 
     async def run(self, client: Client) -> None:
         """
         Make the call. A task of the connection; raises nothing but its cancellation.
         """
         exchange.set(self._exchange)
+        current.set(self)
+        self.variables = copy_context()
         try:
             with self._scope:
                 self._result = await client.call_tool(
@@ -89,6 +98,7 @@ class Call:
                     self._arguments,
                     read_timeout_seconds=self._read_timeout,
                     progress_callback=self._report,
+                    meta=_own(call_meta.get()),
                 )
         except Exception as error:
             self._error = error
@@ -200,6 +210,11 @@ def _as_data(arguments: Mapping[str, Any], tool_name: str) -> dict[str, Any]:
             tool_name=tool_name, errors=[{"argument": "(all)", "expected": expected}]
         ) from None
     return data
+
+
+def _own(meta: Mapping[str, Any] | None) -> Any:
+    # A copy: the SDK adds to it.
+    return None if meta is None else dict(meta)
 
 
 def _wanted(error: Exception | None) -> str:

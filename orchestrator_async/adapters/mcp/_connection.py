@@ -22,7 +22,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from orchestrator_async import ToolContext
 from orchestrator_async.config import ServerConfig
 
-from ._call import Call
+from ._call import Call, current
 from ._errors import ServerUnavailableError
 from ._events import logger
 from ._http import HttpConnection
@@ -305,8 +305,26 @@ class Connection:
 
     def _refused(self, wanted: str) -> None:
         # Over one pipe nobody can tell which call it is for: it may be for any of them.
-        for call in self._calls:
+        its = current.get()
+        for call in self._calls if its is None else (its,):
             call.wanted = wanted
+
+    async def _in_its_call(self, ask: Ask, *asked: Any) -> Any:
+        """
+        Ask in the context of the call that it is for, so that whoever is asked can tell
+        whose it is. Over a pipe that is known only as long as there is no other call.
+        """
+        if current.get() is not None or len(self._calls) != 1:
+            return await ask(*asked)
+        (call,) = self._calls
+        answers: list[Any] = []
+
+        async def answer() -> None:
+            answers.append(await ask(*asked))
+
+        async with anyio.create_task_group() as tasks:
+            call.variables.run(tasks.start_soon, answer)
+        return answers[0]
 
     async def _answer(self, wanted: str, ask: Ask, *asked: Any) -> Any:
         if self._asking >= _ASKED_AT_ONE_TIME:
@@ -315,7 +333,7 @@ class Connection:
             )
         self._asking += 1
         try:
-            answer = await ask(*asked)
+            answer = await self._in_its_call(ask, *asked)
         except Exception:
             logger.exception("%s: what answers its %s raised", self.server, wanted)
             answer = types.ErrorData(
