@@ -5,8 +5,10 @@ The pieces that the servers' tools are made of, each by itself.
 from __future__ import annotations
 
 import logging
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -16,15 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp.shared.message import SessionMessage
 
+from orchestrator_async import ToolContext
 from orchestrator_async.adapters.mcp import (
     McpResult,
     ServerConnected,
     ServerLost,
+    ServerUnavailableError,
     ToolLeftOut,
     ToolsChanged,
 )
 from orchestrator_async.adapters.mcp._call import seconds_of
-from orchestrator_async.adapters.mcp._connection import _why
+from orchestrator_async.adapters.mcp._connection import Connection, _why
 from orchestrator_async.adapters.mcp._events import Listeners
 from orchestrator_async.adapters.mcp._lines import KEPT, Lines, TooLong
 from orchestrator_async.adapters.mcp._names import (
@@ -34,9 +38,16 @@ from orchestrator_async.adapters.mcp._names import (
     tool_name,
 )
 from orchestrator_async.adapters.mcp._pace import AnsweringStream, PacedStream
+from orchestrator_async.adapters.mcp._process import (
+    _is_stopped,
+    end,
+    exited,
+    how_it_ended,
+)
 from orchestrator_async.adapters.mcp._sieve import sift
 from orchestrator_async.adapters.mcp._tools import Listed, listed
-from tests.clock import virtual_time
+from orchestrator_async.config import ServerConfig
+from tests.clock import real_time, virtual_time
 
 # Names
 
@@ -464,3 +475,62 @@ def test_seconds_of_a_date(zone: Any) -> None:
     assert found is not None
     assert 90 < found <= 100
     assert seconds_of(format_datetime(when - timedelta(days=1))) is None
+
+
+# Processes
+
+
+@real_time
+async def test_a_process_that_has_ended_already_is_not_waited_for() -> None:
+    process = await anyio.open_process([sys.executable, "-c", ""], start_new_session=True)
+    await process.wait()
+    with anyio.fail_after(10):
+        await exited(process)
+        await end(process)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (None, "has closed what it writes to"),
+        (3, "has ended with code 3"),
+        (-9, "was ended by SIGKILL"),
+        (-99, "was ended by signal 99"),
+    ],
+)
+def test_how_a_process_ended_is_said(code: int | None, said: str) -> None:
+    process: Any = SimpleNamespace(returncode=code)
+    assert how_it_ended(process) == f"its process {said}"
+
+
+def test_what_is_no_process_is_not_stopped() -> None:
+    assert not _is_stopped(2**22 + 1)
+
+
+# Connections that end in between
+
+
+def connection() -> Connection:
+    options = ServerConfig(url="http://127.0.0.1:9/mcp")
+
+    async def ignore(*args: Any) -> None: ...
+
+    return Connection("s", options, {}, ignore, lambda name, reason: None)
+
+
+async def test_a_call_to_a_connection_that_is_just_ending_is_refused() -> None:
+    ending: Any = connection()
+    async with anyio.create_task_group() as tasks:
+        ending._tasks = tasks
+    ending._client = object()
+    assert ending.is_open
+    with pytest.raises(ServerUnavailableError):
+        await ending.call("tool", {}, ToolContext(tool_name="s__tool"))
+
+
+async def test_trouble_before_it_is_connected_is_remembered_as_the_reason() -> None:
+    failing = connection()
+    failing._trouble("nobody there")
+    assert not failing.over.is_set()
+    failing._is_over("something else")
+    assert failing.reason == "nobody there"

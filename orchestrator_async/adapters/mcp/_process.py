@@ -27,11 +27,9 @@ async def exited(process: Process) -> None:
     """
     Return when it has ended, whatever its children do.
     """
-    opened = getattr(os, "pidfd_open", None)
     descriptor = None
-    if opened is not None:
-        with suppress(OSError):
-            descriptor = opened(process.pid)
+    with suppress(OSError, AttributeError):  # it is gone, or this is no Linux
+        descriptor = os.pidfd_open(process.pid)
     if descriptor is not None:
         try:
             await anyio.wait_readable(descriptor)
@@ -89,9 +87,9 @@ def _signal(process: Process, number: signal.Signals) -> None:
     To its whole group, which is its own.
     """
     with suppress(ProcessLookupError, PermissionError):
-        if hasattr(os, "killpg"):
+        try:
             os.killpg(process.pid, number)
-        elif process.returncode is None:
+        except AttributeError:  # Windows has no groups  # pragma: no cover
             process.kill()
 
 
