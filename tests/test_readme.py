@@ -30,8 +30,9 @@ DESIGN = ROOT / "docs" / "design.md"
 REFERENCE = ROOT / "docs" / "reference.md"
 PEERS = ROOT / "docs" / "peers.md"
 TESTING = ROOT / "docs" / "testing.md"
+MCP = ROOT / "docs" / "mcp.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-DOCUMENTS = [README, DESIGN, REFERENCE, PEERS, TESTING, CONFIGURATION]
+DOCUMENTS = [README, DESIGN, REFERENCE, PEERS, TESTING, CONFIGURATION, MCP]
 
 
 # --- what is shown runs -------------------------------------------------------------
