@@ -452,3 +452,11 @@ def _(client: RawClient) -> None:
     assert client.message()["method"] == "notifications/tools/list_changed"
     client.ask("tools/list", id="again")
     assert client.message()["error"]["message"] == "the list is lost"
+
+
+@check("asks_then_fails")
+def _(client: RawClient) -> None:
+    assert len(tools(client)) == 1
+    client.call()
+    assert client.message()["method"] == "roots/list"
+    assert client.message()["result"]["isError"]

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator_async import ToolTimeoutError, Verdict
 from orchestrator_async.adapters.mcp import (
+    InputRefusedError,
     ResultTooLargeError,
     ServerLost,
     ServerLostError,
@@ -120,6 +121,9 @@ async def look_at(made: Bench, behaviour: str) -> None:
     if behaviour in FAILS:
         assert type(result.error) is FAILS[behaviour]
         assert result.verdict is Verdict.FAILURE
+    elif behaviour == "asks_then_fails":
+        assert type(result.error) is InputRefusedError
+        assert result.verdict is Verdict.IGNORE
     elif behaviour == "long_error":
         assert len(result.content) < 3_000
         assert "\x1b" not in result.content

@@ -534,3 +534,15 @@ async def test_trouble_before_it_is_connected_is_remembered_as_the_reason() -> N
     assert not failing.over.is_set()
     failing._is_over("something else")
     assert failing.reason == "nobody there"
+
+
+def test_what_is_no_tool_at_all_is_left_out() -> None:
+    deep: dict[str, Any] = {"type": "object"}
+    for _ in range(100_000):
+        deep = {"type": "object", "a": deep}
+    tools = [17, {"name": "deep", "inputSchema": deep}]
+    answer = types.JSONRPCResponse(jsonrpc="2.0", id=1, result={})
+    answer.result["tools"] = tools
+    told: list[str] = []
+    sift(answer, lambda name, reason: told.append(name))
+    assert told[0] == "(without a name)"

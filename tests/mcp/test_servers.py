@@ -45,6 +45,7 @@ from tests.conftest import Summary
 
 from .helping import (
     DEADLINE,
+    Bench,
     bench,
     clock_server,
     everything,
@@ -646,3 +647,31 @@ async def test_a_list_that_fails_later_leaves_the_tools_as_they_are() -> None:
             await anyio.sleep(0.5)
             assert made.names("h") == ["h__echo"]
             assert (await made.orch.run("h__echo", {"text": "x"})).ok
+
+
+async def test_a_server_that_stays_down_is_tried_less_often_and_sooner_when_it_is_called(
+    tmp_path: Path,
+) -> None:
+    with peers() as started:
+        config = ours(started, "plain")
+        script = tmp_path / "server"
+        line = " ".join([config["command"], *config["args"]])
+        script.write_text(f"#!/bin/sh\ncd {config['cwd']} && exec {line}\n")
+        script.chmod(0o755)
+        server = {"command": str(script), "env": config["env"]}
+        async with bench({"down": server}) as made:
+            script.rename(tmp_path / "away")
+            kill(made.pid("down"))
+            await until(lambda: any(wait > 1.5 for wait in waits(made)))
+            assert waits(made)[0] <= 0.1
+            (tmp_path / "away").rename(script)
+            result = await made.orch.run("down__echo", {"text": "x"})
+            assert isinstance(result.error, ServerUnavailableError)
+            await made.again("down", 1)
+            assert (await made.orch.run("down__echo", {"text": "x"})).ok
+            assert made.registry.unknown("echo").reason == ""
+            assert made.registry.unknown("other__echo").reason == ""
+
+
+def waits(made: Bench) -> list[float]:
+    return [each.retry_in for each in made.events if type(each) is ServerLost]

@@ -141,12 +141,7 @@ class _Client(httpx2.AsyncClient):
 
 
 def _is_notification(request: httpx2.Request) -> bool:
-    if request.method != "POST":
-        return False
-    try:
-        return "id" not in json.loads(request.content)
-    except ValueError:
-        return False
+    return request.method == "POST" and "id" not in json.loads(request.content)
 
 
 class _Watched(httpx2.AsyncByteStream):

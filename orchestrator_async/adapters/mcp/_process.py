@@ -56,9 +56,9 @@ async def end(process: Process) -> None:
             await _ends(process, _REAP)
     _kill(process)
     for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
-                await stream.aclose()
+        assert stream is not None
+        with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await stream.aclose()
     _let_go(process)
     if process.returncode is not None:
         with anyio.move_on_after(_REAP):

@@ -133,6 +133,15 @@ class ListsOnce(Peer):
             self.notify("notifications/tools/list_changed")
 
 
+class AsksThenFails(Peer):
+    """Asks for folders in the middle of a call, and fails without them."""
+
+    def call(self, request: Any, params: Message) -> None:
+        self.send({"id": "asked", "method": "roots/list"})
+        text = [{"type": "text", "text": "no folders"}]
+        self.answer(request, {"content": text, "isError": True})
+
+
 def _close(stream: int) -> None:
     """
     Close a stream, and what else leads there: uvloop gives its children a second of each.
@@ -168,5 +177,6 @@ LIFECYCLE: dict[str, type[Peer]] = {
     "stays": Stays,
     "deaf": Deaf,
     "without_tools": WithoutTools,
+    "asks_then_fails": AsksThenFails,
     "lists_once": ListsOnce,
 }
