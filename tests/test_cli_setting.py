@@ -83,6 +83,7 @@ async def serve(orch, **options):
         raise ValueError("a token is needed")
     print("to standard error" if options["http"] else "to standard output")
     sys.stdout.flush()
+    options.pop("on_start", None)
     options["tools"] = len(orch.registry)
     options["config"] = options["config"] and sorted(options["config"].servers)
     print(dict(sorted(options.items())), file=sys.stderr)

@@ -34,6 +34,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.number: int | None = None
         self._cancel: Callable[[], object] | None = None
+        self._hang_up: Callable[[], object] | None = None
 
     def install(self) -> None:
         """
@@ -66,6 +67,17 @@ class Interrupts:
             # The loop still ends, and nothing is to be raised into that.
             self._cancel = _nothing
 
+    @contextmanager
+    def hanging_up(self, hear: Callable[[], object]) -> Generator[None, None, None]:
+        """
+        Call this in the loop by SIGHUP, which else ends the program.
+        """
+        self._hang_up = functools.partial(_loop.wake, current_token(), hear)
+        try:
+            yield
+        finally:
+            self._hang_up = None
+
     def no_loop(self) -> None:
         """
         The loop has ended.
@@ -73,6 +85,9 @@ class Interrupts:
         self._cancel = None
 
     def _hear(self, number: int, frame: object) -> None:
+        if self._hang_up is not None and number == signal.SIGHUP:
+            self._hang_up()
+            return
         if self.number is not None:
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)  # a progress bar had hidden it

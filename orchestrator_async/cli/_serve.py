@@ -4,11 +4,20 @@ The command ``serve``: all that is known here of the gateway.
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
-from ._errors import CliError
+import anyio
+
+from ._errors import CliError, tell
+from ._interrupts import interrupts
 from ._options import SERVING, Serving
 from ._running import Session
+
+if TYPE_CHECKING:
+    from orchestrator_async.gateway import Gateway
 
 
 async def serve(session: Session, serving: Serving) -> int:
@@ -30,20 +39,71 @@ async def serve(session: Session, serving: Serving) -> int:
     if http is None:
         # The transport keeps the streams from the tools by itself, and wants the real ones.
         session.stdio.give_back()
+    serve_tools = functools.partial(
+        serve_by_mcp,
+        session.orch,
+        config=session.config,
+        http=http,
+        path=serving.path,
+        figures_tool=serving.figures_tool,
+        allowed_origins=serving.allow_origin,
+        allowed_hosts=serving.allow_host,
+        token=token,
+    )
     try:
-        await serve_by_mcp(
-            session.orch,
-            config=session.config,
-            http=http,
-            path=serving.path,
-            figures_tool=serving.figures_tool,
-            allowed_origins=serving.allow_origin,
-            allowed_hosts=serving.allow_host,
-            token=token,
-        )
+        if session.config is None:
+            await serve_tools()
+        else:
+            await _serve_and_reload(serve_tools)
     except ValueError as error:
         raise CliError(str(error)) from error
     return 0
+
+
+async def _serve_and_reload(serve_tools: Callable[..., Awaitable[None]]) -> None:
+    """
+    Serve, and read the file with settings anew by each SIGHUP.
+    """
+    told, failed = Bell(), None
+    gateways: list[Gateway] = []
+    async with anyio.create_task_group() as tasks:
+        with interrupts.hanging_up(told.ring):
+            tasks.start_soon(_reload_when_told, told, gateways)
+            try:
+                await serve_tools(on_start=gateways.append)
+            except Exception as error:
+                failed = error  # to be raised as it is, and not in a group
+        tasks.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
+class Bell:
+    """
+    An event that can come again.
+    """
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
+async def _reload_when_told(told: Bell, gateways: list[Gateway]) -> None:
+    while True:
+        await told.wait()
+        for gateway in gateways:
+            try:
+                await gateway.reload()
+            except ValueError as error:
+                tell(f"orchestrator-async: nothing is changed: {error}")
+            else:
+                tell("orchestrator-async: the settings were read anew")
 
 
 def _token(variable: str) -> str | None:

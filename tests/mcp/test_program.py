@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from .helping import ours
-from .running import DEADLINE, ROOT, HttpPeer, Peers, child_pids, until
+from .running import DEADLINE, ROOT, HttpPeer, Peers, RawClient, child_pids, until
 
 BACKENDS = ("asyncio", "trio", "uvloop")
 HELLO = {
@@ -140,3 +140,33 @@ def said(code: int, *args: str) -> Any:
     )
     assert done.returncode == code, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gateway_reads_its_file_anew_when_it_is_told(
+    backend: str, config: Path, servers: Peers
+) -> None:
+    with program("serve", "--config", str(config), "--backend", backend) as process:
+        client = RawClient(process)
+        assert process.stderr is not None
+        client.send(HELLO)
+        assert client.message()["id"] == 1
+        assert "plain__echo" in names(client)
+        config.write_text(json.dumps({"mcpServers": {"other": ours(servers, "plain")}}))
+        process.send_signal(signal.SIGHUP)
+        assert b"read anew" in process.stderr.readline()
+        found = names(client)
+        assert "other__echo" in found
+        assert "plain__echo" not in found
+        config.write_text("{")
+        process.send_signal(signal.SIGHUP)
+        assert b"nothing is changed: " in process.stderr.readline()
+        assert "other__echo" in names(client)
+        ends(process, signal.SIGINT, 130)
+
+
+def names(client: RawClient) -> list[str]:
+    client.ask("tools/list", id="names")
+    while (message := client.message()).get("id") != "names":
+        pass  # it says that the tools have changed
+    return [tool["name"] for tool in message["result"]["tools"]]
