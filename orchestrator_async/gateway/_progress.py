@@ -65,11 +65,13 @@ class _Thinned:
         self._latest: ProgressReported | None = None
         self._there = anyio.Event()
         self._ending = anyio.Event()
-        self._sent = float("-inf")
+        self._most = float("-inf")
 
     def put(self, event: ProgressReported) -> None:
-        self._latest = event
-        self._there.set()
+        # By the protocol it only ever grows: a second attempt is silent until it is ahead.
+        if event.done > self._most:
+            self._latest, self._most = event, event.done
+            self._there.set()
 
     def end(self) -> None:
         self._ending.set()
@@ -86,7 +88,5 @@ class _Thinned:
 
     async def _tell(self) -> None:
         event, self._latest = self._latest, None
-        # By the protocol it only ever grows: a second attempt is silent until it is ahead.
-        if event is not None and event.done > self._sent:
-            self._sent = event.done
+        if event is not None:
             await self._send(event.done, event.total, event.message)

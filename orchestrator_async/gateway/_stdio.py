@@ -97,11 +97,14 @@ class _Wire:
                         await incoming.send(message)
 
     async def write(self, outgoing: Any) -> None:
-        async for item in outgoing:
-            message = item.message
-            if not hasattr(message, "method"):
-                self._open.answered(message.id)
-            await self._put(message)
+        # Closed at once where this is cancelled: the SDK has a last word for each request,
+        # and waits for a second for somebody to take it.
+        with outgoing:
+            async for item in outgoing:
+                message = item.message
+                if not hasattr(message, "method"):
+                    self._open.answered(message.id)
+                await self._put(message)
         self.written.set()
 
     async def _put(self, message: Any) -> None:

@@ -1,0 +1,571 @@
+"""
+A gateway and the SDK's own client, in one process: what hosts see of an orchestrator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, MCPError
+from mcp.client.subscriptions import ToolsListChanged
+from mcp_types import (
+    AudioContent,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+    ToolListChangedNotification,
+)
+
+from orchestrator_async import Registry, ToolContext, ToolOrchestrator, ToolPolicy
+from orchestrator_async.adapters.mcp import McpResult, McpServers
+from orchestrator_async.config import ConfigError
+from orchestrator_async.gateway import Gateway
+from orchestrator_async.gateway._open import Open
+from orchestrator_async.gateway._results import told
+from tests.clock import real_time
+
+from .helping import DEADLINE, leaves_generators, until
+
+pytestmark = [leaves_generators, real_time]
+MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
+OURS = "orchestrator-async/"
+
+
+@asynccontextmanager
+async def host(gateway: Gateway, mode: str = "auto", **options: Any) -> AsyncIterator[Client]:
+    with anyio.fail_after(DEADLINE):
+        async with Client(gateway.server(), mode=mode, **options) as client:
+            yield client
+
+
+def gateway_of(*fns: Callable[..., Any], **settings: Any) -> Gateway:
+    registry = Registry()
+    for fn in fns:
+        registry.tool(fn)
+    return Gateway(ToolOrchestrator(registry, **settings))
+
+
+def text(result: Any) -> str:
+    (block,) = result.content
+    return block.text
+
+
+def said(result: Any) -> dict[str, Any]:
+    """
+    The error that a model reads.
+    """
+    assert result.is_error
+    return json.loads(text(result))
+
+
+async def echo(text: str) -> str:
+    """Say it again."""
+    return text
+
+
+async def broken() -> str:
+    raise ConnectionError("the service is down")
+
+
+# What is offered
+
+
+async def test_tools_are_told_in_their_order_with_what_is_known_of_them() -> None:
+    registry = Registry()
+    registry.tool(echo, name="second", read_only=True, idempotent=True)
+    registry.tool(echo, name="first", read_only=False)
+    registry.tool(parameters={"properties": {"x": {}}}, name="third")(echo)
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        second, first, third = (await client.list_tools()).tools
+    assert [second.name, first.name, third.name] == ["second", "first", "third"]
+    assert second.description == "Say it again."
+    assert second.input_schema["required"] == ["text"]
+    assert second.annotations is not None
+    assert second.annotations.read_only_hint is True
+    assert second.annotations.idempotent_hint is True
+    assert first.annotations is not None
+    assert first.annotations.read_only_hint is False
+    assert first.annotations.idempotent_hint is None
+    assert third.annotations is None
+    assert third.input_schema == {"type": "object", "properties": {"x": {}}}
+    assert third.output_schema is None
+
+
+async def test_names_that_hosts_do_not_take_are_replaced_and_found_again() -> None:
+    registry = Registry()
+    for name in ("wetter.heute", "wetter:heute", "w" * 128, "plain"):
+        registry.tool(echo, name=name)
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert names[3] == "plain"
+        assert len(set(names)) == 4
+        assert max(map(len, names)) == 64
+        assert names[0].startswith("wetter_heute_")
+        for name in names:
+            assert text(await client.call_tool(name, {"text": name})) == name
+
+
+async def test_a_tool_whose_name_another_is_mapped_to_keeps_it() -> None:
+    registry = Registry()
+    registry.tool(echo, name="a.b")
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        (mapped,) = (await client.list_tools()).tools
+
+        @registry.tool(name=mapped.name)
+        async def other(text: str) -> str:
+            return "the other"
+
+        assert len((await client.list_tools()).tools) == 1
+        assert text(await client.call_tool(mapped.name, {"text": "x"})) == "the other"
+
+
+@MODES
+async def test_pages_have_each_tool_once_though_tools_come_and_go(mode: str) -> None:
+    registry = Registry()
+    for number in range(7):
+        registry.tool(echo, name=f"tool{number}")
+    gateway = Gateway(ToolOrchestrator(registry), page_size=3)
+    async with host(gateway, mode) as client:
+        page = await client.list_tools()
+        assert [tool.name for tool in page.tools] == ["tool0", "tool1", "tool2"]
+        registry.remove("tool2")
+        registry.remove("tool0")
+        registry.tool(echo, name="tool0")
+        registry.tool(echo, name="tool4", replace=True)
+        page = await client.list_tools(cursor=page.next_cursor)
+        assert [tool.name for tool in page.tools] == ["tool3", "tool4", "tool5"]
+        page = await client.list_tools(cursor=page.next_cursor)
+        assert [tool.name for tool in page.tools] == ["tool6", "tool0"]
+        assert page.next_cursor is None
+
+
+async def test_what_is_no_cursor_is_an_error() -> None:
+    async with host(gateway_of(echo)) as client:
+        with pytest.raises(MCPError, match="no cursor") as caught:
+            await client.list_tools(cursor="tool0")
+    assert caught.value.code == -32602
+
+
+async def test_tools_that_no_host_could_call_are_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def odd(value: Callable[[], None]) -> None: ...
+
+    registry = Registry()
+    registry.tool(odd)
+    registry.tool(parameters={"type": "array"}, name="array")(echo)
+    registry.tool(echo)
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["echo"]
+        await client.list_tools()
+    assert [record.message.partition(" ")[0] for record in caplog.records] == ["odd", "array"]
+
+
+async def test_no_page_is_empty_of_itself() -> None:
+    with pytest.raises(ValueError, match="page_size=0"):
+        Gateway(ToolOrchestrator(Registry()), page_size=0)
+
+
+async def test_the_server_says_what_it_is_and_what_a_refusal_means() -> None:
+    gateway = gateway_of(echo)
+    async with host(gateway) as client:
+        assert client.server_info is not None
+        assert client.server_info.name == "orchestrator"
+        assert client.server_info.version != ""
+        assert "retry_after" in (client.instructions or "")
+    named = Gateway(gateway.orch, name="mine", version="7", instructions="Be kind.")
+    assert repr(named) == "<Gateway 'mine' with 1 tools>"
+    async with host(named) as client:
+        assert client.server_info is not None
+        assert (client.server_info.name, client.server_info.version) == ("mine", "7")
+        assert client.instructions == "Be kind."
+
+
+# What calls return
+
+
+@MODES
+async def test_an_object_is_text_and_data_and_anything_else_is_text(mode: str) -> None:
+    async def forecast(city: str) -> dict[str, Any]:
+        return {"city": city, "days": [1, 2]}
+
+    async def numbers() -> list[int]:
+        return [1, 2]
+
+    async def json_text() -> str:
+        return '{"a": 1}'
+
+    async def not_a_number() -> dict[str, float]:
+        return {"value": float("nan")}
+
+    async with host(gateway_of(forecast, numbers, json_text, not_a_number), mode) as client:
+        result = await client.call_tool("forecast", {"city": "Tromsø"})
+        assert result.structured_content == {"city": "Tromsø", "days": [1, 2]}
+        assert json.loads(text(result)) == result.structured_content
+        assert (result.is_error, result.meta and result.meta[f"{OURS}verdict"]) == (
+            False,
+            "success",
+        )
+        result = await client.call_tool("numbers")
+        assert (json.loads(text(result)), result.structured_content) == ([1, 2], None)
+        assert (await client.call_tool("json_text")).structured_content is None
+        assert not (await client.call_tool("not_a_number")).is_error
+
+
+async def test_data_is_left_out_where_the_text_does_not_show_it_all() -> None:
+    async def long() -> dict[str, str]:
+        return {"text": "x" * 10_000}
+
+    registry = Registry()
+    registry.tool(long, policy=ToolPolicy(max_result_size=300))
+    registry.tool(long, name="drawn", render=lambda value: "{drawn}")
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        cut = await client.call_tool("long")
+        drawn = await client.call_tool("drawn")
+    assert (len(text(cut)) <= 300, cut.structured_content) == (True, None)
+    assert (text(drawn), drawn.structured_content) == ("{drawn}", None)
+
+
+async def mcp_result_of(value: McpResult, version: str, **settings: Any) -> Any:
+    async def tool() -> McpResult:
+        return value
+
+    registry = Registry()
+    registry.tool(tool, render=str, **settings)
+    result = await ToolOrchestrator(registry).run("tool")
+    return told(result, version)
+
+
+IMAGE = ImageContent(data="AAAA", mime_type="image/png")
+SOUND = AudioContent(data="AAAA", mime_type="audio/wav")
+LINK = ResourceLink(name="notes", uri="file:///notes")
+
+
+async def test_what_a_server_has_said_keeps_its_form() -> None:
+    value = McpResult(
+        content=(TextContent(text="see"), IMAGE, SOUND, LINK),
+        structured_content={"a": [1]},
+        meta={"theirs": 1, "io.modelcontextprotocol/serverInfo": {"name": "other"}},
+    )
+    result = await mcp_result_of(value, "2025-11-25")
+    assert tuple(result.content) == value.content
+    assert (result.structured_content, result.is_error) == ({"a": [1]}, False)
+    assert result.meta["theirs"] == 1
+    assert "io.modelcontextprotocol/serverInfo" not in result.meta
+    assert result.meta[f"{OURS}state"] == "closed"
+
+
+async def test_an_error_that_a_server_has_said_keeps_its_form() -> None:
+    value = McpResult(
+        content=(TextContent(text="no"), IMAGE), is_error=True, error="no\n[image]"
+    )
+    result = await mcp_result_of(value, "2026-07-28")
+    assert (tuple(result.content), result.is_error) == (value.content, True)
+    assert result.meta[f"{OURS}verdict"] == "failure"
+
+
+@pytest.mark.parametrize(
+    ("version", "kinds", "structured"),
+    [
+        ("2024-11-05", ["image", "text", "text"], None),
+        ("2025-03-26", ["image", "audio", "text"], None),
+        ("2025-06-18", ["image", "audio", "resource_link"], {"a": 1}),
+    ],
+)
+async def test_hosts_of_old_protocols_get_what_they_know(
+    version: str, kinds: list[str], structured: Any
+) -> None:
+    value = McpResult(content=(IMAGE, SOUND, LINK), structured_content={"a": 1})
+    result = await mcp_result_of(value, version)
+    assert [block.type for block in result.content] == kinds
+    assert result.structured_content == structured
+
+
+async def test_a_value_that_is_no_object_is_data_only_where_the_protocol_has_that() -> None:
+    value = McpResult(content=(), structured_content=[1])
+    assert (await mcp_result_of(value, "2026-07-28")).structured_content == [1]
+    result = await mcp_result_of(value, "2025-11-25")
+    assert (text(result), result.structured_content) == ("[1]", None)
+
+
+async def test_what_a_server_has_said_is_cut_to_size_in_every_form() -> None:
+    value = McpResult(
+        content=(TextContent(text="x" * 10_000), IMAGE), structured_content={"a": "x" * 10_000}
+    )
+    settings = {"policy": ToolPolicy(max_result_size=300)}
+    result = await mcp_result_of(value, "2026-07-28", **settings)
+    first, second = result.content
+    assert len(first.text) <= 300
+    assert (second, result.structured_content) == (IMAGE, None)
+
+
+# What goes wrong
+
+
+@MODES
+async def test_failures_and_refusals_are_results_that_a_model_reads(mode: str) -> None:
+    async def slow() -> None:
+        await anyio.sleep_forever()
+
+    registry = Registry()
+    registry.tool(broken)
+    registry.tool(slow, timeout=0.01)
+    registry.tool(echo)
+    orch = ToolOrchestrator(registry, failure_threshold=1, reset_timeout=300)
+    async with host(Gateway(orch), mode) as client:
+        failed = await client.call_tool("broken")
+        assert said(failed)["error_type"] == "ConnectionError"
+        assert failed.meta is not None
+        assert failed.meta[f"{OURS}verdict"] == "failure"
+        assert (failed.meta[f"{OURS}state"], failed.meta[f"{OURS}attempts"]) == ("open", 1)
+        refused = await client.call_tool("broken")
+        assert said(refused)["circuit_breaker"] is True
+        assert refused.meta is not None
+        assert 0 < refused.meta[f"{OURS}retry_after"] <= 300
+        assert refused.meta[f"{OURS}attempts"] == 0
+        assert said(await client.call_tool("slow"))["timeout"] is True
+        assert said(await client.call_tool("ecko"))["did_you_mean"] == ["echo"]
+        wrong = said(await client.call_tool("echo", {"text": 5}))
+        assert wrong["invalid_arguments"][0]["argument"] == "text"
+        for result in (failed, refused):
+            assert "Traceback" not in text(result)
+
+
+async def test_what_answers_in_a_tools_place_is_named() -> None:
+    async def other() -> str:
+        return "the other"
+
+    registry = Registry()
+    registry.tool(broken, policy=ToolPolicy(fallback="other"))
+    registry.tool(other)
+    async with host(Gateway(ToolOrchestrator(registry))) as client:
+        result = await client.call_tool("broken")
+    assert (text(result), result.is_error) == ("the other", False)
+    assert result.meta is not None
+    assert result.meta[f"{OURS}source"] == "other"
+
+
+@MODES
+async def test_what_a_program_raises_through_is_an_error_without_its_words(
+    mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stop(Exception):
+        pass
+
+    async def stops() -> None:
+        raise Stop("the secret")
+
+    async with host(gateway_of(stops, policy=ToolPolicy(control_flow=(Stop,))), mode) as client:
+        result = await client.call_tool("stops", progress_callback=ignore)
+    assert (text(result), result.is_error) == (
+        "The call could not be made. Do not repeat it.",
+        True,
+    )
+    assert "could not be made" in caplog.text
+
+
+async def ignore(*report: Any) -> None: ...
+
+
+# While a call runs
+
+
+async def test_progress_is_told_now_and_then_and_the_last_of_it_always() -> None:
+    async def works(context: ToolContext) -> str:
+        for done in range(1, 5_001):
+            context.report_progress(done, 5_000, f"step {done}")
+            if done % 50 == 0:
+                await anyio.sleep(0.001)
+        context.report_progress(1)  # it never goes back
+        await anyio.sleep(0)
+        return "done"
+
+    async def quiet(context: ToolContext) -> str:
+        context.report_progress(1)
+        return "done"
+
+    told: list[Any] = []
+
+    async def report(*report: Any) -> None:
+        told.append(report)
+
+    gateway = gateway_of(works, quiet)
+    async with host(gateway, "legacy") as client:
+        await client.call_tool("works", progress_callback=report)
+        await until(lambda: told and told[-1][0] == 5_000)
+        assert told[-1] == (5_000, 5_000, "step 5000")
+        assert len(told) < 100
+        assert sorted(told) == told
+        told.clear()
+        await client.call_tool("quiet")
+        assert not gateway.orch._observers.listening
+    assert told == []
+
+
+async def test_reports_of_other_calls_are_not_told() -> None:
+    both, told = anyio.Event(), []
+
+    async def works(number: int, context: ToolContext) -> None:
+        await both.wait()
+        context.report_progress(number)
+
+    async def report(done: float, *more: Any) -> None:
+        told.append(done)
+
+    gateway = gateway_of(works)
+    async with host(gateway, "legacy") as client, anyio.create_task_group() as tasks:
+
+        async def call(number: int, **options: Any) -> None:
+            await client.call_tool("works", {"number": number}, **options)
+
+        tasks.start_soon(lambda: call(1, progress_callback=report))
+        tasks.start_soon(lambda: call(2, progress_callback=report))
+        tasks.start_soon(lambda: call(3))
+        await until(lambda: gateway.orch.stats("works").in_flight == 3)
+        both.set()
+    assert sorted(told) == [1, 2]
+
+
+@MODES
+async def test_a_call_that_its_host_cancels_is_cancelled(mode: str) -> None:
+    began, ended = anyio.Event(), anyio.Event()
+
+    async def slow() -> None:
+        began.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with host(gateway_of(slow, echo), mode) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "slow")
+            await began.wait()
+            tasks.cancel_scope.cancel()
+        await ended.wait()
+        assert text(await client.call_tool("echo", {"text": "on"})) == "on"
+
+
+# Tools that come and go
+
+
+async def test_hosts_of_earlier_protocols_are_told_once_of_many_changes() -> None:
+    news: list[Any] = []
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            news.append(message)
+
+    gateway = gateway_of(echo)
+    async with host(gateway, "legacy", message_handler=hear) as client:
+        for number in range(50):
+            gateway.orch.registry.tool(echo, name=f"tool{number}")
+        await until(lambda: news)
+        assert len((await client.list_tools()).tools) == 51
+        gateway.orch.registry.remove("tool0")
+        await until(lambda: len(news) == 2)
+        assert len((await client.list_tools()).tools) == 50
+    assert len(news) == 2
+
+
+async def test_hosts_that_listen_are_told_of_changes() -> None:
+    gateway = gateway_of(echo)
+    async with host(gateway) as client, client.listen(tools_list_changed=True) as events:
+        gateway.orch.registry.tool(broken)
+        async for event in events:
+            assert isinstance(event, ToolsListChanged)
+            break
+        assert len((await client.list_tools()).tools) == 2
+
+
+async def test_a_host_that_has_gone_is_told_no_more() -> None:
+    gateway = gateway_of(echo)
+    async with host(gateway, "legacy") as client:
+        await client.list_tools()
+        (audience,) = gateway._audiences
+        await until(lambda: audience._connections)
+    assert not audience._connections
+    assert not gateway._audiences
+    gateway.orch.registry.tool(broken)
+
+
+# Figures
+
+
+@MODES
+async def test_the_fleets_figures_are_a_resource(mode: str) -> None:
+    async with host(gateway_of(echo), mode) as client:
+        await client.call_tool("echo", {"text": "x"})
+        (resource,) = (await client.list_resources()).resources
+        (contents,) = (await client.read_resource(resource.uri)).contents
+        figures = json.loads(contents.text)  # type: ignore[union-attr]
+        assert figures["tools"]["echo"]["successes"] == 1
+        assert figures["servers"] == {}
+        with pytest.raises(MCPError, match="orchestrator://fleet"):
+            await client.read_resource("orchestrator://else")
+        assert len((await client.list_tools()).tools) == 1
+        assert said(await client.call_tool("orchestrator__fleet"))["unknown_tool"] is True
+
+
+async def test_the_fleets_figures_are_a_tool_if_they_are_to_be() -> None:
+    gateway = gateway_of(echo)
+    gateway = Gateway(gateway.orch, figures_tool=True, page_size=1)
+    async with host(gateway) as client:
+        tools = await client.list_tools()
+        assert [tool.name for tool in tools.tools] == ["echo", "orchestrator__fleet"]
+        result = await client.call_tool("orchestrator__fleet")
+        assert json.loads(text(result))["tools"] == {}
+        # A tool of that name is somebody's own, and goes before it.
+        gateway.orch.registry.tool(echo, name="orchestrator__fleet")
+        result = await client.call_tool("orchestrator__fleet", {"text": "mine"})
+        assert text(result) == "mine"
+
+
+# A file that changes
+
+
+async def test_without_a_file_there_is_nothing_to_reload() -> None:
+    with pytest.raises(ValueError, match="not made from a file"):
+        await gateway_of(echo).reload()
+
+
+async def test_a_file_is_read_again_and_changes_nothing_where_it_is_wrong(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[orchestrator]\nfailure_threshold = 1\n")
+    gateway = gateway_of(broken)
+    gateway = Gateway(gateway.orch, path=path)
+    await gateway.reload()
+    await gateway.orch.dispatch("broken")
+    assert gateway.orch.stats("broken").state == "open"
+    path.write_text("[orchestrator]\nfailure_treshold = 2\n")
+    with pytest.raises(ConfigError, match="failure_threshold"):
+        await gateway.reload()
+    path.write_text("[servers]\n")
+    async with McpServers(path) as servers:
+        gateway = Gateway(gateway.orch, path=path, servers=servers)
+        await gateway.reload()
+    assert gateway.orch.stats("broken").state == "open"
+
+
+# What waits
+
+
+async def test_what_waits_for_an_answer_is_bounded() -> None:
+    waiting = Open(most=2, most_bytes=100)
+    assert waiting.begin(1, 60) == ""
+    assert "this id" in waiting.begin(1, 1)
+    assert "too large" in waiting.begin("2", 60)
+    assert waiting.begin("2", 40) == ""
+    assert "2 requests wait" in waiting.begin(3, 0)
+    waiting.answered("other")
+    waiting.answered(None)
+    waiting.answered(1)
+    assert waiting.begin(3, 60) == ""

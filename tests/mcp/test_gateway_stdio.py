@@ -1,0 +1,384 @@
+"""
+A gateway as a process on stdio: with servers that others wrote, and hosts that misbehave.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import ToolListChangedNotification
+
+from tests.clock import real_time
+
+from .helping import DEADLINE, clock_server, everything, leaves_generators, ours, until
+from .running import MARK, ROOT, Peers, RawClient, memory
+from .running import until as until_so
+
+pytestmark = [leaves_generators, real_time]
+MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
+TRACE = {
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "a=b",
+    "baggage": "user=ada",
+}
+
+LOOPS = {
+    "asyncio in real time": [],
+    "asyncio+uvloop": ["--uvloop"],
+    "trio in real time": ["--backend", "trio"],
+}
+
+
+@pytest.fixture
+def loop(request: pytest.FixtureRequest) -> list[str]:
+    """
+    Arguments that have the gateway's process run on the loop that the test runs on.
+    """
+    return LOOPS[request.node.callspec.params["anyio_backend"]]
+
+
+def written(tmp_path: Path, servers: Mapping[str, Any], **more: Any) -> Path:
+    path = tmp_path / "servers.json"
+    path.write_text(json.dumps({"servers": servers, **more}))
+    return path
+
+
+def command(path: Path, *args: str) -> list[str]:
+    return [sys.executable, "-m", "tests.mcp.gateway_program", str(path), *args]
+
+
+@asynccontextmanager
+async def host(
+    peers: Peers, path: Path, *args: str, mode: str = "auto", **options: Any
+) -> AsyncIterator[Client]:
+    program, *rest = command(path, *args)
+    parameters = StdioServerParameters(
+        command=program, args=rest, env={MARK: peers.mark, **coverage()}, cwd=str(ROOT)
+    )
+    with anyio.fail_after(2 * DEADLINE):
+        async with Client(parameters, mode=mode, **options) as client:
+            yield client
+
+
+@contextmanager
+def raw(peers: Peers, path: Path, *args: str) -> Iterator[RawClient]:
+    """
+    A host that can do what no client does.
+    """
+    with subprocess.Popen(
+        command(path, *args),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {MARK: peers.mark},
+        cwd=ROOT,
+    ) as process:
+        try:
+            yield RawClient(process)
+        finally:
+            process.kill()
+            with suppress(BrokenPipeError):
+                process.stdin.close()  # type: ignore[union-attr]
+
+
+def coverage() -> dict[str, str]:
+    """
+    What has a process measured that the SDK starts, with an environment of its own.
+    """
+    return {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")}
+
+
+def begin(client: RawClient) -> dict[str, Any]:
+    info = {"name": "raw", "version": "1"}
+    client.ask(
+        "initialize", id=0, protocolVersion="2025-06-18", capabilities={}, clientInfo=info
+    )
+    answer = client.message()
+    client.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+    return answer["result"]
+
+
+def text(result: Any) -> str:
+    return "\n".join(block.text for block in result.content)
+
+
+# Servers that others wrote
+
+
+@MODES
+async def test_servers_that_others_wrote_are_offered_and_called(
+    servers: Peers, tmp_path: Path, loop: list[str], mode: str
+) -> None:
+    path = written(tmp_path, {"time": clock_server(), "all": everything()})
+    async with host(servers, path, *loop, mode=mode) as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert {"time__get_current_time", "all__echo", "all__get-tiny-image"} <= names
+        now = await client.call_tool("time__get_current_time", {"timezone": "Asia/Tokyo"})
+        assert json.loads(text(now))["timezone"] == "Asia/Tokyo"
+        said = await client.call_tool("all__echo", {"message": "hello"})
+        assert "hello" in text(said)
+        image = await client.call_tool("all__get-tiny-image")
+        assert "image" in [block.type for block in image.content]
+        data = await client.call_tool(
+            "all__get-structured-content", {"location": "Chicago"}
+        )
+        assert set(data.structured_content) >= {"temperature", "conditions"}
+        wrong = await client.call_tool("time__get_current_time", {"timezone": "Nowhere"})
+        assert wrong.is_error
+
+
+@MODES
+async def test_a_thousand_calls_are_all_answered(
+    servers: Peers, tmp_path: Path, loop: list[str], mode: str
+) -> None:
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    answers: dict[int, str] = {}
+    async with host(servers, path, *loop, mode=mode) as client:
+
+        async def work(first: int) -> None:
+            for number in range(first, 1_000, 20):
+                result = await client.call_tool("plain__echo", {"text": str(number)})
+                answers[number] = text(result)
+
+        async with anyio.create_task_group() as tasks:
+            for first in range(20):
+                tasks.start_soon(work, first)
+    assert answers == {number: str(number) for number in range(1_000)}
+
+
+@MODES
+async def test_progress_trace_and_cancellation_go_all_the_way(
+    servers: Peers, tmp_path: Path, loop: list[str], mode: str
+) -> None:
+    told: list[Any] = []
+
+    async def report(*report: Any) -> None:
+        told.append(report)
+
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    async with host(servers, path, *loop, mode=mode) as client:
+        await client.call_tool("plain__progress", {"steps": 50}, progress_callback=report)
+        await until(lambda: told and told[-1] == (50, 50, "step 50"))
+        meta: Any = TRACE
+        context = await client.call_tool("plain__context", meta=meta)
+        sent = context.structured_content["meta"]
+        assert {key: sent[key] for key in TRACE} == TRACE
+        context = await client.call_tool("plain__context", meta={"baggage": "x" * 9_000})
+        assert "baggage" not in context.structured_content["meta"]
+        with anyio.move_on_after(0.05):
+            await client.call_tool("plain__sleep", {"seconds": 60})
+        while True:
+            (fleet,) = (await client.read_resource("orchestrator://fleet")).contents
+            figures = json.loads(fleet.text)
+            if figures["tools"].get("plain__sleep", {}).get("cancelled") == 1:
+                break
+            await anyio.sleep(0.01)
+        assert figures["servers"]["plain"] == {"connected": True, "reason": "", "tools": 13}
+
+
+async def test_the_first_list_waits_for_servers_but_not_for_ever(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    news = anyio.Event()
+
+    async def hear(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            news.set()
+
+    silent = {"command": sys.executable, "args": ["-c", "import time; time.sleep(99)"]}
+    path = written(tmp_path, {"plain": ours(servers, "plain"), "silent": silent})
+    async with host(
+        servers, path, *loop, "--start-wait", "0", mode="legacy", message_handler=hear
+    ) as client:
+        await news.wait()
+        assert len((await client.list_tools()).tools) == 13
+        unknown = await client.call_tool("silent__tool")
+        assert "is being connected" in text(unknown)
+
+
+async def test_a_file_is_read_again_when_the_program_is_told_to(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    with raw(servers, path, *loop) as client:
+        begin(client)
+        client.ask("tools/list")
+        assert len(client.message()["result"]["tools"]) == 13
+        written(tmp_path, {"plain": ours(servers, "plain", tools=["echo"])})
+        client.process.send_signal(signal.SIGHUP)
+        assert client.message()["method"] == "notifications/tools/list_changed"
+        assert client.process.stderr is not None
+        assert client.process.stderr.readline() == b"reloaded\n"
+        client.ask("tools/list")
+        while "id" not in (answer := client.message()):
+            pass
+        assert [tool["name"] for tool in answer["result"]["tools"]] == ["plain__echo"]
+
+
+# The end
+
+
+async def test_the_end_of_the_input_ends_it_and_its_servers(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    with raw(servers, path, *loop) as client:
+        begin(client)
+        client.call("plain__sleep", seconds=60)
+        assert client.process.stdin is not None
+        client.process.stdin.close()
+        assert client.process.wait(DEADLINE) == 0
+        assert client.process.stderr is not None
+        assert client.process.stderr.read() == b""
+        until_so(lambda: not servers.alive())
+
+
+async def test_a_signal_ends_it_in_the_middle_of_a_call_without_a_word(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    with raw(servers, path, *loop) as client:
+        begin(client)
+        client.call("plain__sleep", seconds=60)
+        client.call("plain__echo", id=2, text="x")
+        assert client.message()["id"] == 2
+        client.process.terminate()
+        assert client.process.wait(DEADLINE) == 0
+        assert client.process.stderr is not None
+        assert client.process.stderr.read() == b""
+
+
+# The wire
+
+
+async def test_what_others_print_is_not_on_the_wire(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    with raw(servers, written(tmp_path, {}), *loop, "--own") as client:
+        begin(client)
+        client.call("noisy")
+        answer = client.message()
+        assert answer["result"]["content"][0]["text"] == "quiet"
+        client.process.terminate()
+        client.process.wait(DEADLINE)
+        assert client.process.stderr is not None
+        noise = client.process.stderr.read().splitlines()
+        assert noise == [b"noise", b"more noise", b"noise of a child ''"]
+
+
+async def test_garbage_is_answered_where_it_has_an_id_and_else_passed_over(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    with raw(servers, written(tmp_path, {}), *loop) as client:
+        begin(client)
+        assert client.process.stdin is not None
+        client.process.stdin.write(b"no json\n\n\xff\xfe\n[1]\n{}\n")
+        client.process.stdin.write(b'{"jsonrpc": "2.0", "id": 7, "method": 5}\n')
+        client.process.stdin.flush()
+        answer = client.message()
+        assert (answer["id"], answer["error"]["code"]) == (7, -32700)
+        assert client.quiet()
+
+
+async def test_a_line_of_a_hundred_megabytes_is_refused_and_not_kept(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    with raw(servers, written(tmp_path, {}), *loop) as client:
+        begin(client)
+        assert client.process.stdin is not None
+        before = memory(client.process.pid)
+        client.process.stdin.write(b'{"jsonrpc": "2.0", "id": 3, "method": "')
+        for _ in range(100):
+            client.process.stdin.write(b"x" * 1_000_000)
+        client.process.stdin.write(b'"}\n')
+        client.process.stdin.flush()
+        answer = client.message()
+        assert (answer["id"], answer["error"]["code"]) == (3, -32600)
+        assert "4,194,304 bytes" in answer["error"]["message"]
+        assert memory(client.process.pid) - before < 30_000_000
+        assert client.quiet()
+
+
+async def test_a_host_that_asks_and_does_not_read_is_read_no_more(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    with raw(servers, written(tmp_path, {}), *loop, "--own") as client:
+        begin(client)
+        assert client.process.stdin is not None
+        before = memory(client.process.pid)
+        descriptor = client.process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        ask = b'{"jsonrpc": "2.0", "id": %d, "method": "ping", "params": {"a": "%s"}}\n'
+        number = sent = 0
+        rest = b""
+        for _ in range(2_000):
+            with suppress(BlockingIOError):
+                while True:
+                    number += bool(not rest)
+                    rest = rest or ask % (number, b"x" * 1_000)
+                    taken = os.write(descriptor, rest)
+                    rest, sent = rest[taken:], sent + taken
+            await anyio.sleep(0.001)
+        assert number < 20_000
+        assert memory(client.process.pid) - before < 100_000_000
+        # And when it reads, all goes on.
+        os.set_blocking(descriptor, True)
+        seen = 0
+        if rest:
+            writer = anyio.to_thread.run_sync(os.write, descriptor, rest)
+            seen = await _read_while(client, writer, number)
+        while seen < number:
+            seen = max(seen, client.message()["id"])
+
+
+async def _read_while(client: RawClient, writing: Any, number: int) -> int:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: writing)
+        return await anyio.to_thread.run_sync(_read_until, client, number)
+
+
+def _read_until(client: RawClient, number: int) -> int:
+    seen = 0
+    while seen < number:
+        seen = max(seen, client.message()["id"])
+    return seen
+
+
+async def test_a_large_answer_is_written_whole(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    path = written(tmp_path, {}, tools={"*": {"max_result_size": False}})
+    async with host(servers, path, *loop, "--own", mode="legacy") as client:
+        result = await client.call_tool("large", {"size": 3_000_000})
+        assert len(text(result)) == 3_000_000
+
+
+async def test_a_request_that_has_the_id_of_one_that_runs_is_refused(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    path = written(tmp_path, {"plain": ours(servers, "plain")})
+    with raw(servers, path, *loop) as client:
+        begin(client)
+        client.call("plain__sleep", id=5, seconds=60)
+        client.call("plain__echo", id=5, text="x")
+        answer = client.message()
+        assert (answer["id"], answer["error"]["code"]) == (5, -32600)
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled"}
+        client.send({**cancelled, "params": {"requestId": 5}})
+
+        def again() -> bool:
+            client.call("plain__echo", id=5, text="x")
+            return "result" in client.message()
+
+        until_so(again)
