@@ -7,12 +7,12 @@ import it is to import the MCP SDK, which takes a second; hypercorn is imported 
 served by HTTP.
 """
 
-import importlib.util
-
-if importlib.util.find_spec("mcp") is None:
+try:
+    import mcp  # noqa: F401
+except ImportError as error:
     raise ImportError(
         'a gateway needs the MCP SDK: pip install "orchestrator-async[gateway]"'
-    )
+    ) from error
 
 from ._gateway import Gateway
 from ._http import serve_http

@@ -4,8 +4,9 @@ A gateway over streamable HTTP, by hypercorn, which serves on either loop.
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,9 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from orchestrator_async._loop import in_asyncio_task
 
-from ._guard import MOST_BODY, Guard, Rules
+from ._guard import MOST_BODY, Guard
+from ._quiet import quiet
+from ._rules import Rules
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -72,7 +75,7 @@ async def serve_http(
     if not path.startswith("/") or path == "/healthz":
         raise ValueError(f"path={path!r}: expected one such as /mcp")
     worker = _worker()
-    with _listening(host, port) as listener:
+    with quiet(), _listening(host, port) as listener:
         port = listener.getsockname()[1]
         rules = Rules(
             port=port,
@@ -86,9 +89,12 @@ async def serve_http(
             gateway.server(), max_sessions=_MOST_SESSIONS, max_request_body_size=MOST_BODY
         )
         guard = Guard(manager.handle_request, rules)
-        async with manager.run(), anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
             stop = anyio.Event()
-            tasks.start_soon(_work, worker, guard, _config(listener), stop)
+            work = functools.partial(
+                worker, guard, _config(listener), shutdown_trigger=stop.wait
+            )
+            tasks.start_soon(_work, manager, work)
             try:
                 if on_ready is not None:
                     on_ready(f"http://{_in_url(host)}:{port}{path}")
@@ -139,10 +145,12 @@ def _worker() -> Worker:
     """
     Hypercorn's for the loop that runs.
     """
-    if importlib.util.find_spec("hypercorn") is None:
+    try:
+        import hypercorn  # noqa: F401
+    except ImportError as error:
         raise ImportError(
             'to serve over HTTP needs hypercorn: pip install "orchestrator-async[gateway]"'
-        )
+        ) from error
     if in_asyncio_task():
         from hypercorn.asyncio import serve
     else:
@@ -150,10 +158,17 @@ def _worker() -> Worker:
     return serve
 
 
-async def _work(worker: Worker, guard: Guard, config: Config, stop: anyio.Event) -> None:
-    # It ends when it is told to. Its own end by cancellation leaves tasks behind on asyncio.
+async def _work(
+    manager: StreamableHTTPSessionManager, worker: Callable[[], Awaitable[None]]
+) -> None:
+    """
+    It ends when it is told to, from the outside in: first the exchanges, then the
+    connections, then the sessions. If all of them were cancelled at the same time, each would
+    complain of the others.
+    """
     with anyio.CancelScope(shield=True):
-        await worker(guard, config, shutdown_trigger=stop.wait)
+        async with manager.run():
+            await worker()
 
 
 def _config(listener: socket.socket) -> Config:
@@ -162,7 +177,8 @@ def _config(listener: socket.socket) -> Config:
     config = Config()
     # It closes its copy.
     config.bind = [f"fd://{listener.dup().detach()}"]
-    config.errorlog = None  # it would write to standard error by itself
+    # Else it would write to standard error by itself.
+    config.errorlog = logging.getLogger("orchestrator_async.gateway.http")
     config.h11_max_incomplete_size = _HEADERS
     config.keep_alive_timeout = _IDLE
     config.keep_alive_max_requests = 1_000_000_000

@@ -30,6 +30,7 @@ from orchestrator_async._threads import Slots, ThreadedCall
 from orchestrator_async.adapters.mcp._lines import KEPT, Lines, TooLong
 
 from ._open import Open
+from ._quiet import GONE
 
 if TYPE_CHECKING:
     from ._gateway import Gateway
@@ -42,8 +43,6 @@ MOST: Final = 4 * 1024 * 1024
 _CHUNK: Final = 65_536
 _LAST_WORDS: Final = 1.0
 """Seconds for what is left to be written, when the input has ended."""
-
-_GONE: Final = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 async def serve_stdio(gateway: Gateway) -> None:
@@ -89,7 +88,7 @@ class _Wire:
 
     async def read(self, incoming: Any) -> None:
         lines = Lines(MOST)
-        with suppress(*_GONE), incoming:
+        with suppress(*GONE), incoming:
             while chunk := await _in_thread(functools.partial(_read, self._read)):
                 for line in lines.feed(chunk):
                     message = await self._message_of(line)

@@ -11,7 +11,7 @@ import sys
 
 import anyio
 
-from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async import Registry
 from orchestrator_async.config import load_config
 from orchestrator_async.gateway import Gateway, serve
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client, MCPError
 from mcp.client.subscriptions import ToolsListChanged
@@ -38,7 +39,9 @@ OURS = "orchestrator-async/"
 
 
 @asynccontextmanager
-async def host(gateway: Gateway, mode: str = "auto", **options: Any) -> AsyncIterator[Client]:
+async def host(
+    gateway: Gateway, mode: str = "auto", **options: Any
+) -> AsyncIterator[Client]:
     with anyio.fail_after(DEADLINE):
         async with Client(gateway.server(), mode=mode, **options) as client:
             yield client
@@ -78,8 +81,8 @@ async def broken() -> str:
 
 async def test_tools_are_told_in_their_order_with_what_is_known_of_them() -> None:
     registry = Registry()
-    registry.tool(echo, name="second", read_only=True, idempotent=True)
-    registry.tool(echo, name="first", read_only=False)
+    registry.tool(name="second", read_only=True, idempotent=True)(echo)
+    registry.tool(name="first", read_only=False)(echo)
     registry.tool(parameters={"properties": {"x": {}}}, name="third")(echo)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         second, first, third = (await client.list_tools()).tools
@@ -100,7 +103,7 @@ async def test_tools_are_told_in_their_order_with_what_is_known_of_them() -> Non
 async def test_names_that_hosts_do_not_take_are_replaced_and_found_again() -> None:
     registry = Registry()
     for name in ("wetter.heute", "wetter:heute", "w" * 128, "plain"):
-        registry.tool(echo, name=name)
+        registry.tool(name=name)(echo)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert names[3] == "plain"
@@ -113,7 +116,7 @@ async def test_names_that_hosts_do_not_take_are_replaced_and_found_again() -> No
 
 async def test_a_tool_whose_name_another_is_mapped_to_keeps_it() -> None:
     registry = Registry()
-    registry.tool(echo, name="a.b")
+    registry.tool(name="a.b")(echo)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         (mapped,) = (await client.list_tools()).tools
 
@@ -129,15 +132,15 @@ async def test_a_tool_whose_name_another_is_mapped_to_keeps_it() -> None:
 async def test_pages_have_each_tool_once_though_tools_come_and_go(mode: str) -> None:
     registry = Registry()
     for number in range(7):
-        registry.tool(echo, name=f"tool{number}")
+        registry.tool(name=f"tool{number}")(echo)
     gateway = Gateway(ToolOrchestrator(registry), page_size=3)
     async with host(gateway, mode) as client:
         page = await client.list_tools()
         assert [tool.name for tool in page.tools] == ["tool0", "tool1", "tool2"]
         registry.remove("tool2")
         registry.remove("tool0")
-        registry.tool(echo, name="tool0")
-        registry.tool(echo, name="tool4", replace=True)
+        registry.tool(name="tool0")(echo)
+        registry.tool(name="tool4", replace=True)(echo)
         page = await client.list_tools(cursor=page.next_cursor)
         assert [tool.name for tool in page.tools] == ["tool3", "tool4", "tool5"]
         page = await client.list_tools(cursor=page.next_cursor)
@@ -164,7 +167,10 @@ async def test_tools_that_no_host_could_call_are_left_out(
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         assert [tool.name for tool in (await client.list_tools()).tools] == ["echo"]
         await client.list_tools()
-    assert [record.message.partition(" ")[0] for record in caplog.records] == ["odd", "array"]
+    assert [record.message.partition(" ")[0] for record in caplog.records] == [
+        "odd",
+        "array",
+    ]
 
 
 async def test_no_page_is_empty_of_itself() -> None:
@@ -223,8 +229,8 @@ async def test_data_is_left_out_where_the_text_does_not_show_it_all() -> None:
         return {"text": "x" * 10_000}
 
     registry = Registry()
-    registry.tool(long, policy=ToolPolicy(max_result_size=300))
-    registry.tool(long, name="drawn", render=lambda value: "{drawn}")
+    registry.tool(policy=ToolPolicy(max_result_size=300))(long)
+    registry.tool(name="drawn", render=lambda value: "{drawn}")(long)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         cut = await client.call_tool("long")
         drawn = await client.call_tool("drawn")
@@ -237,7 +243,7 @@ async def mcp_result_of(value: McpResult, version: str, **settings: Any) -> Any:
         return value
 
     registry = Registry()
-    registry.tool(tool, render=str, **settings)
+    registry.tool(render=str, **settings)(tool)
     result = await ToolOrchestrator(registry).run("tool")
     return told(result, version)
 
@@ -296,7 +302,8 @@ async def test_a_value_that_is_no_object_is_data_only_where_the_protocol_has_tha
 
 async def test_what_a_server_has_said_is_cut_to_size_in_every_form() -> None:
     value = McpResult(
-        content=(TextContent(text="x" * 10_000), IMAGE), structured_content={"a": "x" * 10_000}
+        content=(TextContent(text="x" * 10_000), IMAGE),
+        structured_content={"a": "x" * 10_000},
     )
     settings = {"policy": ToolPolicy(max_result_size=300)}
     result = await mcp_result_of(value, "2026-07-28", **settings)
@@ -315,7 +322,7 @@ async def test_failures_and_refusals_are_results_that_a_model_reads(mode: str) -
 
     registry = Registry()
     registry.tool(broken)
-    registry.tool(slow, timeout=0.01)
+    registry.tool(timeout=0.01)(slow)
     registry.tool(echo)
     orch = ToolOrchestrator(registry, failure_threshold=1, reset_timeout=300)
     async with host(Gateway(orch), mode) as client:
@@ -342,7 +349,7 @@ async def test_what_answers_in_a_tools_place_is_named() -> None:
         return "the other"
 
     registry = Registry()
-    registry.tool(broken, policy=ToolPolicy(fallback="other"))
+    registry.tool(policy=ToolPolicy(fallback="other"))(broken)
     registry.tool(other)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         result = await client.call_tool("broken")
@@ -361,7 +368,9 @@ async def test_what_a_program_raises_through_is_an_error_without_its_words(
     async def stops() -> None:
         raise Stop("the secret")
 
-    async with host(gateway_of(stops, policy=ToolPolicy(control_flow=(Stop,))), mode) as client:
+    async with host(
+        gateway_of(stops, policy=ToolPolicy(control_flow=(Stop,))), mode
+    ) as client:
         result = await client.call_tool("stops", progress_callback=ignore)
     assert (text(result), result.is_error) == (
         "The call could not be made. Do not repeat it.",
@@ -370,7 +379,7 @@ async def test_what_a_program_raises_through_is_an_error_without_its_words(
     assert "could not be made" in caplog.text
 
 
-async def ignore(*report: Any) -> None: ...
+async def ignore(progress: float, total: float | None, message: str | None) -> None: ...
 
 
 # While a call runs
@@ -383,7 +392,7 @@ async def test_progress_is_told_now_and_then_and_the_last_of_it_always() -> None
             if done % 50 == 0:
                 await anyio.sleep(0.001)
         context.report_progress(1)  # it never goes back
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return "done"
 
     async def quiet(context: ToolContext) -> str:
@@ -392,8 +401,8 @@ async def test_progress_is_told_now_and_then_and_the_last_of_it_always() -> None
 
     told: list[Any] = []
 
-    async def report(*report: Any) -> None:
-        told.append(report)
+    async def report(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total, message))
 
     gateway = gateway_of(works, quiet)
     async with host(gateway, "legacy") as client:
@@ -415,8 +424,8 @@ async def test_reports_of_other_calls_are_not_told() -> None:
         await both.wait()
         context.report_progress(number)
 
-    async def report(done: float, *more: Any) -> None:
-        told.append(done)
+    async def report(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
 
     gateway = gateway_of(works)
     async with host(gateway, "legacy") as client, anyio.create_task_group() as tasks:
@@ -465,7 +474,7 @@ async def test_hosts_of_earlier_protocols_are_told_once_of_many_changes() -> Non
     gateway = gateway_of(echo)
     async with host(gateway, "legacy", message_handler=hear) as client:
         for number in range(50):
-            gateway.orch.registry.tool(echo, name=f"tool{number}")
+            gateway.orch.registry.tool(name=f"tool{number}")(echo)
         await until(lambda: news)
         assert len((await client.list_tools()).tools) == 51
         gateway.orch.registry.remove("tool0")
@@ -522,7 +531,7 @@ async def test_the_fleets_figures_are_a_tool_if_they_are_to_be() -> None:
         result = await client.call_tool("orchestrator__fleet")
         assert json.loads(text(result))["tools"] == {}
         # A tool of that name is somebody's own, and goes before it.
-        gateway.orch.registry.tool(echo, name="orchestrator__fleet")
+        gateway.orch.registry.tool(name="orchestrator__fleet")(echo)
         result = await client.call_tool("orchestrator__fleet", {"text": "mine"})
         assert text(result) == "mine"
 
