@@ -1178,3 +1178,21 @@ def test_pydantic_is_imported_with_it_and_not_before() -> None:
         "assert not {'mcp', 'cyclopts', 'rich'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], timeout=60, check=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a__b", "a_b"), ("a", "a_"), ("a b", "a_b"), ("a", "a__")]
+)
+def test_servers_whose_tools_would_have_one_name_are_refused(one: str, other: str) -> None:
+    servers = {one: {"command": "x"}, other: {"command": "y"}}
+    with pytest.raises(ConfigError, match="too like"):
+        read_config({"servers": servers})
+
+
+def test_long_names_of_servers_may_begin_alike() -> None:
+    names = [
+        "production-database-server-region-east",
+        "production-database-server-region-west",
+    ]
+    config = read_config({"servers": {name: {"command": "x"} for name in names}})
+    assert list(config.servers) == names

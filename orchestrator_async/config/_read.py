@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -19,11 +18,10 @@ from . import _policies as policies
 from ._config import Config, GatewayConfig
 from ._errors import ConfigError, Key, Problem, key_text, kind_of, quoted, shown
 from ._hosts import HOSTS, from_hosts
+from ._names import server_part
 from ._servers import ServerConfig, of_two_kinds
 from ._told import problems_of
 from ._values import Name
-
-_MAPPED: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class _File(BaseModel):
@@ -123,7 +121,7 @@ def _of_servers(servers: Any) -> Iterator[Problem]:
     for name, server in servers.items():
         if not isinstance(name, str):
             continue
-        other = known.setdefault(_MAPPED.sub("_", name), name)
+        other = known.setdefault(server_part(name), name)
         if other != name:
             problem = f"the name is too like that of {quoted(other)}"
             hint = "let them differ in letters, digits, _ or -, which names of tools keep"

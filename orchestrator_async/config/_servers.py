@@ -72,7 +72,7 @@ def _header(value: str) -> str:
 def _line(value: str) -> str:
     if "\r" in value or "\n" in value:
         raise wrong("the value has a line break in it", "take it out")
-    return value
+    return value.strip(" \t")  # no header can begin or end in a blank
 
 
 Count = Annotated[StrictInt, AfterValidator(_count)]

@@ -34,6 +34,13 @@ class Handler(BaseHTTPRequestHandler):
     answer: Answer
 
     def do_POST(self) -> None:
+        if self.path.startswith("/moved"):
+            self.send_response(307)
+            self.send_header("location", "/mcp")
+            self.send_header("content-length", "0")
+            self.end_headers()
+            self.rfile.read(int(self.headers["content-length"]))
+            return
         message = json.loads(self.rfile.read(int(self.headers["content-length"])))
         match message.get("method"):
             case "initialize":
@@ -146,6 +153,39 @@ async def test_a_notification_that_is_reset_ends_nothing() -> None:
             await until(cancelled.is_set)
             made.orch.reload(timeout=20)
             assert (await made.orch.run("own__echo")).ok
+
+
+async def test_an_endpoint_that_is_redirected_within_its_origin_is_used() -> None:
+    def answer(handler: Handler, message: dict[str, Any]) -> None:
+        handler.say(message, FINE)
+
+    with serving(answer) as url:
+        async with bench({"own": {"url": url.replace("/mcp", "/moved")}}) as made:
+            assert made.servers.status()["own"].connected
+            assert (await made.orch.run("own__echo")).ok
+
+
+async def test_callers_who_leave_hold_up_no_other_call() -> None:
+    released = threading.Event()
+
+    def answer(handler: Handler, message: dict[str, Any]) -> None:
+        if message["method"] == "notifications/cancelled" or message["params"].get(
+            "arguments"
+        ):
+            released.wait(60)
+        else:
+            handler.say(message, FINE)
+
+    with serving(answer) as url:
+        try:
+            async with bench({"own": {"url": url}}, timeout=0.1) as made:
+                for _ in range(40):
+                    assert not (await made.orch.run("own__echo", {"wait": True})).ok
+                    made.orch.circuit("own__echo").reset()
+                made.orch.reload(timeout=4)
+                assert (await made.orch.run("own__echo")).ok
+        finally:
+            released.set()
 
 
 @pytest.mark.parametrize(

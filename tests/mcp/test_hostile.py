@@ -460,3 +460,12 @@ def _(client: RawClient) -> None:
     client.call()
     assert client.message()["method"] == "roots/list"
     assert client.message()["result"]["isError"]
+
+
+@check("asks_then_dies")
+def _(client: RawClient) -> None:
+    assert len(tools(client)) == 1
+    client.call()
+    assert client.message()["method"] == "roots/list"
+    client.send({"jsonrpc": "2.0", "id": "asked", "result": {"roots": []}})
+    assert client.process.wait(DEADLINE) == -9

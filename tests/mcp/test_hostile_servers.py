@@ -56,6 +56,7 @@ TIMES_OUT = {
     *(each for each in BEHAVIOURS if each.endswith("_flood")),
 }
 FAILS = {
+    "asks_then_dies": ServerLostError,
     "closes_stdout": ServerLostError,
     "endless_line": ServerLostError,
     "exits_later": ServerLostError,

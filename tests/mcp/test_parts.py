@@ -73,7 +73,8 @@ def test_two_tools_never_have_one_name(a: str, b: str, c: str, d: str) -> None:
         ("git", "git_log", "git__git_log"),
         ("a__b", "c", "a_b__c"),
         ("a_", "b", "a__b"),
-        ("", "b", "server__b"),
+        ("", "b", "server_e3b0c442__b"),
+        ("x" * 40, "b", f"{'x' * 23}_bd913ff6__b"),
         ("a", "b__c", "a__b__c"),
     ],
 )
@@ -546,3 +547,36 @@ def test_what_is_no_tool_at_all_is_left_out() -> None:
     told: list[str] = []
     sift(answer, lambda name, reason: told.append(name))
     assert told[0] == "(without a name)"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Illegal header value b'Bearer TOKENTOKEN '",
+        "TOKENTOKEN was refused",
+        "GET http://127.0.0.1/mcp?key=KEYKEY of USERUSER:PASSPASS",
+    ],
+)
+def test_why_a_connection_is_over_names_no_secret(said: str) -> None:
+    options = ServerConfig(
+        url="http://USERUSER:PASSPASS@127.0.0.1:9/mcp?key=KEYKEY",
+        headers={"Authorization": "Bearer TOKENTOKEN "},
+    )
+
+    async def ignore(*args: Any) -> None: ...
+
+    failing = Connection("s", options, {}, ignore, lambda name, reason: None)
+    failing._trouble(said)
+    assert "***" in failing.reason
+    for secret in ("TOKEN", "USERUSER", "PASSPASS", "KEYKEY"):
+        assert secret not in failing.reason
+
+
+def test_variables_of_a_process_are_not_told() -> None:
+    options = ServerConfig(command="x", env={"KEY": "KEYKEY", "LEVEL": "1"})
+
+    async def ignore(*args: Any) -> None: ...
+
+    failing = Connection("s", options, {}, ignore, lambda name, reason: None)
+    failing._is_over("its process has ended with code 1: bad key KEYKEY")
+    assert failing.reason == "its process has ended with code 1: bad key ***"

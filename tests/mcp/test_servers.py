@@ -675,3 +675,96 @@ async def test_a_server_that_stays_down_is_tried_less_often_and_sooner_when_it_i
 
 def waits(made: Bench) -> list[float]:
     return [each.retry_in for each in made.events if type(each) is ServerLost]
+
+
+async def test_a_program_that_cannot_be_started_is_not_named_by_what_may_be_secret() -> (
+    None
+):
+    async with bench({"down": {"command": "/nowhere/SECRET"}}) as made:
+        reason = made.servers.status()["down"].reason
+        assert reason == "its program cannot be started: No such file or directory"
+        assert "SECRET" not in (await made.orch.run("down__echo")).content
+
+
+async def test_a_server_that_asks_and_then_dies_has_failed() -> None:
+    with peers() as started:
+        async with bench({"h": ours(started, "hostile", "asks_then_dies")}) as made:
+            result = await made.orch.run("h__echo")
+            assert isinstance(result.error, ServerLostError)
+            assert result.verdict is Verdict.FAILURE
+
+
+async def test_an_error_of_the_program_comes_out_as_it_is() -> None:
+    with peers() as started:
+        with pytest.raises(ValueError, match="mine"):
+            async with McpServers({"servers": {"plain": ours(started, "plain")}}):
+                raise ValueError("mine")
+        await until(lambda: not started.alive())
+
+
+async def test_servers_cannot_be_entered_twice_at_one_time() -> None:
+    with peers() as started:
+        servers = McpServers({"servers": {"plain": ours(started, "plain")}})
+        ended: list[str] = []
+
+        async def enter() -> None:
+            try:
+                async with servers:
+                    ended.append("entered")
+                    await until(lambda: len(ended) == 2)
+            except RuntimeError:
+                ended.append("refused")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(enter)
+            tasks.start_soon(enter)
+        assert sorted(ended) == ["entered", "refused"]
+
+
+async def test_fields_of_tools_are_reloaded_with_servers_and_circuits_as_they_are() -> None:
+    with peers() as started:
+        servers = {"plain": ours(started, "plain")}
+        async with bench(servers) as made:
+            pid = made.pid("plain")
+            made.orch.circuit("plain__echo").trip()
+            tools = {"plain__*": {"idempotent": True}}
+            await made.servers.reload({"servers": servers, "tools": tools})
+            assert made.pid("plain") == pid
+            assert made.registry["plain__echo"].idempotent
+            assert made.orch.circuit("plain__echo").state is CircuitState.OPEN
+
+
+async def test_a_tool_of_ones_own_is_let_be_where_a_servers_was() -> None:
+    with peers() as started:
+        async with bench({"changing": ours(started, "changing")}) as made:
+            await set_tools(made, [listed("one", "before")])
+            await until(lambda: "changing__one" in made.registry)
+            made.registry.remove("changing__one")
+
+            @made.registry.tool(name="changing__one")
+            async def own() -> str:
+                return "mine"
+
+            await set_tools(made, [listed("one", "after"), listed("two")])
+            await until(lambda: "changing__two" in made.registry)
+            assert await made.orch.dispatch("changing__one") == "mine"
+        assert [tool.name for tool in made.registry] == ["changing__one"]
+
+
+async def test_what_befell_a_server_is_not_raised_at_a_caller_who_is_cancelled() -> None:
+    servers = {
+        "missing": {"command": "/nowhere"},
+        "refusing": {"url": "http://127.0.0.1:9/mcp"},
+        "ending": {"command": "false"},
+    }
+    for number in range(40):
+        with anyio.move_on_after(0.002 * number):
+            async with McpServers({"servers": servers}):
+                await anyio.sleep(0.02)
+
+
+async def test_numbers_that_json_has_not_are_refused() -> None:
+    with peers() as started:
+        async with bench({"plain": ours(started, "plain")}) as made:
+            result = await made.orch.run("plain__sleep", {"seconds": float("nan")})
+            assert isinstance(result.error, InvalidArgumentsError)

@@ -141,9 +141,6 @@ class Call:
         if self._exchange.too_large or _code(error) == TOO_LARGE:
             limit = self._connection.limit
             return ResultTooLargeError(limit=limit, **self._names)
-        self.wanted = self.wanted or _wanted(error)
-        if self.wanted:
-            return self._refused()
         if error is None:
             return self._lost(self._connection.reason)
         if _says_closed(error):
@@ -152,11 +149,14 @@ class Call:
             return self._lost(self._connection.reason or _said(error))
         if self._exchange.error is not None or _code(error) == NOT_SENT:
             return self._lost(_said(self._exchange.error or error))
-        if _code(error) == REQUEST_TIMEOUT:
+        if _code(error) == REQUEST_TIMEOUT and not self._exchange.status >= 400:
             return ServerTimeoutError(timeout=self._timeout, **self._names)
         status = self._exchange.status
         if status >= 400 and _code(error) != INVALID_PARAMS:
             return self._status(status)
+        self.wanted = self.wanted or _wanted(error)
+        if self.wanted and isinstance(error, MCPError):
+            return self._refused()
         if isinstance(error, MCPError):
             return self._no_result(error)
         return self._nonsense(error)
@@ -166,7 +166,7 @@ class Call:
         return {"server": self._connection.server, "tool_name": self._context.tool_name}
 
     def _lost(self, reason: str) -> ServerLostError:
-        return ServerLostError(reason=reason, **self._names)
+        return ServerLostError(reason=self._connection.hide(reason), **self._names)
 
     def _refused(self) -> InputRefusedError:
         return InputRefusedError(wanted=self.wanted, **self._names)
@@ -202,7 +202,7 @@ def _as_data(arguments: Mapping[str, Any], tool_name: str) -> dict[str, Any]:
         InvalidArgumentsError: They are no JSON.
     """
     try:
-        data: dict[str, Any] = from_json(to_json(dict(arguments), inf_nan_mode="null"))
+        data: dict[str, Any] = from_json(to_json(dict(arguments)), allow_inf_nan=False)
     except (ValueError, TypeError, RecursionError) as error:
         said = str(error).partition("\n")[0][:200]
         expected = f"what can be sent as JSON ({said})"

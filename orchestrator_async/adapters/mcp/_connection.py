@@ -10,6 +10,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import anyio
 import mcp_types as types
@@ -74,6 +75,7 @@ class Connection:
         self.server = server
         self.limit = options.max_result_size
         self._options = options
+        self._secrets = _secrets_of(options)
         self._asks = asks
         self._on_tools = on_tools
         self._on_left_out = on_left_out
@@ -120,8 +122,11 @@ class Connection:
                     whole.cancel_scope.cancel()
         except BaseException as error:
             self._is_over(_why(error))
-            if not _is_its_own(error):
+            rest = _cancellation(error)
+            if rest is error:
                 raise
+            if rest is not None:
+                raise rest from None
         finally:
             self._is_over("it was closed")
 
@@ -133,7 +138,11 @@ class Connection:
             tasks.start_soon(self._list_anew, client)
             if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
                 tasks.start_soon(self._subscribe, client)
-            await self.over.wait()
+            try:
+                await self.over.wait()
+            except BaseException:
+                self._is_over("the connection broke off")  # so that no call comes now
+                raise
             if self._calls and self._process is None and not self._is_closing:
                 await self._idle.wait()
             self._left.set()
@@ -164,7 +173,7 @@ class Connection:
     def _is_over(self, reason: str) -> None:
         if not self.reason:
             of_the_process = "" if self._process is None else self._process.reason
-            self.reason = of_the_process or reason
+            self.reason = self.hide(of_the_process or reason)
         self.settled.set()
         self.over.set()
 
@@ -203,9 +212,17 @@ class Connection:
         """
         The server could not be reached: what is sent from now on goes over a new connection.
         """
-        self.reason = self.reason or reason
+        self.reason = self.reason or self.hide(reason)
         if self.is_open:
             self._is_over(reason)
+
+    def hide(self, text: str) -> str:
+        """
+        The text without what the settings have of secrets, wherever it comes from.
+        """
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     # Its tools
 
@@ -353,13 +370,30 @@ _WANTED: Final = {
 }
 
 
-def _is_its_own(error: BaseException) -> bool:
+def _cancellation(error: BaseException) -> BaseException | None:
     """
-    Whether it is about the connection alone, and no cancellation of its task is in it.
+    What is to go on up of it: a cancellation of the task, or an interrupt. What befell the
+    connection is not.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_its_own, error.exceptions))
-    return isinstance(error, Exception)
+        return error.split(Exception)[1]
+    return None if isinstance(error, Exception) else error
+
+
+_SHORTEST_SECRET: Final = 4
+
+
+def _secrets_of(options: ServerConfig) -> list[str]:
+    """
+    What is not to be told of the settings: headers, variables, and parts of the address.
+    """
+    headers, env = options.headers or {}, options.env or {}
+    values = [*headers.values(), *env.values()]
+    words = [word for value in headers.values() for word in value.split()]
+    address = urlsplit(options.url or "")
+    values += [*words, address.query, address.username or "", address.password or ""]
+    known = {value for value in values if len(value) >= _SHORTEST_SECRET}
+    return sorted(known - {"Bearer", "Basic"}, key=len, reverse=True)
 
 
 def _why(error: BaseException) -> str:

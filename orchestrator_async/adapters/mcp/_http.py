@@ -17,11 +17,14 @@ from typing import Any, Final
 
 import anyio
 import httpx2
+from anyio.abc import TaskGroup
 from mcp.client.streamable_http import streamable_http_client
 
 _CONNECT: Final = 10.0
 _WRITE: Final = 30.0
 _NOTIFY: Final = 5.0
+_MOST_LEAVING: Final = 20
+_CANCELLED: Final = "notifications/cancelled"
 NOT_SENT: Final = -32_098
 """The code of an error of JSON-RPC that stands for a request that came to nothing."""
 
@@ -79,14 +82,20 @@ class HttpConnection:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
         # What is packed could be of any size once it is unpacked.
         plain = {"accept-encoding": "identity", **headers}
-        async with _Client(
-            self._limit, self._trouble, headers=plain, timeout=timeout, limits=limits
-        ) as client:
+        async with (
+            _Client(
+                self._limit, self._trouble, headers=plain, timeout=timeout, limits=limits
+            ) as client,
+            anyio.create_task_group() as client.tasks,
+        ):
             transport = streamable_http_client(
                 url, http_client=client, max_sse_event_size=self._limit
             )
-            async with transport as streams:
-                yield streams
+            try:
+                async with transport as streams:
+                    yield streams
+            finally:
+                client.tasks.cancel_scope.cancel()
 
 
 class _Client(httpx2.AsyncClient):
@@ -96,17 +105,27 @@ class _Client(httpx2.AsyncClient):
         super().__init__(**options)
         self._limit = limit
         self._trouble = trouble
+        self._leaving = 0
+        self.tasks: TaskGroup
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """
         As ever; but a request that comes to nothing has an answer that says so.
         """
         seen = exchange.get() or Exchange()
-        if _is_notification(request):
-            return await self._notify(request, options)
+        method = _notified_by(request)
+        if method == _CANCELLED:
+            # The SDK sends nothing else until this is sent, and nobody waits for it.
+            if self._leaving < _MOST_LEAVING:
+                self._leaving += 1
+                self.tasks.start_soon(self._tell, request, options)
+            return httpx2.Response(202, request=request)
+        if method is not None:
+            await self._notify(request, options)
+            return httpx2.Response(202, request=request)
         try:
             response = await super().send(request, **options)
-        except httpx2.TransportError as error:
+        except Exception as error:
             self._trouble(_said(error))
             if request.method != "POST":
                 raise
@@ -127,21 +146,32 @@ class _Client(httpx2.AsyncClient):
         response.stream = _Watched(response.stream, limit, seen, trouble)
         return response
 
-    async def _notify(
-        self, request: httpx2.Request, options: dict[str, Any]
-    ) -> httpx2.Response:
+    async def _tell(self, request: httpx2.Request, options: dict[str, Any]) -> None:
+        try:
+            await self._notify(request, options)
+        finally:
+            self._leaving -= 1
+
+    async def _notify(self, request: httpx2.Request, options: dict[str, Any]) -> None:
         """
-        Send what has no answer. The SDK sends nothing else until it is sent, and nothing
-        ever again if it raises.
+        Send what has no answer. The SDK would send nothing ever again if it raised.
         """
-        with anyio.move_on_after(_NOTIFY), suppress(httpx2.TransportError):
+        with anyio.move_on_after(_NOTIFY), suppress(Exception):
             response = await super().send(request, **options)
             await response.aclose()
-        return httpx2.Response(202, request=request)
 
 
-def _is_notification(request: httpx2.Request) -> bool:
-    return request.method == "POST" and "id" not in json.loads(request.content)
+def _notified_by(request: httpx2.Request) -> str | None:
+    """
+    The method of a notification, or ``None`` if it is a request for which there is an answer.
+    """
+    if request.method != "POST":
+        return None
+    try:
+        message = json.loads(request.content)
+    except httpx2.RequestNotRead:
+        return None  # it was redirected
+    return None if "id" in message else str(message.get("method"))
 
 
 class _Watched(httpx2.AsyncByteStream):

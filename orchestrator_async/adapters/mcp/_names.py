@@ -13,22 +13,13 @@ import hashlib
 import re
 from typing import Final
 
+from orchestrator_async.config._names import server_part as server_part
+
 LONGEST: Final = 64
-LONGEST_SERVER: Final = 32
 SEPARATOR: Final = "__"
 
 _OTHER: Final = re.compile(r"[^A-Za-z0-9_-]")
 _DIGITS: Final = 8
-
-
-def server_part(server: str) -> str:
-    """
-    The server's part of its tools' names. It neither holds the separator nor ends in a
-    piece of it, so that a name is divided in one way only.
-    """
-    plain = _OTHER.sub("_", server)
-    plain = re.sub("_{2,}", "_", plain).rstrip("_")[:LONGEST_SERVER].rstrip("_")
-    return plain or "server"
 
 
 def tool_name(server: str, tool: str) -> str:

@@ -225,6 +225,13 @@ class Server:
                 )
             )
 
+    def make_tools(self) -> None:
+        """
+        Make its tools anew, as what else is said of them has changed.
+        """
+        self.tools = {name: self._made(tool) for name, tool in self.offered.items()}
+        self._changed([], list(self.tools.values()))
+
     def _left_out(self, tool: str, reason: str) -> None:
         tool = tool if len(tool) <= 64 else tool[:63] + "…"
         if (tool, reason) not in self._told and len(self._told) < _MOST_TOLD:

@@ -88,17 +88,27 @@ class McpServers:
         self._asks = {wanted: ask for wanted, ask in asks.items() if ask is not None}
         self._listeners = Listeners(tuple(observers))
         self._registries: list[Registry] = []
-        self._taken: set[tuple[int, str]] = set()
+        self._placed: dict[tuple[int, str], Tool] = {}
         self._servers: dict[str, Server] = {}
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
+        self._is_entered = False
 
     def __repr__(self) -> str:
         return f"<McpServers {', '.join(self._config.servers) or 'without servers'}>"
 
     async def __aenter__(self) -> Self:
-        if self._tasks is not None:
+        if self._is_entered:
             raise RuntimeError("these servers are entered already")
+        self._is_entered = True
+        try:
+            await self._enter()
+        except BaseException:
+            self._is_entered = False
+            raise
+        return self
+
+    async def _enter(self) -> None:
         # It takes a second, which the event loop is not to wait for.
         await anyio.to_thread.run_sync(
             importlib.import_module, f"{__package__}._connection"
@@ -110,17 +120,20 @@ class McpServers:
             for server in tuple(self._servers.values()):
                 await server.settled.wait()
             self._stack = stack.pop_all()
-        return self
 
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         assert self._stack is not None
         stack, self._stack = self._stack, None
-        return await stack.__aexit__(kind, error, traceback)
+        try:
+            # Not with the error, which would come out in a group.
+            await stack.__aexit__(None, None, None)
+        finally:
+            self._is_entered = False
 
     async def _close(self) -> None:
         """
@@ -177,11 +190,12 @@ class McpServers:
         before, self._config = self._config, _read(config)
         for name, server in tuple(self._servers.items()):
             fields = [self._config.tool_fields(tool) for tool in server.tools]
-            same = self._config.servers.get(name) == server.config
-            if not same or fields != [before.tool_fields(tool) for tool in server.tools]:
+            if self._config.servers.get(name) != server.config:
                 del self._servers[name]
                 server.close()
                 self._changed(list(server.tools), [])
+            elif fields != [before.tool_fields(tool) for tool in server.tools]:
+                server.make_tools()
         self._start(self._config)
         for server in tuple(self._servers.values()):
             await server.settled.wait()
@@ -226,17 +240,23 @@ class McpServers:
                 registry.remove(name)
             raise
         self._registries.append(registry)
-        self._taken |= {(id(registry), name) for name in added}
+        self._placed |= {(id(registry), tool.name): tool for tool in tools}
 
     def detach(self, registry: Registry) -> None:
         """
         Take the tools out of a registry again: ``Registry.exclude`` calls it.
         """
         self._registries.remove(registry)
-        for taken in [taken for taken in self._taken if taken[0] == id(registry)]:
-            self._taken.discard(taken)
-            if taken[1] in registry:
-                registry.remove(taken[1])
+        for place in [place for place in self._placed if place[0] == id(registry)]:
+            self._remove(registry, place[1])
+
+    def _remove(self, registry: Registry, name: str) -> None:
+        """
+        Take a tool out of a registry, if it is still ours.
+        """
+        placed = self._placed.pop((id(registry), name), None)
+        if placed is not None and registry.get(name) is placed:
+            registry.remove(name)
 
     def why_unknown(self, name: str) -> str:
         """
@@ -260,24 +280,22 @@ class McpServers:
         """
         for registry in self._registries:
             for name in gone:
-                if (id(registry), name) in self._taken:
-                    self._taken.discard((id(registry), name))
-                    if name in registry:
-                        registry.remove(name)
+                self._remove(registry, name)
             for tool in new:
                 self._put(registry, tool)
 
     def _put(self, registry: Registry, tool: Tool) -> None:
-        mine = (id(registry), tool.name) in self._taken
+        there = registry.get(tool.name)
+        mine = there is not None and there is self._placed.get((id(registry), tool.name))
         try:
-            registry.add(tool, replace=mine and tool.name in registry)
+            registry.add(tool, replace=mine)
         except (DuplicateToolError, ValueError) as error:
             server = tool.name.partition(SEPARATOR)[0]
             self._listeners.tell(
                 ToolLeftOut(server=server, tool=tool.name, reason=str(error))
             )
         else:
-            self._taken.add((id(registry), tool.name))
+            self._placed[id(registry), tool.name] = tool
 
 
 def _need_the_sdk() -> None:

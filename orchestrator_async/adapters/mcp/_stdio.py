@@ -7,6 +7,7 @@ it has its pipes, and does not wait for a process that is stopped.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -74,9 +75,15 @@ class StdioConnection:
         Raises:
             OSError: It cannot be started.
         """
-        process = await anyio.open_process(
-            [command, *args], env=env, cwd=cwd, start_new_session=True
-        )
+        try:
+            process = await anyio.open_process(
+                [command, *args], env=env, cwd=cwd, start_new_session=True
+            )
+        except OSError as error:
+            # Not by its name, in which there may be a secret.
+            why = os.strerror(error.errno or 0)
+            self.reason = f"its program cannot be started: {why}"
+            raise
         self.pid = process.pid
         incoming, read_stream = anyio.create_memory_object_stream[Item](0)
         write_stream, outgoing = anyio.create_memory_object_stream[Item](0)

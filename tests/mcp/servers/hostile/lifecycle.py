@@ -142,6 +142,18 @@ class AsksThenFails(Peer):
         self.answer(request, {"content": text, "isError": True})
 
 
+class AsksThenDies(Peer):
+    """Asks for folders in the middle of a call, and is killed."""
+
+    def receive(self, message: Message) -> None:
+        super().receive(message)
+        if message.get("id") == "asked":
+            os.kill(os.getpid(), signal.SIGKILL)  # it was answered
+
+    def call(self, request: Any, params: Message) -> None:
+        self.send({"id": "asked", "method": "roots/list"})
+
+
 def _close(stream: int) -> None:
     """
     Close a stream, and what else leads there: uvloop gives its children a second of each.
@@ -178,5 +190,6 @@ LIFECYCLE: dict[str, type[Peer]] = {
     "deaf": Deaf,
     "without_tools": WithoutTools,
     "asks_then_fails": AsksThenFails,
+    "asks_then_dies": AsksThenDies,
     "lists_once": ListsOnce,
 }
