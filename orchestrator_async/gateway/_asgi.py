@@ -49,8 +49,7 @@ class Body:
                 self._parts.clear()
                 return {"type": "http.request", "body": body, "more_body": False}
             message = await receive()
-            if message["type"] == "http.disconnect":
-                closed()
+            closed()  # after the body nothing else can come
             return message
 
         return replay

@@ -33,6 +33,12 @@ _IDLE: Final = 30.0
 _GRACE: Final = 1.0
 
 
+def _unheard(url: str) -> None:
+    """
+    Nobody wants to know.
+    """
+
+
 async def serve_http(
     gateway: Gateway,
     *,
@@ -43,7 +49,7 @@ async def serve_http(
     allowed_origins: Iterable[str] = (),
     allowed_hosts: Iterable[str] = (),
     insecure: bool = False,
-    on_ready: Callable[[str], object] | None = None,
+    on_ready: Callable[[str], object] = _unheard,
 ) -> None:
     """
     Serve hosts over streamable HTTP, until this is cancelled. ``GET /healthz`` says
@@ -81,7 +87,7 @@ async def serve_http(
             port=port,
             path=path,
             token=token,
-            origins=allowed_origins,
+            origins=tuple(allowed_origins),
             hosts=(host, *allowed_hosts),
             is_local=is_local,
         )
@@ -96,8 +102,7 @@ async def serve_http(
             )
             tasks.start_soon(_work, manager, work)
             try:
-                if on_ready is not None:
-                    on_ready(f"http://{_in_url(host)}:{port}{path}")
+                on_ready(f"http://{_in_url(host)}:{port}{path}")
                 await anyio.sleep_forever()
             finally:
                 guard.close()

@@ -37,6 +37,8 @@ class Rules:
         Whether this is a name of this server. One that is not was made to lead here by
         somebody else.
         """
+        if set(host) & set("@/?#\\"):
+            return False  # there is more to it than a name
         if host.lower() in {each.lower() for each in self.hosts}:
             return True
         try:

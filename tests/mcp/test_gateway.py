@@ -18,6 +18,7 @@ from mcp.client.subscriptions import ToolsListChanged
 from mcp_types import (
     AudioContent,
     ImageContent,
+    InitializedNotification,
     ResourceLink,
     TextContent,
     ToolListChangedNotification,
@@ -231,9 +232,11 @@ async def test_data_is_left_out_where_the_text_does_not_show_it_all() -> None:
     registry = Registry()
     registry.tool(policy=ToolPolicy(max_result_size=300))(long)
     registry.tool(name="drawn", render=lambda value: "{drawn}")(long)
+    registry.tool(name="odd", render=lambda value: '{"a": NaN}')(long)
     async with host(Gateway(ToolOrchestrator(registry))) as client:
         cut = await client.call_tool("long")
         drawn = await client.call_tool("drawn")
+        assert (await client.call_tool("odd")).structured_content is None
     assert (len(text(cut)) <= 300, cut.structured_content) == (True, None)
     assert (text(drawn), drawn.structured_content) == ("{drawn}", None)
 
@@ -498,6 +501,8 @@ async def test_a_host_that_has_gone_is_told_no_more() -> None:
     async with host(gateway, "legacy") as client:
         await client.list_tools()
         (audience,) = gateway._audiences
+        # To say it twice changes nothing.
+        await client.session.send_notification(InitializedNotification())
         await until(lambda: audience._connections)
     assert not audience._connections
     assert not gateway._audiences

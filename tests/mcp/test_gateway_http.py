@@ -26,11 +26,12 @@ from orchestrator_async import Registry, ToolContext, ToolOrchestrator
 from orchestrator_async.gateway import Gateway, serve, serve_http
 from orchestrator_async.gateway._guard import Guard
 from orchestrator_async.gateway._quiet import quiet
+from orchestrator_async.gateway._requests import Exchange
 from orchestrator_async.gateway._rules import Rules
 from tests.clock import real_time, virtual_time
 
 from .helping import DEADLINE, leaves_generators, ours, until
-from .running import MARK, ROOT, Peers
+from .running import MARK, ROOT, Peers, free_port
 from .running import until as until_so
 from .test_gateway_stdio import LOOPS, command, text, written
 from .test_import import said_by
@@ -292,6 +293,7 @@ async def test_all_of_it_together_as_a_process(
         ({"host": "localhost.evil.example"}, 421),
         ({"host": "192.168.1.1:{port}"}, 421),
         ({"host": "[::1"}, 421),
+        ({"host": "evil.example@localhost"}, 421),
         ({"host": ""}, 421),
     ],
 )
@@ -390,10 +392,9 @@ async def test_every_address_of_this_machine_is_its_own(address: str) -> None:
 
 
 @real_time
-async def test_others_may_ask_where_that_is_wanted() -> None:
+async def test_an_address_that_is_taken_is_an_error_as_it_is(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        # It gets as far as the address, which is taken.
         with pytest.raises(OSError, match="in use"):
             await serve_http(Gateway(ToolOrchestrator(Registry())), port=port)
         with pytest.raises(OSError, match="in use"):
@@ -402,6 +403,10 @@ async def test_others_may_ask_where_that_is_wanted() -> None:
             )
         with pytest.raises(OSError, match="in use"):
             await serve({"servers": {}}, http=("127.0.0.1", port))
+        path = tmp_path / "servers.json"
+        path.write_text('{"servers": {}}')
+        with pytest.raises(OSError, match="in use"):
+            await serve(path, http=("127.0.0.1", port))
 
 
 # What else is there
@@ -430,6 +435,30 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
         answer = await post(made.url, content=b"x" * 5_000_000, json=None)
         assert answer.status_code == 413
         assert (await post(made.url)).status_code == 200
+
+
+@real_time
+async def test_nobody_needs_to_hear_where_it_is() -> None:
+    gateway, port = Gateway(ToolOrchestrator(Registry())), free_port()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: serve_http(gateway, port=port))
+        with anyio.fail_after(DEADLINE):
+            while True:
+                try:
+                    answer = await post(f"http://127.0.0.1:{port}/mcp")
+                    break
+                except httpx2.ConnectError:
+                    await anyio.sleep(0.005)
+        assert answer.status_code == 200
+        tasks.cancel_scope.cancel()
+
+
+async def test_what_begins_for_a_host_that_has_gone_does_not_run() -> None:
+    gone = Exchange()
+    gone.close()
+    with gone.holding():
+        await anyio.lowlevel.checkpoint()
+        raise AssertionError("it has run")
 
 
 # The guard by itself
@@ -606,6 +635,17 @@ except ImportError as error:
     print(error)
 """
     assert 'pip install "orchestrator-async[gateway]"' in said_by(code)
+
+
+async def test_without_its_metadata_it_has_a_version_all_the_same() -> None:
+    code = """
+import sys
+from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async.gateway import Gateway
+sys.path.clear()
+print(Gateway(ToolOrchestrator(Registry())).server().version)
+"""
+    assert said_by(code) == "0\n"
 
 
 async def test_a_config_comes_once() -> None:

@@ -19,6 +19,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp_types import ToolListChangedNotification
 
+from orchestrator_async.gateway._stdio import _read, _write
 from tests.clock import real_time
 
 from .helping import DEADLINE, clock_server, everything, leaves_generators, ours, until
@@ -86,10 +87,11 @@ def raw(peers: Peers, path: Path, *args: str) -> Iterator[RawClient]:
     ) as process:
         try:
             yield RawClient(process)
-        finally:
-            process.kill()
             with suppress(BrokenPipeError):
                 process.stdin.close()  # type: ignore[union-attr]
+            process.wait(DEADLINE)
+        finally:
+            process.kill()
 
 
 def coverage() -> dict[str, str]:
@@ -372,3 +374,47 @@ async def test_a_request_that_has_the_id_of_one_that_runs_is_refused(
             return "result" in client.message()
 
         until_so(again)
+
+
+# Descriptors that another process has changed
+
+
+def full_pipe() -> tuple[int, int]:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4_096)
+    return read, write
+
+
+async def test_what_does_not_wait_is_waited_for() -> None:
+    read, write = full_pipe()
+    size = len(os.read(read, 1 << 20))
+    os.close(write)
+    read_there, write_there = os.pipe(), full_pipe()
+    os.set_blocking(read_there[0], False)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, _write, write_there[1], b"y" * 10)
+        got = await anyio.to_thread.run_sync(os.read, write_there[0], size)
+        while not got.endswith(b"y" * 10):
+            got += await anyio.to_thread.run_sync(os.read, write_there[0], size)
+        chunk: list[bytes] = []
+
+        async def take() -> None:
+            chunk.append(await anyio.to_thread.run_sync(_read, read_there[0]))
+
+        tasks.start_soon(take)
+        await anyio.lowlevel.checkpoint()
+        os.write(read_there[1], b"z")
+    assert chunk == [b"z"]
+    for descriptor in (read, *read_there, *write_there):
+        os.close(descriptor)
+
+
+async def test_descriptors_that_have_gone_are_at_their_end() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    assert _read(read) == b""
+    _write(write, b"x")
+    os.close(write)
