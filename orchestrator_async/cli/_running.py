@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
@@ -29,6 +30,9 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "trio": ("trio", {}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
 }
+
+
+_THEIR_LOGS: Final = ("mcp", "httpx2", "httpcore2", "hypercorn")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +68,10 @@ def run_command(command: Command, setting: Setting, *, servers: bool = True) -> 
     Returns:
         The exit code. Messages have been printed.
     """
+    if not setting.debug:
+        for name in _THEIR_LOGS:
+            # What has no handler is printed by Python, with tracebacks.
+            logging.getLogger(name).addHandler(logging.NullHandler())
     stdio = Stdio.take()
     try:
         code = _in_a_loop(command, setting, stdio, servers)

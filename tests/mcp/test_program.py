@@ -134,6 +134,14 @@ def test_tools_of_servers_are_listed_and_called(backend: str, config: Path) -> N
     assert "did_you_mean" in said(2, "call", "plain__ecko", "{}", *common)
 
 
+def test_what_libraries_log_is_not_printed(config: Path) -> None:
+    args = ("call", "h__garbage", "{}", "--config", str(config))
+    done = subprocess.run(command(*args), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "makes no sense" in done.stdout
+    assert done.stderr == ""
+
+
 def said(code: int, *args: str) -> Any:
     done = subprocess.run(
         command(*args), cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE
