@@ -4,12 +4,13 @@ A gateway as a process on stdio: with servers that others wrote, and hosts that 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -388,6 +389,18 @@ def full_pipe() -> tuple[int, int]:
     return read, write
 
 
+def waits_in(function: Callable[..., Any], what: str) -> bool:
+    """
+    Whether some thread is at that line of the function.
+    """
+    lines, first = inspect.getsourcelines(function)
+    (line,) = (first + number for number, each in enumerate(lines) if what in each)
+    return any(
+        frame.f_code is function.__code__ and frame.f_lineno == line
+        for frame in sys._current_frames().values()
+    )
+
+
 async def test_what_does_not_wait_is_waited_for() -> None:
     read, write = full_pipe()
     size = len(os.read(read, 1 << 20))
@@ -396,6 +409,7 @@ async def test_what_does_not_wait_is_waited_for() -> None:
     os.set_blocking(read_there[0], False)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, _write, write_there[1], b"y" * 10)
+        await until(lambda: waits_in(_write, "select.select"))
         got = await anyio.to_thread.run_sync(os.read, write_there[0], size)
         while not got.endswith(b"y" * 10):
             got += await anyio.to_thread.run_sync(os.read, write_there[0], size)
@@ -405,7 +419,7 @@ async def test_what_does_not_wait_is_waited_for() -> None:
             chunk.append(await anyio.to_thread.run_sync(_read, read_there[0]))
 
         tasks.start_soon(take)
-        await anyio.lowlevel.checkpoint()
+        await until(lambda: waits_in(_read, "select.select"))
         os.write(read_there[1], b"z")
     assert chunk == [b"z"]
     for descriptor in (read, *read_there, *write_there):
