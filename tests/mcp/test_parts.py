@@ -39,6 +39,7 @@ from orchestrator_async.adapters.mcp._names import (
 )
 from orchestrator_async.adapters.mcp._pace import AnsweringStream, PacedStream
 from orchestrator_async.adapters.mcp._process import (
+    _ends,
     _is_stopped,
     end,
     exited,
@@ -48,6 +49,8 @@ from orchestrator_async.adapters.mcp._sieve import sift
 from orchestrator_async.adapters.mcp._tools import Listed, listed
 from orchestrator_async.config import ServerConfig
 from tests.clock import real_time, virtual_time
+
+from .running import stop
 
 # Names
 
@@ -488,6 +491,17 @@ async def test_a_process_that_has_ended_already_is_not_waited_for() -> None:
     with anyio.fail_after(10):
         await exited(process)
         await end(process)
+
+
+@real_time
+async def test_a_process_that_is_stopped_is_given_no_time_to_end_by_itself() -> None:
+    sleeper = [sys.executable, "-c", "import time; time.sleep(3600)"]
+    process = await anyio.open_process(sleeper, start_new_session=True)
+    stop(process.pid)
+    with anyio.fail_after(30):
+        assert not await _ends(process, 3600)
+        await end(process)
+    assert process.returncode == -9
 
 
 @pytest.mark.parametrize(

@@ -330,7 +330,9 @@ async def test_the_death_of_a_server_whose_child_holds_its_output_is_seen() -> N
             await until(lambda: child not in started.alive())
 
 
-async def test_a_stopped_server_is_answered_for_and_not_waited_for() -> None:
+async def test_a_stopped_server_is_answered_for_and_not_waited_for(
+    summary: Summary,
+) -> None:
     with peers() as started:
         async with bench({"plain": ours(started, "plain")}, timeout=0.3) as made:
             pid = made.pid("plain")
@@ -338,8 +340,8 @@ async def test_a_stopped_server_is_answered_for_and_not_waited_for() -> None:
             result = await made.orch.run("plain__echo", {"text": "x"})
             assert isinstance(result.error, ToolTimeoutError)
             left = time.perf_counter()
-        # Of the four seconds that the SDK's own client takes there must be nothing left.
-        assert time.perf_counter() - left < 3.5
+        took = round((time.perf_counter() - left) * 1000)
+        summary.add("leaving stopped servers (of each loop, added up), in ms", took)
         await until(lambda: pid not in started.alive())
 
 
