@@ -82,6 +82,24 @@ _CANNOT: Final = (
     r"not able to|did not)"
 )
 
+# Classes of words: what a service sends, what a tool works with, what it is let in by, and
+# what its caller gives.
+_ANSWER: Final = r"(?:responses?|repl(?:y|ies)|answers?|data|bytes|acknowledge?ment|headers?)"
+_LINK: Final = (
+    r"(?:connections?|sessions?|channel|transport|sockets?|streams?|tunnel|pipe|pool|client|"
+    r"database|cursor|event loop|executor|interpreter|transaction)"
+)
+_SECRET: Final = (
+    r"(?:user ?names?|passwords?|passphrase|credentials?|(?:access |auth |bearer )?tokens?|"
+    r"api.?keys?|secrets?)"
+)
+_GIVEN: Final = (
+    r"(?:arguments?|parameters?|options?|flags?|operands?|values?|inputs?|expressions?|"
+    r"statements?|commands?|fields?|keys?|names?|columns?|formats?|types?|characters?|"
+    r"tokens?|symbols?|identifiers?|variables?|functions?|methods?|attributes?|properties|"
+    r"property|data|quotes?|brackets?|parenthes[ie]s|references?|commas?|bytes?|indent\w*)"
+)
+
 ROWS: Final = (
     # --- limits: before a status
     Row(
@@ -651,6 +669,191 @@ ROWS: Final = (
         r"no [a-z]\w*",
         "a negation as well: what is not there",
         "git-f2c14f gpg-161cf8 make-c780a2 paramiko-24ce30 python-b9d04d",
+    ),
+
+    # --- whole lists of the standards, and classes of words
+    Row(
+        PHRASE,
+        SERVICE,
+        r"network is (?:down|unreachable)|network dropped connection|"
+        r"software caused connection abort|no buffer space available|"
+        r"cannot send after transport|cannot assign requested address|"
+        r"address already in use|stale (?:nfs )?file handle|remote i/o error|"
+        r"(?:no such|block) device(?: or address| required)?|no medium found|"
+        r"no locks available|too many (?:users|references)|structure needs cleaning|"
+        r"machine is not on the network|link has been severed|communication error|"
+        r"(?:required )?key (?:not available|has expired|has been revoked|was rejected)|"
+        r"owner died|timer expired|interrupted(?: system call)?|protocol not available|"
+        r"out of streams resources|no child processes|bad message|level \d not|"
+        r"resource deadlock avoided|operation canceled|not unique on network",
+        "strerror(3): the rest of what the machine and the network lack",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"too many (?:levels of )?symbolic links|(?:exec|executable) (?:file )?format error|"
+        r"(?:pole|domain|range) error|out of domain|bad (?:file descriptor|address)|"
+        r"text file busy|file too large|illegal seek|too many links|"
+        r"value too large|invalid or incomplete multibyte|invalid exchange|"
+        r"divi(?:sion|sor|de|ded) by (?:zero|0)|/ by zero",
+        "strerror(3), C on errors of mathematics, and languages on what is divided",
+    ),
+    Row(
+        CODE,
+        SERVICE,
+        r"kind: (?:(?:connection|host|network|not|addr|broken|would|stale|storage|quota|"
+        r"resource|write|unexpected|out of|timed|read only|executable|in) ?(?:refused|reset|"
+        r"aborted|unreachable|down|connected|in use|not available|pipe|block|network file "
+        r"handle|full|exceeded|busy|out|zero|eof|memory|file ?system|file busy|progress)|"
+        r"deadlock|interrupted)",
+        "std::io::ErrorKind of Rust: all that tell of the network and the machine",
+    ),
+    Row(
+        CODE,
+        CALL,
+        r"kind: (?:not found|permission denied|already exists|invalid(?: \w+)?|unsupported|"
+        r"(?:not|is) ?a ?directory|directory not empty|not seekable|too many links|"
+        r"file ?system loop|file too large|crosses devices|argument list too long|empty|"
+        r"(?:pos|neg) overflow|zero)|parse (?:int|float|bool|char) error|"
+        r"(?:from )?utf(?:8|16) ?error|try from (?:int|char|slice) error|addr parse error",
+        "std::io::ErrorKind and the parse errors of Rust: the others",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"(?:connect|socket(?: timeout)?|unknown ?host|no route to host|port unreachable|"
+        r"bind|ssl(?: handshake)?|(?:http )?(?:connect )?timeout|interrupted(?: io)?|"
+        r"closed channel|asynchronous close|rejected execution|class not found|"
+        r"sql (?:timeout|transient|recoverable)(?: \w+)?|insufficient memory|"
+        r"out of memory|stack overflow) ?exception|"
+        r"(?:out of memory|stack overflow|no class def found|unsatisfied link) ?error",
+        "java.lang, java.io, java.net and System of .NET: what tells of the network, the "
+        "machine and the program",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"(?:number format|illegal (?:argument|format)|(?:array |string )?index out of bounds|"
+        r"negative array size|class cast|arithmetic|input mismatch|no such element|"
+        r"date ?time(?: parse)?|unsupported (?:temporal type|operation|encoding|charset)|"
+        r"no such (?:file|field|method)|file not found|file already exists|not directory|"
+        r"directory not (?:empty|found)|access denied|malformed (?:url|input)|uri syntax|"
+        r"pattern syntax|invalid (?:path|cast|key)|argument(?: null| out of range)?|format|"
+        r"key not found|divide by zero|overflow|path too long|parse) ?exception",
+        "the same: what blames an argument",
+    ),
+    Row(
+        CODE,
+        CALL,
+        r"curl: \((?:1|3|4|23|26|33|36|37|47|48|63|78)\)",
+        "curl(1), exit codes: the URL, an option, or a file of the caller's",
+    ),
+    Row(
+        CODE,
+        SERVICE,
+        r"hpe \w+|und err (?!invalid|not supported)\w+|"
+        r"err (?:connection|network|internet|name not resolved|cert|ssl|timed out|"
+        r"empty response|proxy|tunnel|address unreachable|tls cert|socket closed|"
+        r"stream premature|worker out of)(?: \w+){0,3}",
+        "llhttp, undici, Node and Chrome: codes of what is wrong with an answer or on its way",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"sqlite error|sql logic error",
+        "SQLite: the first result code, for a statement that makes no sense",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"maximum call stack(?: size)?(?: exceeded)?|too much recursion|"
+        r"(?:array buffer )?allocation (?:failed|failure|error)|allocation size overflow",
+        "MDN's list of errors of JavaScript: those of the program and its memory",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"read[- ]?only (?:error|replica|slave|standby|volume|disk|mount|device|filesystem)",
+        "Redis and file systems: what is there cannot be written to now",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        rf"(?:no|zero) (?:\w+ )?{_ANSWER}(?: \w+)? (?:received|from|arrived|returned)|"
+        rf"(?:did not|didn.t|not|never|without) (?:\w+ )?receiv(?:e|ed|ing) "
+        rf"(?:\w+ ){{0,3}}{_ANSWER}|{_ANSWER} (?:\w+ )?(?:is|was) (?:not complete\w*|"
+        r"incomplete|truncated|cut off|empty|malformed|garbled)|waiting for (?:\w+ ){0,2}"
+        rf"{_ANSWER}",
+        "no answer, or half of one",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        rf"(?:closed|disposed|dead|stale|disconnected|stopped|terminated) {_LINK}|"
+        rf"{_LINK} (?:is|was|has been|already|has|are) (?:already )?(?:been )?(?:closed|"
+        r"disposed|dead|shut ?down|stopped|terminated|disconnected)|"
+        r"(?:after|during|since) (?:\w+ )?shut ?down|shutting down|been shut ?down",
+        "what the tool works with is gone",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        rf"{_CANNOT} (?:\w+ ){{0,2}}(?:read|get|obtain|find|locate|load|retrieve|refresh|"
+        rf"acquire|fetch) (?:\w+ ){{0,2}}{_SECRET}",
+        "a credential that is not there",
+        "boto3-881994 git-395fd5",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"(?:not|be|are|been) (?:logged|signed) in|(?:log|sign) ?in (?:required|again|first)|"
+        r"please (?:log|sign) ?in|re-?authenticate|need ?auth(?:entication|orization)?",
+        "credentials: somebody has to log in, and that is not the model",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        rf"un(?:bound|declared|defined|set|assigned|resolved|matched|closed|terminated|"
+        rf"balanced|escaped|expected|known|supported|recogni[sz]ed|specified) {_GIVEN}|"
+        rf"(?:extra|extraneous|stray|trailing|superfluous|leading|junk|garbage) {_GIVEN}",
+        "what is wrong with an argument, or too much in it",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"refusing to",
+        "there is a way to say that it is meant",
+        "archives-95ded8 git-1447a7",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        rf"{_CANNOT} (?:open|read|access|stat)(?! (?:\w+ ){{0,3}}?(?:{_ANSWER}|{_LINK}|"
+        rf"{_SECRET}|device|headers?|server))",
+        "a file that was named",
+        "archives-1f9511 archives-7f5398 coreutils-f72213 coreutils-24446c curl-1660da "
+        "openssl-1af428 openssl-a9f930 sqlite3-a0df13 text-tools-3b61be text-tools-5a4933",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"(?:more|fewer|less|greater|larger|smaller|longer|shorter|higher|lower|older|newer)"
+        r"(?: \w+)? than",
+        "what is given is compared with what is wanted",
+        "jsonschema-5d8c01 mcp-fetch-36100f mcp-postgres-864c4c mcp-postgres-d866fa "
+        "psycopg-d622b2 redis-c97eaf",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"(?:no(?:ne|thing|body)|never|neither|nor|without)",
+        "the other negations",
+    ),
+    Row(
+        WORD,
+        SERVICE,
+        r"passwords?|passphrase|login|logon",
+        "credentials",
     ),
 )
 
