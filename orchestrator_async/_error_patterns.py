@@ -539,7 +539,7 @@ ROWS: Final = (
     Row(
         PHRASE,
         CALL,
-        r"values were supplied",
+        rf"\d+ (?:{_GIVEN} )?(?:was|were) (?:given|passed|supplied|provided|specified)",
         "more or fewer than are expected",
         "python-8cb5de sqlite3-3af3dc",
     ),
@@ -723,7 +723,7 @@ ROWS: Final = (
         SERVICE,
         r"(?:connect|socket(?: timeout)?|unknown ?host|no route to host|port unreachable|"
         r"bind|ssl(?: handshake)?|(?:http )?(?:connect )?timeout|interrupted(?: io)?|"
-        r"closed channel|asynchronous close|rejected execution|class not found|"
+        r"closed channel|asynchronous close|rejected execution|"
         r"sql (?:timeout|transient|recoverable)(?: \w+)?|insufficient memory|"
         r"out of memory|stack overflow) ?exception|"
         r"(?:out of memory|stack overflow|no class def found|unsatisfied link) ?error",
@@ -851,6 +851,14 @@ ROWS: Final = (
     ),
     Row(
         WORD,
+        CALL,
+        r"^(?:error executing tool [\w ]+: |[\w ]+(?:error|exception): )?"
+        r"(?:'[^' ]*'|(?:\w+:)?(?:/ ?[\w.@:+-]*)+)$",
+        "nothing but a key, a path or a URL: it is what was not there, as of a KeyError",
+        "aiohttp-c19617 mcp-git-3844d1",
+    ),
+    Row(
+        WORD,
         SERVICE,
         r"passwords?|passphrase|login|logon",
         "credentials",
@@ -915,7 +923,39 @@ TYPES: Final = {
         "arguments were read before the tool ran: it is an answer, such as "
         "the page of a proxy, that is no JSON",
     ),
-    "http.client.HTTPException": ByType(SERVICE, False, "an answer that is not HTTP"),
+    "http.client.InvalidURL": ByType(CALL, True, "a URL that was given"),
+    "http.client.HTTPException": ByType(SERVICE, True, "an answer that is not HTTP"),
+    "urllib.error.ContentTooShortError": ByType(SERVICE, True, "half of an answer"),
+    "smtplib.SMTPServerDisconnected": ByType(SERVICE, True, "there is no connection"),
+    "smtplib.SMTPConnectError": ByType(SERVICE, True, "the same"),
+    "smtplib.SMTPAuthenticationError": ByType(SERVICE, True, "the tool's credential"),
+    "smtplib.SMTPRecipientsRefused": ByType(CALL, True, "other recipients may be known"),
+    "ftplib.error_temp": ByType(SERVICE, True, "4xx of FTP: not now"),
+    "ftplib.error_proto": ByType(SERVICE, True, "an answer that is not FTP"),
+    "poplib.error_proto": ByType(SERVICE, True, "an answer that is not POP"),
+    "concurrent.futures._base.BrokenExecutor": ByType(SERVICE, True, "its workers died"),
+    "builtins.ImportError": ByType(SERVICE, True, "a program that is not installed whole"),
+    "builtins.RecursionError": ByType(SERVICE, True, "the program itself broke"),
+    "builtins.SystemError": ByType(SERVICE, True, "the interpreter itself broke"),
+    "shutil.Error": ByType(CALL, True, "files that were given"),
+    "shutil.ReadError": ByType(CALL, True, "an archive that was given"),
+    "shutil.RegistryError": ByType(CALL, True, "a format of archives that was given"),
+    "tarfile.TarError": ByType(CALL, True, "an archive that was given"),
+    "zipfile.BadZipFile": ByType(CALL, True, "the same"),
+    "zipfile.LargeZipFile": ByType(CALL, True, "the same"),
+    "gzip.BadGzipFile": ByType(CALL, True, "the same"),
+    "_lzma.LZMAError": ByType(CALL, False, "data that was given, or of an answer"),
+    "zlib.error": ByType(CALL, False, "the same"),
+    "struct.error": ByType(CALL, False, "the same"),
+    "_pickle.PickleError": ByType(CALL, False, "the same"),
+    "email.errors.MessageError": ByType(CALL, False, "a message that was given"),
+    "xml.sax._exceptions.SAXException": ByType(CALL, False, "markup that was given"),
+    "xml.parsers.expat.ExpatError": ByType(CALL, False, "the same"),
+    "configparser.Error": ByType(CALL, True, "a file of settings that was given"),
+    "getopt.GetoptError": ByType(CALL, True, "an option that was given"),
+    "argparse.ArgumentError": ByType(CALL, True, "the same"),
+    "ctypes.ArgumentError": ByType(CALL, True, "an argument that was given"),
+    "locale.Error": ByType(CALL, True, "a locale that was given"),
     "socket.gaierror": ByType(SERVICE, True, "no name is found while the resolver is away"),
     "socket.herror": ByType(SERVICE, True, "the same"),
     "ssl.SSLError": ByType(SERVICE, True, "no request gets through"),
@@ -986,9 +1026,10 @@ OPENINGS: Final = (
     Opening(r"(?:mcp|http) error -?\d{3,5}\b", "the SDKs of MCP, and urllib"),
     Opening(r"\[errno -?\d+\] ", "Python's OSError"),
     Opening(
-        r"error (?!handling)[a-z]{2,20}ing [^\n]{0,100}?: ?\S",
+        r"error (?!(?:handl|report|check|logg|correct|track|monitor|messag|estimat|bound)ing)"
+        r"[a-z]{2,20}ing [^\n]{0,100}?: ?\S",
         "what it was doing, in any other word. How errors are handled is content",
-        "mcp-redis-93f63c mcp-redis-fe8c38",
+        "mcp-redis-93f63c mcp-redis-fe8c38 python-f82cd0 redis-0bc4bf",
     ),
 )
 
@@ -1015,12 +1056,20 @@ class Patterns:
 
     def say(self, words: str, *, at_most: Strength = WORD) -> Verdict | None:
         """
-        What the strongest row says of the words, or ``None`` where none matches.
+        What the strongest row says of the words, or ``None`` where none matches. Where the
+        text names its cause, the cause is asked first.
 
         Args:
             words: A text as ``words_of`` makes it.
             at_most: Rows that are weaker than this are not asked.
         """
+        if at_most is WORD:
+            for cause in reversed(_CAUSED_BY.split(words)[1:]):
+                if (says := self._say(cause, PHRASE)) is not None:
+                    return says
+        return self._say(words, at_most)
+
+    def _say(self, words: str, at_most: Strength) -> Verdict | None:
         for strength, says, compiled in self._by_strength:
             if strength <= at_most and compiled.search(words) is not None:
                 return says
@@ -1039,8 +1088,12 @@ def _any_of(
     chosen = [row.words for row in rows if row.strength is strength and row.says is says]
     if not chosen:
         return None
-    return re.compile(rf"(?<!\w)(?:{'|'.join(chosen)})(?!\w)", re.ASCII)
+    # Not within a path or an option (``--set-upstream``): those are data.
+    return re.compile(rf"(?<![\w/-])(?:{'|'.join(chosen)})(?!\w)", re.ASCII)
 
+
+_CAUSED_BY: Final = re.compile(r"\b(?:caused by\b|\[?cause\]?:):? ?")
+"""How Python, Java and Rust (caused by) and Node (cause) hand on what lies beneath."""
 
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SPACE: Final = re.compile(r"[\s_]+")

@@ -60,6 +60,8 @@ def _addresses(net: Net) -> list[tuple[str, str, str, str]]:
 def _of_urls(source: str, get: Callable[[str], Any]) -> Callable[[Net], Iterator[Case]]:
     def cases(net: Net) -> Iterator[Case]:
         for label, provoked, url, why in _addresses(net):
+            if (source, provoked) == ("urllib3", "no URL"):  # it takes it for a name
+                label, why = "service", _NAME
             yield source, label, provoked, (lambda url=url: get(url)), why  # type: ignore[misc]
 
     return cases

@@ -131,6 +131,10 @@ RETIRED = (
         "mcp-postgres-fa5f27 mcp-kubernetes-771edc",
     ),
     (Row(WORD, SERVICE, r"fatal", "a word"), "git-ca1362 mcp-git-a917a2"),
+    (
+        Row(PHRASE, SERVICE, r"class ?not ?found ?exception", "java.lang"),
+        "java-1ef8c9",
+    ),
     (Row(PHRASE, SERVICE, r"panicked at", "Rust"), "rust-ee1dbf rust-c39bb4"),
 )
 """
