@@ -470,8 +470,8 @@ ROWS: Final = (
         CODE,
         SERVICE,
         r"expected http/",
-        "an answer that is not HTTP, by the parser of Node",
-        "node-62d4c7",
+        "an answer that is not HTTP, by the parser of Node and of aiohttp",
+        "axios-0028b9 node-62d4c7 undici-6a007e",
     ),
     Row(
         CODE,
@@ -481,53 +481,11 @@ ROWS: Final = (
         "archives-068e6f bash-82f1f2",
     ),
     Row(
-        CODE,
-        CALL,
-        r"unknown scheme",
-        "a URL that was given; Node says `fetch failed` before it",
-        "node-acad1f",
-    ),
-    Row(
-        CODE,
-        CALL,
-        r"ebadf",
-        "errno(3)",
-        "node-b619ee",
-    ),
-    Row(
         PHRASE,
         SERVICE,
         r"other side closed",
         "Node's client of HTTP",
         "node-9dc5f0",
-    ),
-    Row(
-        PHRASE,
-        SERVICE,
-        r"maximum call stack",
-        "the program itself broke",
-        "node-c9e5f9",
-    ),
-    Row(
-        PHRASE,
-        SERVICE,
-        r"need ?auth",
-        "a credential that is missing",
-        "npm-ce4382",
-    ),
-    Row(
-        PHRASE,
-        SERVICE,
-        r"did not receive a valid",
-        "an answer that could not be read",
-        "websockets-f1c4bf",
-    ),
-    Row(
-        PHRASE,
-        SERVICE,
-        r"on a closed \w+",
-        "the tool has lost what it works with",
-        "python-088a61",
     ),
     Row(
         PHRASE,
@@ -553,37 +511,9 @@ ROWS: Final = (
     Row(
         PHRASE,
         CALL,
-        r"exec format error",
-        "strerror(3)",
-        "bash-4edd41",
-    ),
-    Row(
-        PHRASE,
-        CALL,
         r"too many levels of symbolic links",
         "strerror(3)",
         "coreutils-a0efdf",
-    ),
-    Row(
-        PHRASE,
-        CALL,
-        r"kind: (?:not found|invalid \w+)",
-        "std::io::ErrorKind and ParseIntError of Rust",
-        "rust-ee1dbf rust-c39bb4",
-    ),
-    Row(
-        PHRASE,
-        CALL,
-        r"number ?format exception",
-        "Java",
-        "java-a65350",
-    ),
-    Row(
-        PHRASE,
-        CALL,
-        r"same file",
-        "another target would do",
-        "python-e800ee",
     ),
     Row(
         WORD,
@@ -691,12 +621,17 @@ ROWS: Final = (
     Row(
         PHRASE,
         CALL,
-        r"too many (?:levels of )?symbolic links|(?:exec|executable) (?:file )?format error|"
-        r"(?:pole|domain|range) error|out of domain|bad (?:file descriptor|address)|"
-        r"text file busy|file too large|illegal seek|too many links|"
-        r"value too large|invalid or incomplete multibyte|invalid exchange|"
-        r"divi(?:sion|sor|de|ded) by (?:zero|0)|/ by zero",
-        "strerror(3), C on errors of mathematics, and languages on what is divided",
+        r"(?:exec|executable) (?:file )?format error|out of domain|"
+        r"bad (?:file descriptor|address)|text file busy|file too large|illegal seek|"
+        r"too many links|value too large|invalid or incomplete multibyte|invalid exchange",
+        "strerror(3): the rest of what blames a path or an argument",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        r"(?:pole|domain) error",
+        "C on errors of mathematics",
+        "mcp-calculator-79e952 python-b32f47",
     ),
     Row(
         CODE,
@@ -717,6 +652,7 @@ ROWS: Final = (
         r"(?:pos|neg) overflow|zero)|parse (?:int|float|bool|char) error|"
         r"(?:from )?utf(?:8|16) ?error|try from (?:int|char|slice) error|addr parse error",
         "std::io::ErrorKind and the parse errors of Rust: the others",
+        "rust-01273c rust-c39bb4 rust-ee1dbf",
     ),
     Row(
         PHRASE,
@@ -741,21 +677,22 @@ ROWS: Final = (
         r"pattern syntax|invalid (?:path|cast|key)|argument(?: null| out of range)?|format|"
         r"key not found|divide by zero|overflow|path too long|parse) ?exception",
         "the same: what blames an argument",
+        "java-a65350",
     ),
     Row(
         CODE,
         CALL,
         r"curl: \((?:1|3|4|23|26|33|36|37|47|48|63|78)\)",
         "curl(1), exit codes: the URL, an option, or a file of the caller's",
+        "curl-7c8266",
     ),
     Row(
         CODE,
         SERVICE,
-        r"hpe \w+|und err (?!invalid|not supported)\w+|"
-        r"err (?:connection|network|internet|name not resolved|cert|ssl|timed out|"
+        r"und err (?!invalid|not supported)\w+|err (?:connection|network|internet|name not resolved|cert|ssl|timed out|"
         r"empty response|proxy|tunnel|address unreachable|tls cert|socket closed|"
         r"stream premature|worker out of)(?: \w+){0,3}",
-        "llhttp, undici, Node and Chrome: codes of what is wrong with an answer or on its way",
+        "undici, Node and Chrome: codes of what is wrong with an answer or on its way",
     ),
     Row(
         PHRASE,
@@ -769,31 +706,65 @@ ROWS: Final = (
         r"maximum call stack(?: size)?(?: exceeded)?|too much recursion|"
         r"(?:array buffer )?allocation (?:failed|failure|error)|allocation size overflow",
         "MDN's list of errors of JavaScript: those of the program and its memory",
+        "node-c9e5f9",
     ),
     Row(
         PHRASE,
         SERVICE,
         r"read[- ]?only (?:error|replica|slave|standby|volume|disk|mount|device|filesystem)",
         "Redis and file systems: what is there cannot be written to now",
+        "redis-f9131e",
     ),
     Row(
         PHRASE,
         SERVICE,
-        rf"(?:no|zero) (?:\w+ )?{_ANSWER}(?: \w+)? (?:received|from|arrived|returned)|"
+        rf"(?:no|zero) (?:\w+ )?{_ANSWER}(?: \w+)? (?:received|from|arrived|returned)",
+        "no answer",
+        "wget-42ae7b",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
         rf"(?:did not|didn.t|not|never|without) (?:\w+ )?receiv(?:e|ed|ing) "
-        rf"(?:\w+ ){{0,3}}{_ANSWER}|{_ANSWER} (?:\w+ )?(?:is|was) (?:not complete\w*|"
-        r"incomplete|truncated|cut off|empty|malformed|garbled)|waiting for (?:\w+ ){0,2}"
-        rf"{_ANSWER}",
-        "no answer, or half of one",
+        rf"(?:\w+ ){{0,3}}{_ANSWER}",
+        "no answer, or none that could be read",
+        "websockets-f1c4bf",
     ),
     Row(
         PHRASE,
         SERVICE,
-        rf"(?:closed|disposed|dead|stale|disconnected|stopped|terminated) {_LINK}|"
-        rf"{_LINK} (?:is|was|has been|already|has|are) (?:already )?(?:been )?(?:closed|"
-        r"disposed|dead|shut ?down|stopped|terminated|disconnected)|"
-        r"(?:after|during|since) (?:\w+ )?shut ?down|shutting down|been shut ?down",
+        rf"(?:closed|disposed|dead|stale|disconnected|stopped|terminated) {_LINK}",
         "what the tool works with is gone",
+        "python-088a61",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        rf"{_LINK} (?:is|was|has been|already|has|are) (?:already )?(?:been )?(?:closed|"
+        r"disposed|dead|shut ?down|stopped|terminated|disconnected)",
+        "the same",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"(?:after|during|since) (?:\w+ )?shut ?down",
+        "the same",
+        "python-4ca676",
+    ),
+    Row(
+        PHRASE,
+        SERVICE,
+        r"(?:server|service|host|peer|upstream|backend|daemon|broker) (?:\w+ ){0,2}"
+        r"(?:is|does|did|has|was|can) ?n[o']t",
+        "what the service is not, or does not do",
+        "elasticsearch-1589b5 elasticsearch-node-325950 neo4j-092a30",
+    ),
+    Row(
+        WORD,
+        CALL,
+        r"un(?!handled|caught|auth|expect|finish|interrupt)[a-z]{2,16}ed",
+        "how an argument is, or how its parts are",
+        "js-yaml-08df07 xml2js-d2801a",
     ),
     Row(
         PHRASE,
@@ -809,14 +780,22 @@ ROWS: Final = (
         r"(?:not|be|are|been) (?:logged|signed) in|(?:log|sign) ?in (?:required|again|first)|"
         r"please (?:log|sign) ?in|re-?authenticate|need ?auth(?:entication|orization)?",
         "credentials: somebody has to log in, and that is not the model",
+        "npm-ce4382",
     ),
     Row(
         PHRASE,
         CALL,
-        rf"un(?:bound|declared|defined|set|assigned|resolved|matched|closed|terminated|"
-        rf"balanced|escaped|expected|known|supported|recogni[sz]ed|specified) {_GIVEN}|"
-        rf"(?:extra|extraneous|stray|trailing|superfluous|leading|junk|garbage) {_GIVEN}",
-        "what is wrong with an argument, or too much in it",
+        rf"un(?:declared|set|assigned|resolved|matched|closed|terminated|balanced|escaped|"
+        rf"expected|specified) {_GIVEN}",
+        "what is wrong with an argument",
+        "redis-0bc4bf",
+    ),
+    Row(
+        PHRASE,
+        CALL,
+        rf"(?:extra|extraneous|stray|trailing|superfluous|junk|garbage) {_GIVEN}",
+        "too much of it",
+        "text-tools-9c2c12",
     ),
     Row(
         PHRASE,
@@ -831,8 +810,9 @@ ROWS: Final = (
         rf"{_CANNOT} (?:open|read|access|stat)(?! (?:\w+ ){{0,3}}?(?:{_ANSWER}|{_LINK}|"
         rf"{_SECRET}|device|headers?|server))",
         "a file that was named",
-        "archives-1f9511 archives-7f5398 coreutils-f72213 coreutils-24446c curl-1660da "
-        "openssl-1af428 openssl-a9f930 sqlite3-a0df13 text-tools-3b61be text-tools-5a4933",
+        "archives-1f9511 archives-7f5398 coreutils-24446c coreutils-f72213 curl-1660da "
+        "mcp-git-node-b3dede openssl-1af428 openssl-a9f930 sqlite3-a0df13 text-tools-3b61be "
+        "text-tools-5a4933",
     ),
     Row(
         WORD,
@@ -848,6 +828,7 @@ ROWS: Final = (
         CALL,
         r"(?:no(?:ne|thing|body)|never|neither|nor|without)",
         "the other negations",
+        "gpg-eaeb67",
     ),
     Row(
         WORD,

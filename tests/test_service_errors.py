@@ -505,15 +505,19 @@ def test_each_row_matches_the_texts_that_prompted_it(corpus: list[Found]) -> Non
         assert all(name in by_id for name in shown_by.split())
 
 
-def test_a_row_that_texts_prompted_is_one_phrase() -> None:
+def test_a_row_that_texts_of_several_folds_prompted_is_one_phrase(
+    corpus: list[Found],
+) -> None:
     """
     Were it several, one source could bring in a phrase under the name of another.
     """
+    by_id = {each.id: each for each in corpus}
     for row, _ in everything_prompted():
+        folds = score.folds_of(row.prompted_by, by_id, score.by_source)
         pattern = row.words if isinstance(row, Row) else row.begins
         while "(" in pattern:
             pattern = re.sub(r"\((?:[^()\\]|\\.)*\)", "", pattern)
-        assert "|" not in pattern, row
+        assert len(folds) == 1 or "|" not in pattern, row
 
 
 def test_a_fold_is_judged_without_the_rows_that_it_alone_prompted(
@@ -533,7 +537,7 @@ def test_the_judge_is_as_right_on_sources_it_does_not_know_as_is_said_of_it(
     corpus: list[Found],
 ) -> None:
     crossed = score.cross_validated(corpus)
-    assert crossed.share >= 0.925
+    assert crossed.share >= 0.94
     assert crossed.share_of("service") >= 0.89
     assert crossed.share_of("call") >= 0.92
     assert crossed.share_of("content") >= 0.98

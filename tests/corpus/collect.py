@@ -3,7 +3,8 @@ Collects the corpus again: ``python -m tests.corpus.collect [part ...]``.
 
 Each part makes servers, libraries or programs fail, on this machine alone, and takes down
 what they say. What is not installed is skipped, and what was collected of it before is kept.
-``CORPUS_TOOLS`` names directories with more programs than are in the ``PATH``.
+``CORPUS_TOOLS`` names directories with more programs than are in the ``PATH``, and
+``CORPUS_NODE`` one with the libraries of Node.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ PARTS = (
     "servers",
     "more_servers",
     "content",
+    "libraries",
+    "node_libraries",
 )
 
 

@@ -33,7 +33,7 @@ def taken_down(error: BaseException, **more: Any) -> Found:
     kinds = [each for each in type(error).__mro__ if each is not object]
     kept = {name: _plain(error, name) for name in _KEPT}
     response = getattr(error, "response", None)
-    if isinstance(response, dict):
+    if isinstance(response, dict) and "ResponseMetadata" in response:
         kept["botocore's status"] = response["ResponseMetadata"]["HTTPStatusCode"]
     elif kept["status_code"] is None:
         kept["response.status_code"] = getattr(response, "status_code", None)

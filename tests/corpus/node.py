@@ -70,7 +70,7 @@ service|a stream that ended|(async () => {{ const s = new (require('stream').Pas
 service|too large a buffer|Buffer.alloc(2 ** 53)|there is not that much memory
 """
 
-_SCRIPT = """
+SCRIPT = """
 const fs = require('fs'), net = require('net'), http = require('http'), https = require('https');
 const crypto = require('crypto'), zlib = require('zlib'), cp = require('child_process');
 const on = emitter => new Promise((_, no) => emitter.on('error', no));
@@ -102,7 +102,7 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
         code, _, why = rest.partition("|")
         code = code.format_map(words)
         ran = subprocess.run(
-            ["node", "-e", _SCRIPT, code], cwd=here, capture_output=True, text=True, timeout=30,
+            ["node", "-e", SCRIPT, code], cwd=here, capture_output=True, text=True, timeout=30,
             check=False,
         )  # fmt: skip
         if ran.stdout.startswith('"'):

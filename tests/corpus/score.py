@@ -107,6 +107,13 @@ _FAMILIES = {
     "openai": "httpx", "pip": "python", "psql": "postgres", "psycopg": "postgres",
     "pymysql": "mysql", "mcp mysql": "mysql", "redis-cli": "redis", "requests": "urllib3",
     "sqlalchemy": "sqlite", "sqlite3": "sqlite", "text tools": "gnu",
+    "axios": "node", "undici": "node", "ws": "node", "nodemailer": "node", "amqplib": "node",
+    "mysql2": "mysql", "mysql-connector": "mysql", "ioredis": "redis", "pg": "postgres",
+    "mongodb-node": "pymongo", "elasticsearch-node": "elasticsearch", "simple-git": "libcurl",
+    "docker-py": "urllib3", "minio": "urllib3", "pygithub": "urllib3", "hvac": "urllib3",
+    "influxdb": "urllib3", "kubernetes-py": "urllib3", "clickhouse": "urllib3",
+    "qdrant": "httpx", "openpyxl": "python", "docx": "python", "slack-sdk": "python",
+    "httplib2": "python", "asyncssh": "paramiko",
 }  # fmt: skip
 
 
