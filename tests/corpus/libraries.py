@@ -12,6 +12,7 @@ import signal
 import socket
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,17 +237,23 @@ def collect(net: Net, here: Path) -> Iterator[Found]:
         source, label, provoked, rest = line.split("|", 3)
         code, _, why = rest.rpartition("|") if _has_why(rest) else (rest, "", "")
         code = code.format(**names)
-        if found := provoke(source, label, provoked, lambda c=code: _run(c, scope), why):  # type: ignore[misc]
-            if found.types[0] != f"{__name__}._TooLong" and not _is_not_installed(found):
-                yield found
+        found = provoke(source, label, provoked, partial(_run, code, scope), why)
+        if found is not None and not _is_of_ours(found):
+            yield found
 
 
 def _has_why(rest: str) -> bool:
     return rest.rpartition("|")[2].startswith(("it ", "its ", "there "))
 
 
-def _is_not_installed(found: Found) -> bool:
-    return found.types[0] == "builtins.NameError" and "'" in found.text
+def _is_of_ours(found: Found) -> bool:
+    """
+    Whether we raised it: the library waits too long, or is not installed.
+    """
+    kind = found.types[0]
+    return kind == f"{__name__}._TooLong" or (
+        kind == "builtins.NameError" and "'" in found.text
+    )
 
 
 class _TooLong(BaseException):
