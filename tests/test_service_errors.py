@@ -567,7 +567,7 @@ def test_the_judge_is_as_right_on_sources_it_does_not_know_as_is_said_of_it(
     assert crossed.share_of("service") >= 0.89
     assert crossed.share_of("call") >= 0.94
     assert crossed.share_of("content") >= 0.98
-    assert score.cross_validated(corpus, score.by_family).share >= 0.905
+    assert score.cross_validated(corpus, score.by_family).share >= 0.91
     assert score.fitted(corpus, score.standard_only()).share >= 0.855
     assert score.fitted(corpus, Patterns()).share >= crossed.share
 
