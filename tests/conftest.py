@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,18 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("here")
+
+
+def pytest_configure() -> None:
+    """
+    Hear of signals as a program in the foreground does. In the background of a shell they
+    are turned off, for whatever tests start, too.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            heard = number is signal.SIGINT
+            signal.signal(number, signal.default_int_handler if heard else signal.SIG_DFL)
+
 
 LOOPS = ["asyncio", "asyncio+uvloop", "trio"]
 if importlib.util.find_spec("uvloop") is None:
