@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +25,6 @@ from orchestrator_async.adapters.mcp import (
     ToolLeftOut,
     ToolsChanged,
 )
-from orchestrator_async.adapters.mcp._call import seconds_of
 from orchestrator_async.adapters.mcp._connection import Connection, _why
 from orchestrator_async.adapters.mcp._events import Listeners
 from orchestrator_async.adapters.mcp._lines import KEPT, Lines, TooLong
@@ -455,30 +452,6 @@ def test_why_a_connection_is_over_is_the_first_of_its_reasons() -> None:
     group = ExceptionGroup("all", [ExceptionGroup("inner", [OSError("no\nmore")])])
     assert _why(group) == "OSError: no"
     assert _why(ValueError()) == "ValueError"
-
-
-# Retry-After
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("7", 7.0), (" 0 ", 0.0), ("", None), ("soon", None), ("-1", None), ("1" * 200, None)],
-)
-def test_seconds_of_a_retry_after(text: str, seconds: float | None) -> None:
-    found = seconds_of(text)
-    assert found == seconds or (seconds is None and found == float("1" * 100))
-
-
-@pytest.mark.parametrize("zone", [UTC, None])
-def test_seconds_of_a_date(zone: Any) -> None:
-    when = datetime.now(UTC) + timedelta(seconds=100)
-    text = (
-        format_datetime(when, usegmt=True) if zone else when.strftime("%d %b %Y %H:%M:%S")
-    )
-    found = seconds_of(text)
-    assert found is not None
-    assert 90 < found <= 100
-    assert seconds_of(format_datetime(when - timedelta(days=1))) is None
 
 
 # Processes

@@ -175,7 +175,7 @@ class Call:
         return ServerStatusError(
             status_code=status,
             phrase=self._exchange.phrase,
-            retry_after=seconds_of((self._exchange.headers or {}).get("retry-after", "")),
+            headers=self._exchange.headers or {},
             **self._names,
         )
 
@@ -268,22 +268,3 @@ def _said(error: Exception | None) -> str:
         return text
     kind = type(error).__name__
     return f"{kind}: {text}" if text else kind
-
-
-def seconds_of(text: str) -> float | None:
-    """
-    Seconds of a ``Retry-After``, a number or a date; ``None`` if it says none.
-    """
-    from datetime import UTC, datetime
-    from email.utils import parsedate_to_datetime
-
-    text = text.strip()[:100]
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds()) or None

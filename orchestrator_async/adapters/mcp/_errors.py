@@ -5,7 +5,12 @@ JSON-RPC is raised as the SDK's own ``MCPError``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from orchestrator_async import CallRefusedError, OrchestratorError
+
+_OF_TIME: Final = ("retry-after", "retry-after-ms", "date")
 
 
 class McpServerError(OrchestratorError, ConnectionError):
@@ -65,8 +70,8 @@ class ServerStatusError(McpServerError):
 
     Attributes:
         status_code: The status.
-        retry_after: Seconds after which it may be asked again, if it has said so; a
-            circuit is then paused for that time.
+        headers: What it has said of when to come back, by names in lower case: a circuit
+            is paused for as long as a 429 or a 503 says.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class ServerStatusError(McpServerError):
         tool_name: str,
         status_code: int,
         phrase: str,
-        retry_after: float | None,
+        headers: Mapping[str, str],
     ) -> None:
         said = f"{status_code} {phrase}".strip()
         super().__init__(
@@ -85,7 +90,7 @@ class ServerStatusError(McpServerError):
             tool_name=tool_name,
         )
         self.status_code = status_code
-        self.retry_after = retry_after
+        self.headers = {name: headers[name] for name in _OF_TIME if name in headers}
 
 
 class ServerProtocolError(McpServerError):
