@@ -134,6 +134,8 @@ class Connection:
         async with self._opened() as client, anyio.create_task_group() as tasks:
             await self._list(client)
             self._client, self._tasks = client, tasks
+            if self.is_open:
+                self.reason = ""  # what went wrong on the way is no matter now
             self.settled.set()
             tasks.start_soon(self._list_anew, client)
             if client.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -243,7 +245,7 @@ class Connection:
             self._changed.set()
 
     async def _list_anew(self, client: Client) -> None:
-        while True:
+        while not self.over.is_set():
             await self._changed.wait()
             await anyio.sleep(_SETTLE)
             self._changed = anyio.Event()

@@ -166,7 +166,7 @@ class Server:
         left_out: list[tuple[str, str]] = []
         if not whole:
             left_out.append(("(the rest)", "its list does not end"))
-        config = self.config
+        config, asked = self.config, self._connection
         # A millisecond a schema.
         found = await anyio.to_thread.run_sync(
             functools.partial(
@@ -180,8 +180,8 @@ class Server:
                 left_out=lambda tool, reason: left_out.append((tool, reason)),
             )
         )
-        if self._is_closed:
-            return
+        if self._is_closed or self._connection is not asked:
+            return  # it says nothing more, or another connection knows better
         for tool, reason in left_out:
             self._left_out(tool, reason)
         self._offer(found)
