@@ -4,10 +4,10 @@ One call of a tool, and what came of it, whatever happens.
 
 from __future__ import annotations
 
+from orchestrator_async import ToolOrchestrator
 from orchestrator_async._calls import ToolCall, ToolResult
 from orchestrator_async._describe import describe_error
 from orchestrator_async._errors import UnknownToolError
-from orchestrator_async._orchestrator import ToolOrchestrator
 from orchestrator_async._outcome import REFUSALS, blames_arguments, error_text
 
 

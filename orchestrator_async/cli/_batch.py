@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator_async import ToolOrchestrator
 from orchestrator_async._calls import ToolResult
-from orchestrator_async._orchestrator import ToolOrchestrator
 
 from ._answering import answer
 from ._errors import CliError

@@ -9,9 +9,9 @@ from typing import Final
 
 import anyio
 
+from orchestrator_async import ToolOrchestrator
 from orchestrator_async._calls import ToolCall, ToolResult
 from orchestrator_async._errors import ToolTimeoutError
-from orchestrator_async._orchestrator import ToolOrchestrator
 
 from ._answering import answer, code_of, failed
 from ._errors import CliError

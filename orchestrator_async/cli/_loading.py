@@ -17,9 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from orchestrator_async import Registry, ToolOrchestrator
 from orchestrator_async._describe import describe_error
-from orchestrator_async._orchestrator import ToolOrchestrator
-from orchestrator_async._registry import Registry
 
 from ._errors import CliError
 from ._interrupts import interrupts

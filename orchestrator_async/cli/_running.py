@@ -16,8 +16,8 @@ from typing import Any, Final
 import anyio
 from anyio.lowlevel import checkpoint
 
+from orchestrator_async import ToolOrchestrator
 from orchestrator_async._describe import describe_error
-from orchestrator_async._orchestrator import ToolOrchestrator
 
 from ._errors import CliError, tell
 from ._interrupts import interrupts

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator_async._orchestrator import ToolOrchestrator
-from orchestrator_async._registry import Registry
+from orchestrator_async import Registry, ToolOrchestrator
 
 from ._errors import CliError, tell
 from ._loading import Found, load
