@@ -5,6 +5,7 @@ Settings and servers from a file: what is read, what is refused, and how that is
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import json
 import logging
@@ -209,7 +210,8 @@ def seconds_of(policy: Any) -> set[str]:
     """
     Those whose words in the docstring are seconds.
     """
-    text = re.split(r"\n        (?=\w+: )", (policy.__doc__ or "").partition("Args:")[2])
+    doc = inspect.cleandoc(policy.__doc__ or "")  # Python 3.13 indents it in another way
+    text = re.split(r"\n    (?=\w+: )", doc.partition("Args:")[2])
     words = dict(each.split(":", 1) for each in text if ":" in each)
     return {name for name, said in words.items() if re.search(r"\bSeconds\b", said)}
 

@@ -564,6 +564,7 @@ async def test_a_context_is_a_record_like_before() -> None:
             "call_id",
             "attempt",
             "deadline",
+            "timeout",
             "idempotency_key",
             "data",
         ]
