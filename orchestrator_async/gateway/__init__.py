@@ -9,10 +9,10 @@ served by HTTP.
 
 try:
     import mcp  # noqa: F401
-except ImportError as error:
+except ImportError as _missing:
     raise ImportError(
         'a gateway needs the MCP SDK: pip install "orchestrator-async[gateway]"'
-    ) from error
+    ) from _missing
 
 from ._gateway import Gateway
 from ._http import serve_http

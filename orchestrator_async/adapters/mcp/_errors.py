@@ -90,7 +90,9 @@ class ServerStatusError(McpServerError):
             tool_name=tool_name,
         )
         self.status_code = status_code
-        self.headers = {name: headers[name] for name in _OF_TIME if name in headers}
+        self.headers: dict[str, str] = {
+            name: headers[name] for name in _OF_TIME if name in headers
+        }
 
 
 class ServerProtocolError(McpServerError):
