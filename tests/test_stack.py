@@ -4,8 +4,10 @@ Calls that nest until Python's stack is full: nothing is lost, and nothing stays
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -38,6 +40,18 @@ WAYS = [
     "observed",
 ]
 DEPTHS = 24
+
+
+@pytest.fixture(autouse=True)
+def no_collection_where_the_stack_is_full() -> Iterator[None]:
+    """
+    There the destructors of whatever other tests have left could not run, which Python
+    would tell of as an error of this one.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Agents:
