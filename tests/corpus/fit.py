@@ -1,0 +1,275 @@
+"""
+Fits the weights of words to the corpus: ``python -m tests.corpus.fit`` writes them to
+``orchestrator_async/_error_weights.py``.
+
+They are those of a naive Bayes classifier, with both kinds of errors as likely as each other.
+Beside the words it counts what the table said of each text, without the rows that the text's
+own fold prompted: so it learns how far the table is to be trusted on texts that it was not
+made for. A part that stands in one fold alone is not learned.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orchestrator_async
+from orchestrator_async import Verdict
+from orchestrator_async._error_patterns import (
+    PHRASE,
+    ROWS,
+    SERVICE,
+    WORD,
+    Patterns,
+    Row,
+    Strength,
+    in_whole_and_causes,
+)
+from orchestrator_async._error_words import Weights, parts_of
+from orchestrator_async._service_errors import judge
+
+from .found import Found, load
+from .score import RETIRED, Fold, by_source, folds_of, outcome_of
+
+WEIGHTS = Path(orchestrator_async.__file__).with_name("_error_weights.py")
+
+_PUT_IN = re.compile(
+    r"\bnowhere[\w.-]*|\bhello there\b|\b\w+\.(?:txt|db|pem|json|sql|yaml|py|js|tar|gz)\b|"
+    r"\b(?:non?sense|nope|foo|bar|baz|frobnicate|plain|txt|srv|example|tomorrowish|nobody|"
+    r"selec|storagegateway|localhost|secret|xx+)\b"
+)
+"""The names that those who provoke the texts give to what is not there, and what their
+servers say. They tell of the corpus and of nothing else."""
+
+_EVEN = 0.1
+"""How often a part counts as seen before it is, in either kind."""
+
+_SCALE = 10
+
+
+class _Heard(Patterns):
+    """
+    A table without rows that takes down what it is asked.
+    """
+
+    __slots__ = ("asked",)
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.asked: str | None = None
+
+    def say(self, words: str, *, at_most: Strength = WORD) -> Verdict | None:
+        self.asked = words if at_most is WORD else None
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """
+    An error that the table is asked about.
+
+    Attributes:
+        found: Where it is from.
+        parts: Of its words, those that can be learned.
+        rows: Those that match the whole of it, and then those that match each of its causes,
+            the innermost first, by their places among all.
+    """
+
+    found: Found
+    parts: frozenset[str]
+    rows: tuple[tuple[int, ...], ...]
+
+
+def texts_of(corpus: Iterable[Found]) -> list[Text]:
+    """
+    All errors of the corpus that are not settled by their type or status.
+    """
+    alone = [Patterns([row]) for row in _ALL]
+    texts = []
+    for found in corpus:
+        heard = _Heard()
+        judge(outcome_of(found), heard)
+        if heard.asked is None or found.label == "content":
+            continue
+        rows = tuple(
+            tuple(i for i, table in enumerate(alone) if table.say(each) is not None)
+            for each in in_whole_and_causes(heard.asked)
+        )
+        texts.append(Text(found, frozenset(_learnable(heard.asked)), rows))
+    return texts
+
+
+def _learnable(words: str) -> Iterator[str]:
+    for part in parts_of(_PUT_IN.sub("x", words)):
+        if part != "_" and all(len(each) > 1 or each in "a_" for each in part.split()):
+            yield part
+
+
+_ALL: tuple[Row, ...] = (*ROWS, *(row for row, _ in RETIRED))
+
+
+class Fit:
+    """
+    Counts a corpus once, so that each fold is fitted by taking away its part.
+
+    Args:
+        corpus: All of it.
+        fold: What is left out together.
+    """
+
+    def __init__(self, corpus: list[Found], fold: Fold = by_source) -> None:
+        by_id = {each.id: each for each in corpus}
+        prompts = [row.prompted_by for row in ROWS] + [shown_by for _, shown_by in RETIRED]
+        self._prompted = [folds_of(each, by_id, fold) for each in prompts]
+        self._texts = texts_of(corpus)
+        self._folds = [fold(each.found) for each in self._texts]
+        self._seen = _counted(self._texts)
+        self._by_fold = {
+            name: _counted(
+                [each for each, own in zip(self._texts, self._folds, strict=True) if own == name]
+            )
+            for name in set(self._folds)
+        }
+        self._in_folds = Counter(
+            part for each in self._by_fold.values() for part in each[0].keys() | each[1].keys()
+        )
+
+    def weights(self, *held: str) -> Weights:
+        """
+        Fitted to all folds but these.
+        """
+        chosen = [i for i, name in enumerate(self._folds) if name not in held]
+        numbers = Counter(self._texts[i].found.label for i in chosen)
+        seen, in_folds = [Counter(each) for each in self._seen], Counter(self._in_folds)
+        for out in (self._by_fold[name] for name in held if name in self._by_fold):
+            in_folds.subtract(out[0].keys() | out[1].keys())
+            for mine, its in zip(seen, out, strict=True):
+                mine.subtract(its)
+        words = {
+            part: _logs(seen[0][part], seen[1][part], numbers)
+            for part, n in in_folds.items()
+            if n >= 2
+        }
+        said = [Counter[str](), Counter[str]()]
+        for i in chosen:
+            name = self._row_of(self._texts[i], {self._folds[i], *held})
+            said[_kind(self._texts[i])][name] += 1
+        rows = {
+            name: _logs(said[0][name], said[1][name], numbers) for name in said[0] | said[1]
+        }
+        # What is not there counts as well: together, what a text without any known part has.
+        start = sum(absent for _, absent in [*words.values(), *rows.values()])
+        return Weights(
+            words={
+                part: weight
+                for part, (present, absent) in sorted(words.items())
+                if (weight := round(_SCALE * (present - absent)))
+            },
+            starts={
+                name: round(_SCALE * (start + rows[name][0] - rows[name][1]))
+                for name in _WEAK
+            },
+        )
+
+    def _row_of(self, text: Text, off: set[str]) -> str:
+        """
+        What the table says, without what these folds alone prompted.
+        """
+        whole, *causes = (
+            [_ALL[i] for i in rows if _is_on(i, self._prompted[i], off)] for rows in text.rows
+        )
+        for rows in causes:
+            strong = [row for row in rows if row.strength <= PHRASE]
+            if strong:
+                return f"cause {_strongest(strong)}"
+        return _strongest(whole) if whole else "none"
+
+
+_WEAK = ("none", "phrase service", "word call", "word service")
+"""What the table says where words are weighed."""
+
+
+def _is_on(place: int, prompted: set[str], off: set[str]) -> bool:
+    is_theirs = bool(prompted) and prompted <= off
+    return is_theirs if place >= len(ROWS) else not is_theirs
+
+
+def _strongest(rows: list[Row]) -> str:
+    row = min(rows, key=lambda row: (row.strength, row.says is not SERVICE))
+    return f"{row.strength.name.lower()} {'service' if row.says is SERVICE else 'call'}"
+
+
+def _kind(text: Text) -> int:
+    return int(text.found.label == "service")
+
+
+def _counted(texts: Iterable[Text]) -> tuple[Counter[str], Counter[str]]:
+    """
+    In how many texts each part is: of those that blame the call, and of the service's.
+    """
+    counts = Counter[str](), Counter[str]()
+    for each in texts:
+        counts[_kind(each)].update(each.parts)
+    return counts
+
+
+def _logs(call: int, service: int, numbers: Counter[str]) -> tuple[float, float]:
+    """
+    How much more likely the service's is where the part is there, and where it is not.
+    """
+    of_call = (call + _EVEN) / (numbers["call"] + 2 * _EVEN)
+    of_service = (service + _EVEN) / (numbers["service"] + 2 * _EVEN)
+    return math.log(of_service / of_call), math.log((1 - of_service) / (1 - of_call))
+
+
+def written(weights: Weights) -> str:
+    """
+    The module that has them.
+    """
+    by_weight: dict[int, list[str]] = {}
+    for part, weight in weights.words.items():
+        by_weight.setdefault(weight, []).append(part)
+    lines = [_HEAD, "STARTS: Final = {"]
+    lines += [f'    "{name}": {weight},' for name, weight in sorted(weights.starts.items())]
+    lines += ["}", "", "_BY_WEIGHT: Final = {"]
+    for weight in sorted(by_weight, reverse=True):
+        rows = textwrap.wrap(
+            ",".join(sorted(by_weight[weight])).replace(" ", "+").replace(",", ", "),
+            80,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        lines += [f'    {weight}: """', *rows, '""",']
+    return "\n".join([*lines, "}", _TAIL])
+
+
+_HEAD = '''"""
+What each word of an error text weighs: made by ``python -m tests.corpus.fit``, not by hand.
+
+In tenths of a natural logarithm, the most telling of the service first. A word is known by
+its first letters, and ``a+b`` is one after another; ``_`` is a path, a URL or a name in quotes.
+"""
+
+from typing import Final
+'''
+
+_TAIL = '''
+WORDS: Final = {
+    word.replace("+", " "): weight
+    for weight, words in _BY_WEIGHT.items()
+    for word in words.replace(",", " ").split()
+}
+'''
+
+
+def main() -> None:
+    WEIGHTS.write_text(written(Fit(load()).weights()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
