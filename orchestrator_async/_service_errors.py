@@ -2,9 +2,10 @@
 The judge for tools that report two kinds of errors alike.
 
 One kind blames the arguments or the state of the world: no such file, no such row. The
-other tells of the service. What an error says is read from its type, its status and, by the
-table in ``_error_patterns`` and the weights of ``_error_weights``, its words. Whatever it is given, this judge does not raise, and
-looks at no more than both ends of a text.
+other tells of the service. What an error says is read from its type, its status and its
+words: by the table in ``_error_patterns``, and by ``_error_weights`` where it is weak.
+Whatever it is given, this judge does not raise, and looks at no more than both ends of a
+text.
 """
 
 from __future__ import annotations
@@ -297,7 +298,7 @@ def _told_in(value: Any) -> Told:
             parts.append(_ends_of(place))
             continue
         if type(place) in _PLAIN:
-            parts.append(_ends_of(str(place)))
+            parts.append("" if place is True else _ends_of(str(place)))
             continue
         for name in _STATUSES:
             found = field_of(place, name)

@@ -5,7 +5,7 @@ Fits the weights of words to the corpus: ``python -m tests.corpus.fit`` writes t
 They are those of a naive Bayes classifier, with both kinds of errors as likely as each other.
 Beside the words it counts what the table said of each text, without the rows that the text's
 own fold prompted: so it learns how far the table is to be trusted on texts that it was not
-made for. A part that stands in one fold alone is not learned.
+made for. A part that one source alone has is not learned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import orchestrator_async
@@ -115,7 +115,7 @@ _ALL: tuple[Row, ...] = (*ROWS, *(row for row, _ in RETIRED))
 
 class Fit:
     """
-    Counts a corpus once, so that each fold is fitted by taking away its part.
+    Reads a corpus once, and fits to as many of its folds as are wanted.
 
     Args:
         corpus: All of it.
@@ -128,40 +128,28 @@ class Fit:
         self._prompted = [folds_of(each, by_id, fold) for each in prompts]
         self._texts = texts_of(corpus)
         self._folds = [fold(each.found) for each in self._texts]
-        self._seen = _counted(self._texts)
-        self._by_fold = {
-            name: _counted(
-                [each for each, own in zip(self._texts, self._folds, strict=True) if own == name]
-            )
-            for name in set(self._folds)
-        }
-        self._in_folds = Counter(
-            part for each in self._by_fold.values() for part in each[0].keys() | each[1].keys()
-        )
 
     def weights(self, *held: str) -> Weights:
         """
         Fitted to all folds but these.
         """
-        chosen = [i for i, name in enumerate(self._folds) if name not in held]
-        numbers = Counter(self._texts[i].found.label for i in chosen)
-        seen, in_folds = [Counter(each) for each in self._seen], Counter(self._in_folds)
-        for out in (self._by_fold[name] for name in held if name in self._by_fold):
-            in_folds.subtract(out[0].keys() | out[1].keys())
-            for mine, its in zip(seen, out, strict=True):
-                mine.subtract(its)
-        words = {
-            part: _logs(seen[0][part], seen[1][part], numbers)
-            for part, n in in_folds.items()
-            if n >= 2
-        }
-        said = [Counter[str](), Counter[str]()]
-        for i in chosen:
-            name = self._row_of(self._texts[i], {self._folds[i], *held})
-            said[_kind(self._texts[i])][name] += 1
-        rows = {
-            name: _logs(said[0][name], said[1][name], numbers) for name in said[0] | said[1]
-        }
+        counts = _Counts(), _Counts()
+        source_of: dict[str, str] = {}
+        learned: set[str] = set()
+        for text, own in zip(self._texts, self._folds, strict=True):
+            if own in held:
+                continue
+            mine = counts[text.found.label == "service"]
+            mine.texts += 1
+            mine.parts.update(text.parts)
+            mine.rows[self._row_of(text, {own, *held})] += 1
+            source = text.found.source
+            learned.update(
+                each for each in text.parts if source_of.setdefault(each, source) != source
+            )
+        words = {each: _logs(each, [of.parts for of in counts], counts) for each in learned}
+        names = counts[0].rows | counts[1].rows
+        rows = {each: _logs(each, [of.rows for of in counts], counts) for each in names}
         # What is not there counts as well: together, what a text without any known part has.
         start = sum(absent for _, absent in [*words.values(), *rows.values()])
         return Weights(
@@ -181,7 +169,8 @@ class Fit:
         What the table says, without what these folds alone prompted.
         """
         whole, *causes = (
-            [_ALL[i] for i in rows if _is_on(i, self._prompted[i], off)] for rows in text.rows
+            [_ALL[i] for i in rows if _is_on(i, self._prompted[i], off)]
+            for rows in text.rows
         )
         for rows in causes:
             strong = [row for row in rows if row.strength <= PHRASE]
@@ -204,26 +193,27 @@ def _strongest(rows: list[Row]) -> str:
     return f"{row.strength.name.lower()} {'service' if row.says is SERVICE else 'call'}"
 
 
-def _kind(text: Text) -> int:
-    return int(text.found.label == "service")
+@dataclass(slots=True)
+class _Counts:
+    """
+    Of the errors of one kind: how many there are, and what is in how many of them.
+    """
+
+    texts: int = 0
+    parts: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
 
 
-def _counted(texts: Iterable[Text]) -> tuple[Counter[str], Counter[str]]:
+def _logs(
+    what: str, seen: list[Counter[str]], counts: tuple[_Counts, _Counts]
+) -> tuple[float, float]:
     """
-    In how many texts each part is: of those that blame the call, and of the service's.
+    How much more likely the service's is where this is there, and where it is not.
     """
-    counts = Counter[str](), Counter[str]()
-    for each in texts:
-        counts[_kind(each)].update(each.parts)
-    return counts
-
-
-def _logs(call: int, service: int, numbers: Counter[str]) -> tuple[float, float]:
-    """
-    How much more likely the service's is where the part is there, and where it is not.
-    """
-    of_call = (call + _EVEN) / (numbers["call"] + 2 * _EVEN)
-    of_service = (service + _EVEN) / (numbers["service"] + 2 * _EVEN)
+    of_call, of_service = (
+        (by[what] + _EVEN) / (of.texts + 2 * _EVEN)
+        for by, of in zip(seen, counts, strict=True)
+    )
     return math.log(of_service / of_call), math.log((1 - of_service) / (1 - of_call))
 
 
@@ -258,13 +248,13 @@ its first letters, and ``a+b`` is one after another; ``_`` is a path, a URL or a
 from typing import Final
 '''
 
-_TAIL = '''
+_TAIL = """
 WORDS: Final = {
     word.replace("+", " "): weight
     for weight, words in _BY_WEIGHT.items()
     for word in words.replace(",", " ").split()
 }
-'''
+"""
 
 
 def main() -> None:
