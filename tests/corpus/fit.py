@@ -75,12 +75,14 @@ class Text:
 
     Attributes:
         found: Where it is from.
+        words: What the table is asked about.
         parts: Of its words, those that can be learned.
         rows: Those that match the whole of it, and then those that match each of its causes,
             the innermost first, by their places among all.
     """
 
     found: Found
+    words: str
     parts: frozenset[str]
     rows: tuple[tuple[int, ...], ...]
 
@@ -100,7 +102,7 @@ def texts_of(corpus: Iterable[Found]) -> list[Text]:
             tuple(i for i, table in enumerate(alone) if table.say(each) is not None)
             for each in in_whole_and_causes(heard.asked)
         )
-        texts.append(Text(found, frozenset(_learnable(heard.asked)), rows))
+        texts.append(Text(found, heard.asked, frozenset(_learnable(heard.asked)), rows))
     return texts
 
 
@@ -126,8 +128,8 @@ class Fit:
         by_id = {each.id: each for each in corpus}
         prompts = [row.prompted_by for row in ROWS] + [shown_by for _, shown_by in RETIRED]
         self._prompted = [folds_of(each, by_id, fold) for each in prompts]
-        self._texts = texts_of(corpus)
-        self._folds = [fold(each.found) for each in self._texts]
+        self.texts = texts_of(corpus)
+        self._folds = [fold(each.found) for each in self.texts]
 
     def weights(self, *held: str) -> Weights:
         """
@@ -136,13 +138,13 @@ class Fit:
         counts = _Counts(), _Counts()
         source_of: dict[str, str] = {}
         learned: set[str] = set()
-        for text, own in zip(self._texts, self._folds, strict=True):
+        for text, own in zip(self.texts, self._folds, strict=True):
             if own in held:
                 continue
             mine = counts[text.found.label == "service"]
             mine.texts += 1
             mine.parts.update(text.parts)
-            mine.rows[self._row_of(text, {own, *held})] += 1
+            mine.rows[self.row_of(text, {own, *held})] += 1
             source = text.found.source
             learned.update(
                 each for each in text.parts if source_of.setdefault(each, source) != source
@@ -164,7 +166,7 @@ class Fit:
             },
         )
 
-    def _row_of(self, text: Text, off: set[str]) -> str:
+    def row_of(self, text: Text, off: set[str]) -> str:
         """
         What the table says, without what these folds alone prompted.
         """
