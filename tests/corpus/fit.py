@@ -153,7 +153,7 @@ class Fit:
         names = counts[0].rows | counts[1].rows
         rows = {each: _logs(each, [of.rows for of in counts], counts) for each in names}
         # What is not there counts as well: together, what a text without any known part has.
-        start = sum(absent for _, absent in [*words.values(), *rows.values()])
+        start = math.fsum(absent for _, absent in [*words.values(), *rows.values()])
         return Weights(
             words={
                 part: weight
