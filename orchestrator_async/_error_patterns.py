@@ -8,7 +8,8 @@ than a phrase ("connection refused"), and a phrase more than a single word ("tim
 may as well be the name of an argument or of a file. Where rows of both kinds are equally
 strong, the service's decides, as it does for a text that no row matches: an error that was
 wrongly held against a tool costs a pause, and one that was wrongly overlooked keeps an agent
-at a dead tool. Below it stands nothing but the verdicts.
+at a dead tool. Where the strongest row is a word, or one of two phrases of both kinds, all
+words are weighed together (``_error_words``), and so they are where no row matches.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import errno
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from ._error_words import Weights
 from ._outcome import Verdict
 
 LOOK: Final = 1_000
@@ -1014,15 +1016,44 @@ OPENINGS: Final = (
 )
 
 
+class Strongest(NamedTuple):
+    """
+    The strongest row that matches.
+    """
+
+    strength: Strength
+    says: Verdict
+    is_tied: bool
+    """Whether a row of the other kind is as strong."""
+
+    @property
+    def name(self) -> str:
+        """
+        As the weights know it.
+        """
+        kind = "service" if self.says is SERVICE else "call"
+        return f"{self.strength.name.lower()} {kind}"
+
+    @property
+    def is_weak(self) -> bool:
+        """
+        Whether all words are to be weighed.
+        """
+        return self.strength is WORD or (self.strength is PHRASE and self.is_tied)
+
+
 class Patterns:
     """
-    The table, or a part of it, ready to be asked.
+    The table, or a part of it, ready to be asked. Without weights, the table alone decides.
     """
 
-    __slots__ = ("_begins", "_by_strength")
+    __slots__ = ("_begins", "_by_strength", "_weights")
 
     def __init__(
-        self, rows: Iterable[Row] = ROWS, openings: Iterable[Opening] = OPENINGS
+        self,
+        rows: Iterable[Row] = ROWS,
+        openings: Iterable[Opening] = OPENINGS,
+        weights: Weights | None = None,
     ) -> None:
         rows = tuple(rows)
         self._by_strength = [
@@ -1033,6 +1064,7 @@ class Patterns:
         ]
         begins = "|".join(each.begins for each in openings) or "(?!)"
         self._begins = re.compile(f"(?:{begins})", re.IGNORECASE | re.ASCII)
+        self._weights = weights
 
     def say(self, words: str, *, at_most: Strength = WORD) -> Verdict | None:
         """
@@ -1044,16 +1076,34 @@ class Patterns:
             at_most: Rows that are weaker than this are not asked.
         """
         if at_most is WORD:
-            for cause in reversed(_CAUSED_BY.split(words)[1:]):
-                if (says := self._say(cause, PHRASE)) is not None:
-                    return says
-        return self._say(words, at_most)
+            for cause in in_whole_and_causes(words)[1:]:
+                if (of_cause := self._strongest(cause, PHRASE)) is not None:
+                    return of_cause.says
+        found = self._strongest(words, at_most)
+        if found is None:
+            return None
+        if self._weights is None or not found.is_weak:
+            return found.says
+        return CALL if self._weights.blame_the_call(words, found.name) else SERVICE
 
-    def _say(self, words: str, at_most: Strength) -> Verdict | None:
+    def guess(self, words: str) -> Verdict:
+        """
+        What is to be said where no row matches, nor anything else has placed the error.
+        """
+        if self._weights is not None and self._weights.blame_the_call(words, "none"):
+            return CALL
+        return SERVICE
+
+    def _strongest(self, words: str, at_most: Strength) -> Strongest | None:
+        found: Strongest | None = None
         for strength, says, compiled in self._by_strength:
-            if strength <= at_most and compiled.search(words) is not None:
-                return says
-        return None
+            if strength > (at_most if found is None else found.strength):
+                break
+            if compiled.search(words) is not None:
+                if found is not None:
+                    return found._replace(is_tied=True)
+                found = Strongest(strength, says, False)
+        return found
 
     def begins_an_error(self, text: str) -> bool:
         """
@@ -1074,6 +1124,14 @@ def _any_of(
 
 _CAUSED_BY: Final = re.compile(r"\b(?:caused by\b|\[?cause\]?:):? ?")
 """How Python, Java and Rust (caused by) and Node (cause) hand on what lies beneath."""
+
+
+def in_whole_and_causes(words: str) -> list[str]:
+    """
+    The text, and then what it names as its causes, the innermost first.
+    """
+    return [words, *reversed(_CAUSED_BY.split(words)[1:])]
+
 
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SPACE: Final = re.compile(r"[\s_]+")

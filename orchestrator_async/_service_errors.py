@@ -2,9 +2,10 @@
 The judge for tools that report two kinds of errors alike.
 
 One kind blames the arguments or the state of the world: no such file, no such row. The
-other tells of the service. What an error says is read from its type, its status and, by the
-table in ``_error_patterns``, its words. Whatever it is given, this judge does not raise, and
-looks at no more than both ends of a text.
+other tells of the service. What an error says is read from its type, its status and its
+words: by the table in ``_error_patterns``, and by ``_error_weights`` where it is weak.
+Whatever it is given, this judge does not raise, and looks at no more than both ends of a
+text.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ._error_patterns import (
     Patterns,
     words_of,
 )
+from ._error_words import Weights
 from ._errors import InvalidArgumentsError
 from ._foreign import bare_type_name, explicit_cause_of, is_a, members_of
 from ._outcome import (
@@ -46,8 +48,15 @@ _MOST_ERROR: Final = 1_000
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
 
-_patterns: Final = cache(Patterns)
-"""Compiled when it is first asked: that takes longer than all the rest of the package."""
+
+@cache
+def _patterns() -> Patterns:
+    """
+    Made when they are first asked: that takes longer than all the rest of the package.
+    """
+    from ._error_weights import STARTS, WORDS
+
+    return Patterns(weights=Weights(WORDS, STARTS))
 
 
 def service_errors(outcome: Outcome) -> Verdict:
@@ -115,7 +124,8 @@ def _of_raised(error: BaseException, patterns: Patterns, tool_name: str | None) 
         by_rule = judge_error(error, tool_name=tool_name)
         if by_rule is Verdict.IGNORE or is_a(error, InvalidArgumentsError):
             return by_rule  # a refusal, or the arguments of this call or of an inner one
-        return _of_exception(error, patterns, tool_name) or SERVICE
+        verdict = _of_exception(error, patterns, tool_name)
+        return verdict or patterns.guess(words_of(_told_by(error).text))
     except BaseException as raised:
         if not is_its_own(raised):
             raise
@@ -243,8 +253,8 @@ def _of_error_text(text: str, patterns: Patterns) -> Verdict:
     """
     Of a text that is an error.
     """
-    verdict = patterns.say(words_of(text))
-    return SERVICE if verdict is None else verdict
+    words = words_of(text)
+    return patterns.say(words) or patterns.guess(words)
 
 
 def _of_object(value: Any, patterns: Patterns) -> Verdict:
@@ -254,7 +264,8 @@ def _of_object(value: Any, patterns: Patterns) -> Verdict:
     if verdict is Verdict.SUCCESS and field_of(value, "success") is not False:
         return verdict
     try:
-        return _placed(_told_in(value), patterns) or SERVICE
+        told = _told_in(value)
+        return _placed(told, patterns) or patterns.guess(words_of(told.text))
     except BaseException as raised:
         if not is_its_own(raised):
             raise
@@ -287,7 +298,7 @@ def _told_in(value: Any) -> Told:
             parts.append(_ends_of(place))
             continue
         if type(place) in _PLAIN:
-            parts.append(_ends_of(str(place)))
+            parts.append("" if place is True else _ends_of(str(place)))
             continue
         for name in _STATUSES:
             found = field_of(place, name)

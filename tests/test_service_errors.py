@@ -48,7 +48,9 @@ from orchestrator_async._error_patterns import (
     Row,
     words_of,
 )
-from tests.corpus import score
+from orchestrator_async._error_weights import STARTS, WORDS
+from orchestrator_async._error_words import Weights, parts_of
+from tests.corpus import fit, score
 from tests.corpus.found import CORPUS, FORMS, LABELS, Found, load, skeleton
 
 FAILURE, IGNORE, SUCCESS = Verdict.FAILURE, Verdict.IGNORE, Verdict.SUCCESS
@@ -454,6 +456,94 @@ def test_a_table_without_openings_takes_no_text_for_an_error() -> None:
     assert not Patterns(ROWS, []).begins_an_error("Error: x")
 
 
+# --- the weights of words
+
+
+WEIGHTS = Weights(
+    words={"tea": -7, "cold": 30, "spoon": -30, "cup": -6, "big cup": 99},
+    starts={"none": -1, "word call": 5, "word service": 0, "phrase service": 10},
+)
+
+
+def test_all_words_together_blame_the_call_where_one_of_them_does() -> None:
+    assert WEIGHTS.blame_the_call("tea", "none")
+    assert not WEIGHTS.blame_the_call("tea, cold", "none")
+    assert WEIGHTS.blame_the_call("tea, cold, with a spoon", "none")
+    assert WEIGHTS.blame_the_call("tea", "word service")
+    assert not WEIGHTS.blame_the_call("tea", "phrase service")
+
+
+def test_what_adds_up_to_nothing_is_a_failure() -> None:
+    assert not WEIGHTS.blame_the_call("spoon and cold", "word service")
+
+
+def test_a_text_blames_nobody_if_no_word_does_by_itself() -> None:
+    assert not WEIGHTS.blame_the_call("cup", "none")
+    assert not WEIGHTS.blame_the_call("", "none")
+    assert not WEIGHTS.blame_the_call("", "word call")
+    assert WEIGHTS.blame_the_call("cup", "word call")
+
+
+def test_words_count_once_and_by_their_beginnings_and_pairs_end_at_a_stop() -> None:
+    assert parts_of("connection connected, can't go") == {
+        "connec", "connec connec", "can't", "can't go", "go",
+    }  # fmt: skip
+
+
+def test_data_in_a_text_is_not_read_as_words() -> None:
+    for data in (
+        "https://host/timeout?x=y",
+        "'time out'",
+        '"timeout"',
+        "`a.b`",
+        "../x/y.z",
+    ):
+        assert parts_of(f"is {data} here") == {"is", "_", "here", "is _", "_ here"}
+    assert parts_of("don't 'say that it is' x") == {
+        "don't", "say", "that", "it", "is", "x", "say that", "that it", "it is",
+        "don't say", "is x",
+    }  # fmt: skip
+    assert parts_of("error executing tool a b: x") == {"_", "x", "_ x"}
+
+
+def test_the_beginning_of_a_text_is_weighed() -> None:
+    assert "cup" in parts_of("x " * 59 + "cup")
+    assert "cup" not in parts_of("x " * 60 + "cup")
+
+
+def test_words_are_weighed_where_the_table_is_weak() -> None:
+    rows = [
+        Row(CODE, SERVICE, "code", ""),
+        Row(CODE, CALL, "code", ""),
+        Row(PHRASE, SERVICE, "phrase|both", ""),
+        Row(PHRASE, CALL, "blame|both", ""),
+        Row(WORD, SERVICE, "serve", ""),
+        Row(WORD, CALL, "call", ""),
+    ]
+    patterns = Patterns(rows, OPENINGS, WEIGHTS)
+    for strong in ("code", "phrase", "caused by: phrase", "caused by: both"):
+        assert patterns.say(f"spoon {strong}") is SERVICE
+    assert patterns.say("cold blame") is CALL
+    assert patterns.say("cold call") is SERVICE
+    for weak in ("both", "serve", "call"):
+        assert patterns.say(f"spoon {weak}") is CALL
+    assert patterns.say("serve") is SERVICE
+    assert patterns.say("spoon") is None
+    assert patterns.guess("spoon") is CALL
+    assert patterns.guess("cold") is SERVICE
+    assert Patterns(rows).guess("spoon") is SERVICE
+
+
+@pytest.mark.parametrize(
+    "text", ["boom", "an error occurred", "operation failed", "42", ""]
+)
+def test_an_error_of_which_nothing_is_known_is_a_failure(text: str) -> None:
+    assert raised(RuntimeError(text)) is FAILURE
+    assert returned(mcp(text, is_error=True)) is FAILURE
+    assert returned(mcp(f"Error executing tool x: {text}", is_error=True)) is FAILURE
+    assert returned({"error": text or True}) is FAILURE
+
+
 # --- in an orchestrator
 
 
@@ -559,29 +649,97 @@ def test_a_fold_is_judged_without_the_rows_that_it_alone_prompted(
     assert Patterns().say("thread panicked at x") is None
 
 
+@pytest.fixture(scope="module")
+def whole(corpus: list[Found]) -> fit.Fit:
+    return fit.Fit(corpus)
+
+
+@pytest.fixture(scope="module")
+def crossed(corpus: list[Found], whole: fit.Fit) -> score.Score:
+    return score.cross_validated(corpus, score.by_source, whole.weights)
+
+
+@pytest.fixture(scope="module")
+def by_families(corpus: list[Found]) -> score.Score:
+    weights = fit.Fit(corpus, score.by_family).weights
+    return score.cross_validated(corpus, score.by_family, weights)
+
+
 def test_the_judge_is_as_right_on_sources_it_does_not_know_as_is_said_of_it(
-    corpus: list[Found],
+    corpus: list[Found], crossed: score.Score, by_families: score.Score
 ) -> None:
-    crossed = score.cross_validated(corpus)
-    assert crossed.share >= 0.93
+    assert crossed.share >= 0.945
     assert crossed.share_of("service") >= 0.89
-    assert crossed.share_of("call") >= 0.94
+    assert crossed.share_of("call") >= 0.965
     assert crossed.share_of("content") >= 0.98
-    assert score.cross_validated(corpus, score.by_family).share >= 0.91
+    assert by_families.share >= 0.935
     assert score.fitted(corpus, score.standard_only()).share >= 0.855
-    assert score.fitted(corpus, Patterns()).share >= crossed.share
 
 
-def test_the_page_on_the_judge_has_its_figures(corpus: list[Found]) -> None:
+def test_the_weights_make_the_table_better_on_what_neither_knows(
+    corpus: list[Found], crossed: score.Score, by_families: score.Score
+) -> None:
+    assert crossed.share > score.cross_validated(corpus).share + 0.01
+    by_table = score.cross_validated(corpus, score.by_family).share
+    assert by_families.share > by_table + 0.015
+
+
+def test_the_weights_are_those_that_the_fit_gives(whole: fit.Fit) -> None:
+    assert fit.written(whole.weights()) == fit.WEIGHTS.read_text(encoding="utf-8")
+
+
+def test_the_weights_are_read_as_they_were_written(whole: fit.Fit) -> None:
+    assert whole.weights() == Weights(words=WORDS, starts=STARTS)
+    assert not {part for part in WORDS if {"nowher", "nonsen"} & set(part.split())}
+
+
+def test_what_is_left_out_is_not_learned(corpus: list[Found], whole: fit.Fit) -> None:
+    """
+    What the fold left out is said to be makes no difference to what is learned without it.
+    """
+    other = {"service": "call", "call": "service", "content": "content"}
+    turned = fit.Fit(
+        [
+            dataclasses.replace(each, label=other[each.label])
+            if each.source == "git"
+            else each
+            for each in corpus
+        ]
+    )
+    assert turned.weights("git") == whole.weights("git")
+    assert turned.weights() != whole.weights()
+
+
+def test_the_fit_sees_of_each_text_what_the_table_says_that_had_no_part_in_it(
+    corpus: list[Found], whole: fit.Fit
+) -> None:
+    by_id = {each.id: each for each in corpus}
+    tables: dict[str, Patterns] = {}
+    for text in whole.texts:
+        own = text.found.source
+        if own not in tables:
+            tables[own] = score.patterns_without(own, by_id, score.by_source)
+        says = tables[own].say(text.words)
+        row = whole.row_of(text, {own})
+        kind = None if row == "none" else CALL if row.endswith("call") else SERVICE
+        assert says is kind, text.found.id
+
+
+def test_the_page_on_the_judge_has_its_figures(
+    corpus: list[Found], crossed: score.Score, by_families: score.Score
+) -> None:
     page = (CORPUS.parents[2] / "docs" / "judging.md").read_text(encoding="utf-8")
-    crossed = score.cross_validated(corpus)
+    weights = Weights(words=WORDS, starts=STARTS)
     for each in (
         crossed,
+        by_families,
+        score.cross_validated(corpus),
         score.cross_validated(corpus, score.by_family),
         score.fitted(corpus, score.standard_only()),
-        score.fitted(corpus, Patterns()),
+        score.fitted(corpus, Patterns(weights=weights)),
     ):
         assert f"{each.share:.1%}".replace("%", " %") in page
+    assert f"{len(WORDS):,} words and pairs" in page
     for found, _ in crossed.wrong:
         assert f"({found.id})" in page
     for source, counts in crossed.by_source.items():

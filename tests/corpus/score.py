@@ -3,7 +3,7 @@ Scores ``service_errors`` on the corpus: ``python -m tests.corpus.score``.
 
 All texts of one source are a fold. While a fold is judged, each row of the table that was
 prompted by texts of that fold alone is switched off, so that no text is judged by a row that
-was made for it or for a sibling.
+was made for it or for a sibling. The weights of words are fitted anew to the other folds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from orchestrator_async._error_patterns import (
     Patterns,
     Row,
 )
-from orchestrator_async._service_errors import judge
+from orchestrator_async._error_words import Weights
+from orchestrator_async._service_errors import _patterns, judge
 
 from .found import LABELS, Found, load
 
@@ -159,7 +160,9 @@ def folds_of(prompted_by: str, by_id: dict[str, Found], fold: Fold) -> set[str]:
     return {fold(by_id[each]) for each in prompted_by.split()}
 
 
-def patterns_without(name: str, by_id: dict[str, Found], fold: Fold) -> Patterns:
+def patterns_without(
+    name: str, by_id: dict[str, Found], fold: Fold, weights: Weights | None = None
+) -> Patterns:
     """
     The table without what this fold alone prompted.
     """
@@ -173,6 +176,7 @@ def patterns_without(name: str, by_id: dict[str, Found], fold: Fold) -> Patterns
             *(row for row, shown_by in RETIRED if is_its_own(shown_by)),
         ],
         [each for each in OPENINGS if not is_its_own(each.prompted_by)],
+        weights,
     )
 
 
@@ -237,13 +241,26 @@ def fitted(corpus: Iterable[Found], patterns: Patterns) -> Score:
     return score
 
 
-def cross_validated(corpus: Iterable[Found], fold: Fold = by_source) -> Score:
+def by_table_alone(_: str) -> None:
     """
-    Each fold by a table that it had no part in.
+    No weights, whatever is left out.
+    """
+
+
+def cross_validated(
+    corpus: Iterable[Found],
+    fold: Fold = by_source,
+    weights_without: Callable[[str], Weights | None] = by_table_alone,
+) -> Score:
+    """
+    Each fold by a table that it had no part in, and by weights that were fitted without it.
     """
     corpus = list(corpus)
     by_id = {each.id: each for each in corpus}
-    tables = {each: patterns_without(each, by_id, fold) for each in set(map(fold, corpus))}
+    tables = {
+        each: patterns_without(each, by_id, fold, weights_without(each))
+        for each in set(map(fold, corpus))
+    }
     score = Score()
     for found in corpus:
         score.add(found, judge(outcome_of(found), tables[fold(found)]))
@@ -268,14 +285,19 @@ def report(score: Score) -> Iterator[str]:
 
 
 def main() -> None:
-    corpus: Any = load()
-    crossed = cross_validated(corpus)
+    from .fit import Fit
+
+    corpus = load()
+    crossed = cross_validated(corpus, by_source, Fit(corpus).weights)
+    families = cross_validated(corpus, by_family, Fit(corpus, by_family).weights)
     print("\n".join(report(crossed)), "\n")
     for name, score in (
         ("cross-validated", crossed),
-        ("by families of sources", cross_validated(corpus, by_family)),
+        ("by families of sources", families),
+        ("the table alone", cross_validated(corpus)),
+        ("the table alone, by families", cross_validated(corpus, by_family)),
         ("standards alone", fitted(corpus, standard_only())),
-        ("all rows, a fit", fitted(corpus, Patterns())),
+        ("all rows and weights, a fit", fitted(corpus, _patterns())),
     ):
         errors = score.share_of("service", "call")
         print(f"{name}: {score.share:.1%} of {score.total}; of errors alone {errors:.1%}")
