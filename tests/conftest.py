@@ -42,13 +42,15 @@ if importlib.util.find_spec("uvloop") is None:
 @pytest.fixture(params=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """
-    Every async test runs on three loops, each time with a fresh loop and clock.
+    Every async test runs on three loops, each time with a fresh loop and clock. A module
+    of very many tests may say ``DEBUG = False``: asyncio's debug mode doubles their time.
     """
+    debug = getattr(request.module, "DEBUG", True)
     match request.param:
         case "asyncio":
-            return "asyncio", {"debug": True, "loop_factory": AutojumpEventLoop}
+            return "asyncio", {"debug": debug, "loop_factory": AutojumpEventLoop}
         case "asyncio in real time":
-            return "asyncio", {"debug": True}
+            return "asyncio", {"debug": debug}
         case "asyncio+uvloop":
             return "asyncio", {"use_uvloop": True}
         case "trio":

@@ -39,6 +39,8 @@ from orchestrator_async._known import MOST_TEXT, result_key
 
 from .conversation_model import Event, Slow, reasons_of
 
+DEBUG = False
+
 OFF: dict[str, Any] = {
     each.name: None
     for each in dataclasses.fields(ConversationPolicy)

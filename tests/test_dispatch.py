@@ -44,6 +44,8 @@ from orchestrator_async import (
 from .clock import real_time, virtual_time
 from .conftest import LOOPS
 
+DEBUG = False
+
 
 def no_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")

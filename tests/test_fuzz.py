@@ -24,6 +24,8 @@ from orchestrator_async import (
 from .fuzz import misjudged
 from .support import assert_adds_up
 
+DEBUG = False
+
 
 class Stop(BaseModel):
     city: str

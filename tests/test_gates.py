@@ -53,6 +53,8 @@ from .rig import shuffled
 from .support import HandClock, Service, assert_adds_up, fail, succeed, trip, when_blocked
 from .test_threads import run_script
 
+DEBUG = False
+
 HOUR = 3600.0
 ONE = LimitPolicy(max_concurrent=1)
 NO_WAIT = LimitPolicy(max_concurrent=1, max_wait=0)

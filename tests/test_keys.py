@@ -40,6 +40,8 @@ from orchestrator_async import (
 from .clock import real_time, virtual_time
 from .support import HandClock, assert_adds_up, bench
 
+DEBUG = False
+
 
 class Web:
     """

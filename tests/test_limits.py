@@ -32,6 +32,8 @@ from .clock import AutojumpEventLoop, real_time, virtual_time
 from .rig import on_asyncio, run, shuffled, turns
 from .support import when_blocked
 
+DEBUG = False
+
 LONG = 1_000.0
 ENDS = Callable[[], None]
 

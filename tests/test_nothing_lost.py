@@ -32,6 +32,8 @@ from orchestrator_async import (
 from .clock import real_time, virtual_time
 from .rig import LIFETIME, RESET, World, on_asyncio, run, shuffled, turns
 
+DEBUG = False
+
 Body = Callable[[], Awaitable[Any]]
 Scenario = Callable[[World], Awaitable[Body]]
 

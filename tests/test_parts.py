@@ -59,6 +59,8 @@ from .parts import (
 )
 from .parts_model import TOOLS, Model, Setup
 
+DEBUG = False
+
 pytestmark = pytest.mark.usefixtures("without_log")
 
 # --- random events ---------------------------------------------------------------------------

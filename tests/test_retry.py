@@ -51,6 +51,8 @@ from .clock import real_time, virtual_time
 from .rig import World, on_asyncio, run
 from .support import HandClock, assert_adds_up, when_blocked
 
+DEBUG = False
+
 NEVER = BreakerPolicy(failure_threshold=10**6)
 
 

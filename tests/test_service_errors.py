@@ -757,7 +757,9 @@ def test_the_score_is_printed() -> None:
         check=True,
     )
     assert "wrong:" in ran.stdout
-    assert re.search(r"^cross-validated by sources: 9\d\.\d% of \d+", ran.stdout, re.MULTILINE)
+    assert re.search(
+        r"^cross-validated by sources: 9\d\.\d% of \d+", ran.stdout, re.MULTILINE
+    )
 
 
 def test_types_of_the_standard_library_are_named_as_they_are() -> None:

@@ -56,6 +56,8 @@ from .test_cancellation import block_the_loop
 from .test_interrupts import CannotBeSplit
 from .test_turn import asyncio_only
 
+DEBUG = False
+
 Chunks = AsyncGenerator[Any, None]
 
 RESET = 300.0

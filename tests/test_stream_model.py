@@ -43,6 +43,8 @@ from .parts_model import TOOLS
 from .streams import EVERYTHING, LEAVES, STREAMS, YIELDS, scenario
 from .streams_model import StreamModel, StreamSetup
 
+DEBUG = False
+
 pytestmark = pytest.mark.usefixtures("without_log")
 
 # --- random events ---------------------------------------------------------------------------

@@ -48,6 +48,8 @@ from .support import (
     when_blocked,
 )
 
+DEBUG = False
+
 RESET = 300.0
 
 
