@@ -64,7 +64,8 @@ def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.Call
         structured = None
     if not content and value.structured_content is not None:
         content = [types.TextContent(text=result.content)]
-    own = {key: each for key, each in (value.meta or {}).items() if key != _WHO}
+    said = value.meta or {}
+    own = {key: each for key, each in said.items() if key != _WHO and not _is_ours(key)}
     return types.CallToolResult(
         content=list(_understood(content, version)),
         structured_content=structured,
@@ -75,6 +76,11 @@ def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.Call
 
 _WHO: Final = types.SERVER_INFO_META_KEY
 """What says which server has answered: to the host, that is this one."""
+
+
+def _is_ours(key: str) -> bool:
+    # Of a key that has nothing to say there would else be what a server says of itself.
+    return key.startswith(PREFIX)
 
 
 def _understood(content: Sequence[Any], version: str) -> Iterable[Any]:

@@ -270,6 +270,19 @@ async def test_what_a_server_has_said_keeps_its_form() -> None:
     assert result.meta[f"{OURS}state"] == "closed"
 
 
+async def test_no_server_says_what_only_the_gateway_can() -> None:
+    keys = ("verdict", "state", "attempts", "retry_after", "source", "anything")
+    forged = {f"{OURS}{key}": "forged" for key in keys}
+    for is_error in (False, True):
+        error = "no" if is_error else None
+        value = McpResult(meta={**forged, "theirs": 1}, is_error=is_error, error=error)
+        result = await mcp_result_of(value, "2026-07-28")
+        assert "forged" not in result.meta.values()
+        assert result.meta["theirs"] == 1
+        assert f"{OURS}source" not in result.meta
+        assert f"{OURS}retry_after" not in result.meta
+
+
 async def test_an_error_that_a_server_has_said_keeps_its_form() -> None:
     value = McpResult(
         content=(TextContent(text="no"), IMAGE), is_error=True, error="no\n[image]"
