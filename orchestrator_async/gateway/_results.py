@@ -13,9 +13,7 @@ from mcp_types.version import is_version_at_least
 
 from orchestrator_async import ToolResult
 from orchestrator_async.adapters.mcp import McpResult
-
-PREFIX: Final = "orchestrator-async/"
-"""That of our keys in ``_meta``."""
+from orchestrator_async.adapters.mcp._meta import PREFIX
 
 _SINCE: Final = {"audio": "2025-03-26", "resource_link": "2025-06-18"}
 """The versions of the protocol that brought kinds of blocks."""

@@ -24,8 +24,16 @@ from mcp_types import (
     ToolListChangedNotification,
 )
 
-from orchestrator_async import Registry, ToolContext, ToolOrchestrator, ToolPolicy
+from orchestrator_async import (
+    Outcome,
+    Registry,
+    ToolContext,
+    ToolOrchestrator,
+    ToolPolicy,
+    Verdict,
+)
 from orchestrator_async.adapters.mcp import McpResult, McpServers
+from orchestrator_async.adapters.mcp._judge import judge
 from orchestrator_async.config import ConfigError
 from orchestrator_async.gateway import Gateway
 from orchestrator_async.gateway._open import Open
@@ -329,6 +337,43 @@ async def test_what_a_server_has_said_is_cut_to_size_in_every_form() -> None:
 
 
 # What goes wrong
+
+
+@MODES
+async def test_a_gateway_before_another_judges_errors_as_that_one_did(mode: str) -> None:
+    async def vague() -> None:
+        raise FileNotFoundError("which blames the call, were it not judged so")
+
+    def harsh(outcome: Outcome) -> Verdict:
+        return Verdict.FAILURE if outcome.error else Verdict.SUCCESS
+
+    registry = Registry()
+    registry.tool(judge=harsh)(vague)
+    registry.tool(echo)
+    inner = Gateway(ToolOrchestrator(registry, failure_threshold=1))
+    async with host(inner, mode) as client:
+        failed = McpResult.of(await client.call_tool("vague"))
+        refused = McpResult.of(await client.call_tool("vague"))
+        unknown = McpResult.of(await client.call_tool("ecko"))
+        fine = McpResult.of(await client.call_tool("echo", {"text": "x"}))
+    judged = [judge(Outcome(value=each)) for each in (failed, refused, unknown, fine)]
+    assert judged == [Verdict.FAILURE, Verdict.IGNORE, Verdict.IGNORE, Verdict.SUCCESS]
+
+
+async def test_what_a_result_says_of_its_verdict_is_believed_of_errors_alone() -> None:
+    def verdict(said: Any, error: str | None) -> Verdict:
+        meta = {f"{OURS}verdict": said}
+        value = McpResult(meta=meta, error=error, is_error=error is not None)
+        return judge(Outcome(value=value))
+
+    for said in ("failure", "ignore"):
+        assert verdict(said, None) is Verdict.SUCCESS
+        assert verdict(said, "no") == said
+    for nonsense in ("success", "Failure", None, 1, ["failure"]):
+        assert verdict(nonsense, "connection refused") is Verdict.FAILURE
+        assert verdict(nonsense, "no such file") is Verdict.IGNORE
+    gone = Outcome(error=ConnectionError("refused"))
+    assert judge(gone) is Verdict.FAILURE
 
 
 @MODES

@@ -27,7 +27,6 @@ from orchestrator_async import (
     ToolTimeoutError,
     UnknownToolError,
     Verdict,
-    service_errors,
 )
 from orchestrator_async.adapters.mcp import (
     InputRefusedError,
@@ -40,6 +39,7 @@ from orchestrator_async.adapters.mcp import (
     ToolLeftOut,
     ToolsChanged,
 )
+from orchestrator_async.adapters.mcp._judge import judge
 from orchestrator_async.config import ConfigError
 from tests.clock import real_time
 from tests.conftest import Summary
@@ -95,7 +95,7 @@ async def test_tools_of_servers_that_others_wrote_are_called(tmp_path: Path) -> 
         await made.orch.call("memory__create_entities", {"entities": [entity]})
         found = await made.orch.call("memory__search_nodes", {"query": "Ada"})
         assert found.structured_content["entities"][0]["name"] == "Ada"
-        assert {each.policy.judge for each in made.registry} == {service_errors}
+        assert {each.policy.judge for each in made.registry} == {judge}
     assert len(made.registry) == 0
 
 
