@@ -363,7 +363,9 @@ async def test_a_gateway_before_another_judges_errors_as_that_one_did(mode: str)
 async def test_what_a_result_says_of_its_verdict_is_believed_of_errors_alone() -> None:
     def verdict(said: Any, error: str | None) -> Verdict:
         meta = {f"{OURS}verdict": said}
-        value = McpResult(meta=meta, error=error, is_error=error is not None)
+        content = () if error is None else (TextContent(text=error),)
+        is_error = error is not None
+        value = McpResult(content=content, meta=meta, error=error, is_error=is_error)
         return judge(Outcome(value=value))
 
     for said in ("failure", "ignore"):
