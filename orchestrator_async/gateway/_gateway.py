@@ -23,7 +23,6 @@ from mcp import MCPError
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.subscriptions import ListenHandler
 
 from orchestrator_async import ToolOrchestrator
 from orchestrator_async.config import load_config
@@ -150,7 +149,7 @@ class Gateway:
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
             on_read_resource=self._read_resource,
-            on_subscriptions_listen=ListenHandler(audience.bus),
+            on_subscriptions_listen=audience.listen,
         )
         server.add_notification_handler(
             "notifications/initialized", types.NotificationParams, _join
@@ -259,8 +258,14 @@ _UNREAD: Final = _results.error("The host has gone.")
 
 class _Telling(Server[Audience]):
     """
-    The SDK's server, one that tells of changes: over HTTP, the SDK does not ask for that.
+    The SDK's server, one that tells of changed tools, and of nothing else: over HTTP the SDK
+    does not ask for that, and to hosts that can listen it promises news of all there is.
     """
+
+    def get_capabilities(self, *args: Any, **options: Any) -> types.ServerCapabilities:
+        able = super().get_capabilities(*args, **options)
+        silent = types.ResourcesCapability(subscribe=False, list_changed=False)
+        return able.model_copy(update={"resources": silent})
 
     def create_initialization_options(
         self,

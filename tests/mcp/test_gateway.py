@@ -556,6 +556,25 @@ async def test_hosts_that_listen_are_told_of_changes() -> None:
         assert len((await client.list_tools()).tools) == 2
 
 
+@MODES
+async def test_only_news_that_there_will_be_are_promised(mode: str) -> None:
+    async with host(gateway_of(echo), mode) as client:
+        able = client.server_capabilities
+        assert able.tools is not None
+        assert able.tools.list_changed
+        assert able.resources is not None
+        assert not able.resources.subscribe
+        assert not able.resources.list_changed
+        if mode == "auto":
+            async with client.listen(
+                tools_list_changed=True,
+                resources_list_changed=True,
+                resource_subscriptions=["orchestrator://fleet"],
+            ) as events:
+                honored = events.honored.model_dump(exclude_none=True)
+                assert honored == {"tools_list_changed": True}
+
+
 async def test_a_host_that_has_gone_is_told_no_more() -> None:
     gateway = gateway_of(echo)
     async with host(gateway, "legacy") as client:
