@@ -220,6 +220,9 @@ class Gateway:
     ) -> types.CallToolResult:
         call_id = f"{self._id_prefix}-{next(self._ids)}"
         args = dict(arguments or {})
+        odd = _not_finite(args)
+        if odd and name in self.orch.registry:
+            return _results.told(_results.not_json(name, odd), ctx.protocol_version)
         if _wants_progress(ctx.params):
             async with self._progress.of(call_id, ctx.session.report_progress):
                 result = await self.orch.run(name, args, call_id=call_id)
@@ -287,6 +290,23 @@ async def _join(ctx: _Context, params: types.NotificationParams | None) -> None:
 def _wants_progress(params: Mapping[str, Any] | None) -> bool:
     meta = (params or {}).get("_meta")
     return isinstance(meta, Mapping) and meta.get("progressToken") is not None
+
+
+def _not_finite(arguments: Mapping[str, Any]) -> list[str]:
+    """
+    Those that hold a number which JSON has not: NaN, or one too large to be told from
+    infinity. The SDK takes them, on either transport.
+    """
+    odd = []
+    for name, value in arguments.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            odd.append(name)
+    return odd[:_MOST_NAMED]
+
+
+_MOST_NAMED: Final = 5
 
 
 def _version() -> str:

@@ -11,7 +11,9 @@ from typing import Any, Final
 import mcp_types as types
 from mcp_types.version import is_version_at_least
 
-from orchestrator_async import ToolResult
+from orchestrator_async import InvalidArgumentsError, ToolResult
+from orchestrator_async._endings import invalid_text
+from orchestrator_async._text import clean
 from orchestrator_async.adapters.mcp import McpResult
 from orchestrator_async.adapters.mcp._meta import PREFIX
 
@@ -44,6 +46,15 @@ def error(text: str) -> types.CallToolResult:
     An error that a model reads.
     """
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
+
+
+def not_json(name: str, arguments: Iterable[str]) -> ToolResult:
+    """
+    The result of a call that is not made, for these arguments hold no finite numbers.
+    """
+    errors = [{"argument": each, "expected": "finite numbers"} for each in arguments]
+    wrong = InvalidArgumentsError(tool_name=name, errors=errors)
+    return ToolResult(name=name, content=invalid_text(wrong, name, clean), error=wrong)
 
 
 def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.CallToolResult:
