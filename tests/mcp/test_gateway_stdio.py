@@ -282,7 +282,7 @@ async def test_what_others_print_is_not_on_the_wire(
         assert noise == [b"noise", b"more noise", b"noise of a child ''"]
 
 
-async def test_garbage_is_answered_where_it_has_an_id_and_else_passed_over(
+async def test_garbage_is_answered_and_ends_nothing(
     servers: Peers, tmp_path: Path, loop: list[str]
 ) -> None:
     with raw(servers, written(tmp_path, {}), *loop) as client:
@@ -291,8 +291,14 @@ async def test_garbage_is_answered_where_it_has_an_id_and_else_passed_over(
         client.process.stdin.write(b"no json\n\n\xff\xfe\n[1]\n{}\n")
         client.process.stdin.write(b'{"jsonrpc": "2.0", "id": 7, "method": 5}\n')
         client.process.stdin.flush()
-        answer = client.message()
-        assert (answer["id"], answer["error"]["code"]) == (7, -32700)
+        answers = [client.message() for _ in range(5)]
+        assert [(each["id"], each["error"]["code"]) for each in answers] == [
+            (None, -32700),
+            (None, -32700),
+            (None, -32600),
+            (None, -32600),
+            (7, -32600),
+        ]
         assert client.quiet()
 
 
