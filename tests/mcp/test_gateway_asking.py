@@ -292,6 +292,22 @@ async def test_of_a_call_that_has_ended_nothing_is_asked() -> None:
     assert "asked" not in asked
 
 
+async def test_the_time_of_a_call_runs_on_when_its_last_question_is_answered() -> None:
+    scope = anyio.CancelScope(deadline=anyio.current_time() + 60)
+    questions = Questions(ToolContext(tool_name="tool"), scope)
+    first, second = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(questions.ask, first.wait)
+        tasks.start_soon(questions.ask, second.wait)
+        await until(lambda: len(questions._open) == 2)
+        assert scope.deadline == math.inf
+        first.set()
+        await until(lambda: len(questions._open) == 1)
+        assert scope.deadline == math.inf
+        second.set()
+    assert 0 < scope.deadline - anyio.current_time() <= 60
+
+
 # The questions by themselves
 
 
