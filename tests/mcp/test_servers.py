@@ -24,6 +24,7 @@ from orchestrator_async import (
     InvalidArgumentsError,
     ProgressReported,
     Registry,
+    ToolPolicy,
     ToolTimeoutError,
     UnknownToolError,
     Verdict,
@@ -560,9 +561,14 @@ async def test_a_server_that_asks_for_too_much_at_one_time_is_refused() -> None:
 
     with peers() as started:
         server = ours(started, "hostile", "elicitation_flood")
-        async with bench({"h": server}, options={"elicitation": elicit}, timeout=1) as made:
-            await made.orch.run("h__echo")
+        policy = ToolPolicy(total_timeout=1)  # the other stands while somebody is asked
+        async with bench(
+            {"h": server}, options={"elicitation": elicit}, policy=policy
+        ) as made:
+            result = await made.orch.run("h__echo")
+            assert isinstance(result.error, ToolTimeoutError)
             assert 0 < most <= 16
+            await until(lambda: asked == 0)
 
 
 async def test_servers_can_be_read_from_a_file_and_read_anew(tmp_path: Path) -> None:
