@@ -411,7 +411,8 @@ class Execution:
         self, flight: Flight, value: Any, error: BaseException | None, render: bool
     ) -> End:
         now = self._time_now()
-        duration = max(0.0, now - flight.started)
+        held = 0.0 if flight.pause is None else flight.pause.seconds(now)
+        duration = max(0.0, now - flight.started - held)
         try:
             if error is None:
                 end = end_with_value(flight, value, duration, render)
@@ -677,7 +678,7 @@ class Execution:
             ),
             data=request.context,
         )
-        flight.reporter = Reporter(flight, self._observers, self._clean)
+        flight.reporter = Reporter(flight, self._observers, self._clean, self._time_now)
         reporting(context, flight.reporter)
         return {**flight.arguments, name: context}
 

@@ -23,23 +23,32 @@ class Reporter:
 
     A tool may keep it, copy it and call it from any thread and at any time, and nothing
     comes of what it says after its execution has ended. Observers are told in the loop.
+
+    Attributes:
+        flight: That execution, until it has ended.
+        time_now: The orchestrator's clock.
     """
 
-    __slots__ = ("_clean", "_flight", "_observers", "_token")
+    __slots__ = ("_clean", "_observers", "_token", "flight", "time_now")
 
     def __init__(
-        self, flight: Flight, observers: Observers, clean: Callable[[str], str]
+        self,
+        flight: Flight,
+        observers: Observers,
+        clean: Callable[[str], str],
+        time_now: Callable[[], float],
     ) -> None:
-        self._flight: Flight | None = flight
+        self.flight: Flight | None = flight
         self._observers = observers
         self._clean = clean
+        self.time_now = time_now
         self._token: EventLoopToken = current_token()
 
     def __call__(self, done: Any, total: Any, message: Any) -> None:
         """
         Tell the observers.
         """
-        flight = self._flight
+        flight = self.flight
         if flight is None or not self._observers.listening:
             return
         try:
@@ -58,10 +67,10 @@ class Reporter:
         """
         The execution has ended.
         """
-        self._flight = None
+        self.flight = None
 
     def _tell(self, event: ProgressReported) -> None:
-        if self._flight is not None:
+        if self.flight is not None:
             self._observers.tell(event)
 
     def _event(

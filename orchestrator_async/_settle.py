@@ -34,6 +34,7 @@ from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
 if TYPE_CHECKING:
+    from ._held import Pause
     from ._progress import Reporter
     from ._steps import Steps
 
@@ -57,6 +58,7 @@ class Flight(Caller):
         timeout: Seconds that it may take, or ``None``.
         is_cut: Whether those are what is left of the whole call's time, not the tool's own.
         scope: The scope of that timeout, if there is one.
+        pause: What holds its time while it waits for a person, if it ever did.
         thread: The worker thread's part of it, if it has one.
         reporter: What tells of its progress, if the tool can.
         steps: What gets its chunks, if the tool is an async generator.
@@ -76,6 +78,7 @@ class Flight(Caller):
         "nested",
         "number",
         "on_time",
+        "pause",
         "permit",
         "reporter",
         "request",
@@ -110,6 +113,7 @@ class Flight(Caller):
         self.on_time = self.is_cut = False
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
+        self.pause: Pause | None = None
         self.steps: Steps | None = None
 
     @property

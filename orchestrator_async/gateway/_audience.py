@@ -7,8 +7,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 import anyio
+import mcp_types as types
 from mcp.server.connection import Connection
-from mcp.server.subscriptions import InMemorySubscriptionBus, ToolsListChanged
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ToolsListChanged,
+)
 
 _SETTLE: Final = 0.1
 """Seconds in which more may change, before hosts are told once of all of it."""
@@ -20,13 +25,12 @@ _SEND: Final = 5.0
 class Audience:
     """
     Those who are to hear that the tools are others now.
-
-    Attributes:
-        bus: For hosts of 2026-07-28 and later, each of which listens by a request.
     """
 
     def __init__(self) -> None:
-        self.bus = InMemorySubscriptionBus()
+        # For hosts of 2026-07-28 and later, each of which listens by a request.
+        self._bus = InMemorySubscriptionBus()
+        self._listen = ListenHandler(self._bus)
         self._connections: set[Connection] = set()
         self._changed = anyio.Event()
 
@@ -43,6 +47,18 @@ class Audience:
             self._connections.add(connection)
             connection.exit_stack.callback(self._connections.discard, connection)
 
+    async def listen(
+        self, ctx: Any, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """
+        Tell the host of what it wants to hear. What it can have no news of is not confirmed.
+        """
+        wanted = types.SubscriptionFilter(
+            tools_list_changed=params.notifications.tools_list_changed
+        )
+        params = params.model_copy(update={"notifications": wanted})
+        return await self._listen(ctx, params)
+
     def changed(self) -> None:
         """
         The tools are others now.
@@ -57,7 +73,7 @@ class Audience:
             await self._changed.wait()
             await anyio.sleep(_SETTLE)
             self._changed = anyio.Event()
-            await self.bus.publish(ToolsListChanged())
+            await self._bus.publish(ToolsListChanged())
             async with anyio.create_task_group() as tasks:
                 for connection in tuple(self._connections):
                     tasks.start_soon(_tell, connection)

@@ -23,7 +23,6 @@ from mcp import MCPError
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.subscriptions import ListenHandler
 
 from orchestrator_async import ToolOrchestrator
 from orchestrator_async.config import load_config
@@ -150,7 +149,7 @@ class Gateway:
             on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
             on_read_resource=self._read_resource,
-            on_subscriptions_listen=ListenHandler(audience.bus),
+            on_subscriptions_listen=audience.listen,
         )
         server.add_notification_handler(
             "notifications/initialized", types.NotificationParams, _join
@@ -221,6 +220,9 @@ class Gateway:
     ) -> types.CallToolResult:
         call_id = f"{self._id_prefix}-{next(self._ids)}"
         args = dict(arguments or {})
+        odd = _not_finite(args)
+        if odd and name in self.orch.registry:
+            return _results.told(_results.not_json(name, odd), ctx.protocol_version)
         if _wants_progress(ctx.params):
             async with self._progress.of(call_id, ctx.session.report_progress):
                 result = await self.orch.run(name, args, call_id=call_id)
@@ -259,8 +261,14 @@ _UNREAD: Final = _results.error("The host has gone.")
 
 class _Telling(Server[Audience]):
     """
-    The SDK's server, one that tells of changes: over HTTP, the SDK does not ask for that.
+    The SDK's server, one that tells of changed tools, and of nothing else: over HTTP the SDK
+    does not ask for that, and to hosts that can listen it promises news of all there is.
     """
+
+    def get_capabilities(self, *args: Any, **options: Any) -> types.ServerCapabilities:
+        able = super().get_capabilities(*args, **options)
+        silent = types.ResourcesCapability(subscribe=False, list_changed=False)
+        return able.model_copy(update={"resources": silent})
 
     def create_initialization_options(
         self,
@@ -282,6 +290,23 @@ async def _join(ctx: _Context, params: types.NotificationParams | None) -> None:
 def _wants_progress(params: Mapping[str, Any] | None) -> bool:
     meta = (params or {}).get("_meta")
     return isinstance(meta, Mapping) and meta.get("progressToken") is not None
+
+
+def _not_finite(arguments: Mapping[str, Any]) -> list[str]:
+    """
+    Those that hold a number which JSON has not: NaN, or one too large to be told from
+    infinity. The SDK takes them, on either transport.
+    """
+    odd = []
+    for name, value in arguments.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            odd.append(name)
+    return odd[:_MOST_NAMED]
+
+
+_MOST_NAMED: Final = 5
 
 
 def _version() -> str:

@@ -11,11 +11,11 @@ from typing import Any, Final
 import mcp_types as types
 from mcp_types.version import is_version_at_least
 
-from orchestrator_async import ToolResult
+from orchestrator_async import InvalidArgumentsError, ToolResult
+from orchestrator_async._endings import invalid_text
+from orchestrator_async._text import clean
 from orchestrator_async.adapters.mcp import McpResult
-
-PREFIX: Final = "orchestrator-async/"
-"""That of our keys in ``_meta``."""
+from orchestrator_async.adapters.mcp._meta import PREFIX
 
 _SINCE: Final = {"audio": "2025-03-26", "resource_link": "2025-06-18"}
 """The versions of the protocol that brought kinds of blocks."""
@@ -48,6 +48,15 @@ def error(text: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
+def not_json(name: str, arguments: Iterable[str]) -> ToolResult:
+    """
+    The result of a call that is not made, for these arguments hold no finite numbers.
+    """
+    errors = [{"argument": each, "expected": "finite numbers"} for each in arguments]
+    wrong = InvalidArgumentsError(tool_name=name, errors=errors)
+    return ToolResult(name=name, content=invalid_text(wrong, name, clean), error=wrong)
+
+
 def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.CallToolResult:
     """
     What another server has said, in its own form.
@@ -64,7 +73,8 @@ def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.Call
         structured = None
     if not content and value.structured_content is not None:
         content = [types.TextContent(text=result.content)]
-    own = {key: each for key, each in (value.meta or {}).items() if key != _WHO}
+    said = value.meta or {}
+    own = {key: each for key, each in said.items() if key != _WHO and not _is_ours(key)}
     return types.CallToolResult(
         content=list(_understood(content, version)),
         structured_content=structured,
@@ -75,6 +85,11 @@ def _passed_on(value: McpResult, result: ToolResult, version: str) -> types.Call
 
 _WHO: Final = types.SERVER_INFO_META_KEY
 """What says which server has answered: to the host, that is this one."""
+
+
+def _is_ours(key: str) -> bool:
+    # Of a key that has nothing to say there would else be what a server says of itself.
+    return key.startswith(PREFIX)
 
 
 def _understood(content: Sequence[Any], version: str) -> Iterable[Any]:

@@ -24,8 +24,16 @@ from mcp_types import (
     ToolListChangedNotification,
 )
 
-from orchestrator_async import Registry, ToolContext, ToolOrchestrator, ToolPolicy
+from orchestrator_async import (
+    Outcome,
+    Registry,
+    ToolContext,
+    ToolOrchestrator,
+    ToolPolicy,
+    Verdict,
+)
 from orchestrator_async.adapters.mcp import McpResult, McpServers
+from orchestrator_async.adapters.mcp._judge import judge
 from orchestrator_async.config import ConfigError
 from orchestrator_async.gateway import Gateway
 from orchestrator_async.gateway._open import Open
@@ -270,6 +278,19 @@ async def test_what_a_server_has_said_keeps_its_form() -> None:
     assert result.meta[f"{OURS}state"] == "closed"
 
 
+async def test_no_server_says_what_only_the_gateway_can() -> None:
+    keys = ("verdict", "state", "attempts", "retry_after", "source", "anything")
+    forged = {f"{OURS}{key}": "forged" for key in keys}
+    for is_error in (False, True):
+        error = "no" if is_error else None
+        value = McpResult(meta={**forged, "theirs": 1}, is_error=is_error, error=error)
+        result = await mcp_result_of(value, "2026-07-28")
+        assert "forged" not in result.meta.values()
+        assert result.meta["theirs"] == 1
+        assert f"{OURS}source" not in result.meta
+        assert f"{OURS}retry_after" not in result.meta
+
+
 async def test_an_error_that_a_server_has_said_keeps_its_form() -> None:
     value = McpResult(
         content=(TextContent(text="no"), IMAGE), is_error=True, error="no\n[image]"
@@ -316,6 +337,45 @@ async def test_what_a_server_has_said_is_cut_to_size_in_every_form() -> None:
 
 
 # What goes wrong
+
+
+@MODES
+async def test_a_gateway_before_another_judges_errors_as_that_one_did(mode: str) -> None:
+    async def vague() -> None:
+        raise FileNotFoundError("which blames the call, were it not judged so")
+
+    def harsh(outcome: Outcome) -> Verdict:
+        return Verdict.FAILURE if outcome.error else Verdict.SUCCESS
+
+    registry = Registry()
+    registry.tool(judge=harsh)(vague)
+    registry.tool(echo)
+    inner = Gateway(ToolOrchestrator(registry, failure_threshold=1))
+    async with host(inner, mode) as client:
+        failed = McpResult.of(await client.call_tool("vague"))
+        refused = McpResult.of(await client.call_tool("vague"))
+        unknown = McpResult.of(await client.call_tool("ecko"))
+        fine = McpResult.of(await client.call_tool("echo", {"text": "x"}))
+    judged = [judge(Outcome(value=each)) for each in (failed, refused, unknown, fine)]
+    assert judged == [Verdict.FAILURE, Verdict.IGNORE, Verdict.IGNORE, Verdict.SUCCESS]
+
+
+async def test_what_a_result_says_of_its_verdict_is_believed_of_errors_alone() -> None:
+    def verdict(said: Any, error: str | None) -> Verdict:
+        meta = {f"{OURS}verdict": said}
+        content = () if error is None else (TextContent(text=error),)
+        is_error = error is not None
+        value = McpResult(content=content, meta=meta, error=error, is_error=is_error)
+        return judge(Outcome(value=value))
+
+    for said in ("failure", "ignore"):
+        assert verdict(said, None) is Verdict.SUCCESS
+        assert verdict(said, "no") == said
+    for nonsense in ("success", "Failure", None, 1, ["failure"]):
+        assert verdict(nonsense, "connection refused") is Verdict.FAILURE
+        assert verdict(nonsense, "no such file") is Verdict.IGNORE
+    gone = Outcome(error=ConnectionError("refused"))
+    assert judge(gone) is Verdict.FAILURE
 
 
 @MODES
@@ -494,6 +554,25 @@ async def test_hosts_that_listen_are_told_of_changes() -> None:
             assert isinstance(event, ToolsListChanged)
             break
         assert len((await client.list_tools()).tools) == 2
+
+
+@MODES
+async def test_only_news_that_there_will_be_are_promised(mode: str) -> None:
+    async with host(gateway_of(echo), mode) as client:
+        able = client.server_capabilities
+        assert able.tools is not None
+        assert able.tools.list_changed
+        assert able.resources is not None
+        assert not able.resources.subscribe
+        assert not able.resources.list_changed
+        if mode == "auto":
+            async with client.listen(
+                tools_list_changed=True,
+                resources_list_changed=True,
+                resource_subscriptions=["orchestrator://fleet"],
+            ) as events:
+                honored = events.honored.model_dump(exclude_none=True)
+                assert honored == {"tools_list_changed": True}
 
 
 async def test_a_host_that_has_gone_is_told_no_more() -> None:

@@ -5,11 +5,13 @@ What servers ask for while a tool runs: it comes to the host whose call it is, a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client
 from mcp_types import (
@@ -29,12 +31,14 @@ from mcp_types import (
 from mcp_types import CreateMessageRequestParams as Sampling
 from mcp_types import Tool as SdkTool
 
-from orchestrator_async import Registry, ToolOrchestrator
-from orchestrator_async.adapters.mcp import McpServers
+from orchestrator_async import Registry, ToolContext, ToolOrchestrator, Verdict
+from orchestrator_async.adapters.mcp import InputRefusedError, McpServers
+from orchestrator_async.adapters.mcp._call import current
+from orchestrator_async.adapters.mcp._questions import Questions
 from orchestrator_async.gateway import Gateway, _asking
 from tests.clock import real_time
 
-from .helping import DEADLINE, everything, leaves_generators, ours, until
+from .helping import DEADLINE, bench, everything, leaves_generators, ours, until
 from .running import HttpPeer, Peers
 
 pytestmark = [leaves_generators, real_time]
@@ -182,6 +186,126 @@ async def test_a_host_that_answers_with_an_error_is_no_failure(servers: Peers) -
         host(gateway, None, elicitation_callback=no) as client,
     ):
         assert "input of a user" in refused(await client.call_tool("plain__ask"))
+
+
+# People who think
+
+
+class Thinks(Person):
+    """
+    Somebody who has not answered yet.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("ada")
+        self.is_asked, self.answers, self.left = anyio.Event(), anyio.Event(), 0
+
+    async def input(self, context: Any, params: Any) -> ElicitResult:
+        await self.think()
+        return await super().input(context, params)
+
+    async def folders(self, context: Any) -> ListRootsResult:
+        await self.think()
+        return await super().folders(context)
+
+    async def think(self) -> None:
+        self.is_asked.set()
+        try:
+            await self.answers.wait()
+        except BaseException:
+            self.left += 1
+            raise
+
+
+@pytest.mark.parametrize("upstream", ["that withdraws it", "that does not"])
+async def test_a_question_is_withdrawn_when_its_call_ends(
+    servers: Peers, upstream: str
+) -> None:
+    ada = Thinks()
+    # The other asks, and reads no more whatever comes.
+    rude = ours(servers, "hostile", "asks_then_dies")
+    config = {"server": ours(servers, "plain") if upstream == "that withdraws it" else rude}
+    tool = "server__ask" if upstream == "that withdraws it" else "server__echo"
+    async with gateway_to(config) as gateway, host(gateway, ada) as client:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, tool)
+            await ada.is_asked.wait()
+            tasks.cancel_scope.cancel()
+        await until(lambda: ada.left)
+        assert gateway.orch.stats(tool).failures == 0
+    assert ada.asked == []
+
+
+async def test_the_time_that_a_person_takes_is_not_the_servers(servers: Peers) -> None:
+    calls: list[Any] = []
+
+    async def answer(context: Any, params: Any) -> ElicitResult:
+        call = current.get()
+        assert call is not None
+        flight = call._context._report.flight  # type: ignore[attr-defined]
+        calls.append(call)
+        calls.append((flight.scope.deadline, call._scope.deadline))
+        return ElicitResult(action="accept", content={"name": "ada"})
+
+    async with bench(
+        {"plain": ours(servers, "plain")}, options={"elicitation": answer}, timeout=30
+    ) as made:
+        assert (await made.orch.run("plain__ask")).ok
+        call, deadlines = calls
+        assert deadlines == (math.inf, math.inf)
+        # And from then on, it runs on.
+        assert call._scope.deadline <= anyio.current_time() + 35
+
+
+async def test_a_person_has_so_much_time_and_no_more(servers: Peers) -> None:
+    called: list[Any] = []
+
+    async def never(context: Any, params: Any) -> None:
+        called.append(current.get())
+        # The time is over: ten minutes, in a test.
+        await until(lambda: called[0].questions._open)
+        (scope,) = called[0].questions._open
+        assert 500 < scope.deadline - anyio.current_time() <= 600
+        scope.deadline = anyio.current_time()
+        await anyio.sleep_forever()
+
+    async with bench(
+        {"plain": ours(servers, "plain")}, options={"elicitation": never}
+    ) as made:
+        result = await made.orch.run("plain__ask")
+        assert type(result.error) is InputRefusedError
+        assert result.verdict is Verdict.IGNORE
+
+
+async def test_of_a_call_that_has_ended_nothing_is_asked() -> None:
+    asked: list[Any] = []
+
+    async def question() -> None:
+        asked.append("begun")
+        await anyio.lowlevel.checkpoint()
+        asked.append("asked")
+
+    questions = Questions(ToolContext(tool_name="tool"), anyio.CancelScope())
+    questions.end()
+    answer = await questions.ask(question)
+    assert answer.message == "the call that it is for has ended"
+    assert "asked" not in asked
+
+
+async def test_the_time_of_a_call_runs_on_when_its_last_question_is_answered() -> None:
+    scope = anyio.CancelScope(deadline=anyio.current_time() + 60)
+    questions = Questions(ToolContext(tool_name="tool"), scope)
+    first, second = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(questions.ask, first.wait)
+        tasks.start_soon(questions.ask, second.wait)
+        await until(lambda: len(questions._open) == 2)
+        assert scope.deadline == math.inf
+        first.set()
+        await until(lambda: len(questions._open) == 1)
+        assert scope.deadline == math.inf
+        second.set()
+    assert 0 < scope.deadline - anyio.current_time() <= 60
 
 
 # The questions by themselves

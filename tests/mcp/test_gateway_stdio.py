@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import signal
 import subprocess
@@ -281,7 +282,7 @@ async def test_what_others_print_is_not_on_the_wire(
         assert noise == [b"noise", b"more noise", b"noise of a child ''"]
 
 
-async def test_garbage_is_answered_where_it_has_an_id_and_else_passed_over(
+async def test_garbage_is_answered_and_ends_nothing(
     servers: Peers, tmp_path: Path, loop: list[str]
 ) -> None:
     with raw(servers, written(tmp_path, {}), *loop) as client:
@@ -290,9 +291,32 @@ async def test_garbage_is_answered_where_it_has_an_id_and_else_passed_over(
         client.process.stdin.write(b"no json\n\n\xff\xfe\n[1]\n{}\n")
         client.process.stdin.write(b'{"jsonrpc": "2.0", "id": 7, "method": 5}\n')
         client.process.stdin.flush()
-        answer = client.message()
-        assert (answer["id"], answer["error"]["code"]) == (7, -32700)
+        answers = [client.message() for _ in range(5)]
+        assert [(each["id"], each["error"]["code"]) for each in answers] == [
+            (None, -32700),
+            (None, -32700),
+            (None, -32600),
+            (None, -32600),
+            (7, -32600),
+        ]
         assert client.quiet()
+
+
+async def test_numbers_that_json_has_not_are_wrong_arguments(
+    servers: Peers, tmp_path: Path, loop: list[str]
+) -> None:
+    with raw(servers, written(tmp_path, {}), *loop, "--own") as client:
+        begin(client)
+        for number, odd in enumerate((math.nan, math.inf, [-math.inf], {"a": [math.nan]})):
+            client.call("large", id=number, size=odd, more=1e308)
+            result = client.message()["result"]
+            error = json.loads(result["content"][0]["text"])
+            (wrong,) = error["invalid_arguments"]
+            assert wrong == {"argument": "size", "expected": "finite numbers"}
+            assert result["_meta"]["orchestrator-async/verdict"] == "ignore"
+            assert result["_meta"]["orchestrator-async/attempts"] == 0
+        client.call("none", size=math.nan)
+        assert "unknown_tool" in client.message()["result"]["content"][0]["text"]
 
 
 async def test_a_line_of_a_hundred_megabytes_is_refused_and_not_kept(

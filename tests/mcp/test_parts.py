@@ -21,10 +21,13 @@ from orchestrator_async.adapters.mcp import (
     McpResult,
     ServerConnected,
     ServerLost,
+    ServerStatusError,
+    ServerTimeoutError,
     ServerUnavailableError,
     ToolLeftOut,
     ToolsChanged,
 )
+from orchestrator_async.adapters.mcp._call import Call
 from orchestrator_async.adapters.mcp._connection import Connection, _why
 from orchestrator_async.adapters.mcp._events import Listeners
 from orchestrator_async.adapters.mcp._lines import KEPT, Lines, TooLong
@@ -514,6 +517,16 @@ async def test_a_call_to_a_connection_that_is_just_ending_is_refused() -> None:
     assert ending.is_open
     with pytest.raises(ServerUnavailableError):
         await ending.call("tool", {}, ToolContext(tool_name="s__tool"))
+
+
+async def test_what_the_server_has_said_is_told_of_an_answer_that_never_came_whole() -> (
+    None
+):
+    call = Call(connection(), "tool", {}, ToolContext(tool_name="tool"), 5)
+    call._is_late = True
+    assert type(call._translated(None)) is ServerTimeoutError
+    call._exchange.status = 500
+    assert type(call._translated(None)) is ServerStatusError
 
 
 async def test_trouble_before_it_is_connected_is_remembered_as_the_reason() -> None:

@@ -24,10 +24,10 @@ from orchestrator_async import (
     InvalidArgumentsError,
     ProgressReported,
     Registry,
+    ToolPolicy,
     ToolTimeoutError,
     UnknownToolError,
     Verdict,
-    service_errors,
 )
 from orchestrator_async.adapters.mcp import (
     InputRefusedError,
@@ -40,6 +40,7 @@ from orchestrator_async.adapters.mcp import (
     ToolLeftOut,
     ToolsChanged,
 )
+from orchestrator_async.adapters.mcp._judge import judge
 from orchestrator_async.config import ConfigError
 from tests.clock import real_time
 from tests.conftest import Summary
@@ -95,7 +96,7 @@ async def test_tools_of_servers_that_others_wrote_are_called(tmp_path: Path) -> 
         await made.orch.call("memory__create_entities", {"entities": [entity]})
         found = await made.orch.call("memory__search_nodes", {"query": "Ada"})
         assert found.structured_content["entities"][0]["name"] == "Ada"
-        assert {each.policy.judge for each in made.registry} == {service_errors}
+        assert {each.policy.judge for each in made.registry} == {judge}
     assert len(made.registry) == 0
 
 
@@ -560,9 +561,14 @@ async def test_a_server_that_asks_for_too_much_at_one_time_is_refused() -> None:
 
     with peers() as started:
         server = ours(started, "hostile", "elicitation_flood")
-        async with bench({"h": server}, options={"elicitation": elicit}, timeout=1) as made:
-            await made.orch.run("h__echo")
+        policy = ToolPolicy(total_timeout=1)  # the other stands while somebody is asked
+        async with bench(
+            {"h": server}, options={"elicitation": elicit}, policy=policy
+        ) as made:
+            result = await made.orch.run("h__echo")
+            assert isinstance(result.error, ToolTimeoutError)
             assert 0 < most <= 16
+            await until(lambda: asked == 0)
 
 
 async def test_servers_can_be_read_from_a_file_and_read_anew(tmp_path: Path) -> None:

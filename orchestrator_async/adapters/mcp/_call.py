@@ -18,7 +18,6 @@ from mcp import Client, MCPError
 from mcp_types import (
     INVALID_PARAMS,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
-    REQUEST_TIMEOUT,
     URL_ELICITATION_REQUIRED,
     CallToolResult,
 )
@@ -36,6 +35,7 @@ from ._errors import (
 )
 from ._http import NOT_SENT, Exchange, exchange
 from ._meta import call_meta
+from ._questions import Questions
 from ._results import McpResult
 from ._stdio import PARSE_ERROR, TOO_LARGE
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _CONNECTION_CLOSED: Final = -32_000
 _LATE: Final = 5.0
-"""Seconds that the SDK's own timeout comes after ours, which says more."""
+"""Seconds that ours comes after the tool's own timeout, which is the one that counts."""
 
 
 current: Final[ContextVar[Call | None]] = ContextVar("current", default=None)
@@ -56,6 +56,7 @@ class Call:
     A call that is under way.
 
     Attributes:
+        questions: What the server asks while the call runs.
         wanted: What the server has asked for and was not given while the call ran.
         variables: Those of its context, which are those of its caller.
     """
@@ -79,8 +80,10 @@ class Call:
         self._exchange = Exchange()
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
+        self._is_late = False
         self._result: CallToolResult | None = None
         self._error: Exception | None = None
+        self.questions = Questions(context, self._scope)
         self.wanted = ""
         self.variables: Context = copy_context()
 
@@ -93,17 +96,20 @@ class Call:
         self.variables = copy_context()
         try:
             with self._scope:
+                # Not the SDK's timeout, which runs on while a person is asked.
+                self._scope.deadline = anyio.current_time() + self._read_timeout
                 self._result = await client.call_tool(
                     self._tool,
                     self._arguments,
-                    read_timeout_seconds=self._read_timeout,
                     progress_callback=self._report,
                     meta=_own(call_meta.get()),
                 )
+            self._is_late = self._result is None
         except Exception as error:
             self._error = error
         finally:
             self._connection.leave(self, answered=self._result is not None)
+            self.questions.end()
             self._done.set()
 
     async def wait(self) -> McpResult:
@@ -118,6 +124,7 @@ class Call:
         try:
             await self._done.wait()
         finally:
+            self.questions.end()
             self._scope.cancel()
         if self._result is not None:
             if self._result.is_error and self.wanted:
@@ -141,6 +148,8 @@ class Call:
         if self._exchange.too_large or _code(error) == TOO_LARGE:
             limit = self._connection.limit
             return ResultTooLargeError(limit=limit, **self._names)
+        if self._is_late:
+            return self._timed_out()
         if error is None:
             return self._lost(self._connection.reason)
         if _says_closed(error):
@@ -149,8 +158,6 @@ class Call:
             return self._lost(self._connection.reason or _said(error))
         if self._exchange.error is not None or _code(error) == NOT_SENT:
             return self._lost(_said(self._exchange.error or error))
-        if _code(error) == REQUEST_TIMEOUT and not self._exchange.status >= 400:
-            return ServerTimeoutError(timeout=self._timeout, **self._names)
         status = self._exchange.status
         if status >= 400 and _code(error) != INVALID_PARAMS:
             return self._status(status)
@@ -170,6 +177,12 @@ class Call:
 
     def _refused(self) -> InputRefusedError:
         return InputRefusedError(wanted=self.wanted, **self._names)
+
+    def _timed_out(self) -> BaseException:
+        status = self._exchange.status
+        if status >= 400:
+            return self._status(status)
+        return ServerTimeoutError(timeout=self._timeout, **self._names)
 
     def _status(self, status: int) -> ServerStatusError:
         return ServerStatusError(

@@ -333,13 +333,16 @@ class Connection:
         Ask in the context of the call that it is for, so that whoever is asked can tell
         whose it is. Over a pipe that is known only as long as there is no other call.
         """
-        if current.get() is not None or len(self._calls) != 1:
+        its = current.get()
+        if its is not None:
+            return await its.questions.ask(ask, *asked)
+        if len(self._calls) != 1:
             return await ask(*asked)
         (call,) = self._calls
         answers: list[Any] = []
 
         async def answer() -> None:
-            answers.append(await ask(*asked))
+            answers.append(await call.questions.ask(ask, *asked))
 
         async with anyio.create_task_group() as tasks:
             call.variables.run(tasks.start_soon, answer)

@@ -64,6 +64,12 @@ class Lines:
             yield self._line()
         self._add(rest)
 
+    def last(self) -> bytes | TooLong:
+        """
+        What came after the last line's end; nothing if nothing did.
+        """
+        return self._line()
+
     def _add(self, part: bytes) -> None:
         if self._too_long is not None:
             end = (self._too_long.end + part)[-KEPT:]

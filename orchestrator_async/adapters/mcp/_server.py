@@ -13,10 +13,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from orchestrator_async import Tool, ToolContext, ToolPolicy, service_errors
+from orchestrator_async import Tool, ToolContext, ToolPolicy
 
 from ._errors import ServerUnavailableError, ToolChangedError
 from ._events import Listeners, ServerConnected, ServerLost, ToolLeftOut, ToolsChanged
+from ._judge import judge
 from ._results import McpResult
 from ._tools import Listed, listed
 
@@ -36,7 +37,7 @@ answered a call."""
 _ON_DEMAND: Final = 1.0
 """Seconds between attempts that calls ask for."""
 
-_POLICY: Final = ToolPolicy(judge=service_errors)
+_POLICY: Final = ToolPolicy(judge=judge)
 
 
 class Server:
