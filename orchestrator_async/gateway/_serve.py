@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator_async import Registry, ToolOrchestrator
 from orchestrator_async.adapters.mcp import McpServers
+from orchestrator_async.adapters.mcp._chain import check_chain
 from orchestrator_async.config import Config, load_config, read_config
 
 from . import _asking
@@ -69,7 +70,8 @@ async def serve(
             standard error says it, with the number of tools, when servers were tried.
 
     Raises:
-        ConfigError: The config cannot be.
+        ConfigError: The config cannot be, or this gateway was started as one of its own
+            servers, or has five others before it.
         OSError: The address cannot be listened at.
         ValueError: A setting cannot be, or this would not be safe.
     """
@@ -125,6 +127,7 @@ def _parts(
 def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None:
     if config is None:
         return None
+    check_chain(config)
     servers = McpServers(
         config,
         elicitation=_asking.elicitation,

@@ -46,6 +46,7 @@ class Server:
     Args:
         name: Its name.
         config: How it is reached, and what is taken of it.
+        env: See ``Connection``.
         asks: What answers what it asks for.
         fields: What else is said of a tool, by its name here.
         listeners: Who is told of what happens.
@@ -62,6 +63,7 @@ class Server:
         self,
         name: str,
         config: ServerConfig,
+        env: Mapping[str, str],
         asks: Mapping[str, Ask],
         fields: Callable[[str], Mapping[str, Any]],
         listeners: Listeners,
@@ -69,6 +71,7 @@ class Server:
     ) -> None:
         self.name = name
         self.config = config
+        self._env = env
         self._asks = asks
         self._fields = fields
         self._listeners = listeners
@@ -108,7 +111,7 @@ class Server:
         wait = _FIRST_WAIT
         while not self._ended():
             connection = Connection(
-                self.name, self.config, self._asks, self._listed, self._left_out
+                self.name, self.config, self._env, self._asks, self._listed, self._left_out
             )
             self._connection = connection
             # What is left of the one before ends by itself, in its own time.

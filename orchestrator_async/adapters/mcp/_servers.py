@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator_async import DuplicateToolError, Registry, Tool
 
+from ._chain import started_from
 from ._events import Listeners, McpEvent, ToolLeftOut
 from ._names import SEPARATOR, server_of, server_part
 from ._server import Server
@@ -155,6 +156,7 @@ class McpServers:
                 server = Server(
                     name,
                     each,
+                    started_from(config.path, name),
                     self._asks,
                     self._fields_of,
                     self._listeners,
