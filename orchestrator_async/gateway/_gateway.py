@@ -100,6 +100,7 @@ class Gateway:
         self._id_prefix = os.urandom(4).hex()
         self._waits_until = float("-inf")
         self._connected = anyio.Event()
+        self._has_complained = False
 
     def __repr__(self) -> str:
         return f"<Gateway {self.name!r} with {len(self.orch.registry)} tools>"
@@ -246,7 +247,15 @@ class Gateway:
         return types.ReadResourceResult(contents=[text])
 
     def _offers_figures(self) -> bool:
-        return self._figures_tool and FLEET_TOOL.name not in self.orch.registry
+        if not self._figures_tool or FLEET_TOOL.name not in self.orch.registry:
+            return self._figures_tool
+        if not self._has_complained:
+            self._has_complained = True
+            logger.warning(
+                "the tool of the figures is not offered: another is called %s",
+                FLEET_TOOL.name,
+            )
+        return False
 
     def _figures(self) -> str:
         return json.dumps(figures(self.orch, self._servers), ensure_ascii=False)

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator_async import Registry, ToolOrchestrator
-from orchestrator_async.adapters.mcp import McpServers
+from orchestrator_async.adapters.mcp import McpEvent, McpServers
 from orchestrator_async.adapters.mcp._chain import check_chain
 from orchestrator_async.config import Config, load_config, read_config
 
@@ -38,6 +38,7 @@ async def serve(
     insecure: bool = False,
     figures_tool: bool = False,
     start_wait: float = START_WAIT,
+    observers: Iterable[Callable[[McpEvent], object]] = (),
     on_start: Callable[[Gateway], object] | None = None,
     on_ready: Callable[[str], object] | None = None,
 ) -> None:
@@ -64,6 +65,8 @@ async def serve(
             config says so.
         start_wait: Seconds from the start that the list of tools waits for servers that
             are being connected. Default 5.
+        observers: Plain functions that are told of each ``McpEvent``: of servers that are
+            not connected, and of tools that are left out. The log is told in any case.
         on_start: What is given the gateway, before it serves: a program that reloads it
             when it is told to keeps it.
         on_ready: What is given the address, once it is listened at. Default: a line on
@@ -78,7 +81,7 @@ async def serve(
     if http is not None:
         checked(http[0], token, insecure)
     orch, config = _parts(source, config)
-    servers = _servers(orch, config)
+    servers = _servers(orch, config, observers)
     gateway = Gateway(
         orch,
         name="orchestrator" if config is None else config.gateway.name,
@@ -124,7 +127,11 @@ def _parts(
     return source.orchestrator(Registry()), source
 
 
-def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None:
+def _servers(
+    orch: ToolOrchestrator,
+    config: Config | None,
+    observers: Iterable[Callable[[McpEvent], object]],
+) -> McpServers | None:
     if config is None:
         return None
     check_chain(config)
@@ -133,6 +140,7 @@ def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None
         elicitation=_asking.elicitation,
         sampling=_asking.sampling,
         roots=_asking.roots,
+        observers=observers,
     )
     # Before they are entered, so that the tools of each come as soon as it is connected.
     orch.registry.include(servers)

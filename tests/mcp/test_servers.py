@@ -20,7 +20,6 @@ from mcp import MCPError
 from orchestrator_async import (
     CircuitOpenError,
     CircuitState,
-    DuplicateToolError,
     InvalidArgumentsError,
     ProgressReported,
     Registry,
@@ -593,18 +592,33 @@ async def test_what_cannot_be_reloaded_is_said() -> None:
             await servers.reload()
 
 
-async def test_a_name_that_is_taken_is_refused_and_nothing_is_added() -> None:
+async def test_a_tool_that_cannot_be_beside_others_is_left_out_and_told_of() -> None:
+    events: list[Any] = []
     with peers() as started:
-        async with McpServers({"servers": {"plain": ours(started, "plain")}}) as servers:
+        shared = ours(started, "hostile", "prefixed", circuit="h__echo")
+        config = {"h _": ours(started, "hostile", "prefixed"), "c": shared}
+        async with McpServers({"servers": config}, observers=[events.append]) as servers:
             registry = Registry()
 
-            @registry.tool(name="plain__sleep")
+            @registry.tool(name="h__echo")
             async def taken() -> str:
                 return "mine"
 
-            with pytest.raises(DuplicateToolError):
-                registry.include(servers)
-            assert [tool.name for tool in registry] == ["plain__sleep"]
+            registry.include(servers)
+            assert await registry.dispatch("h__echo") == "mine"
+            assert len(registry) == 2
+        assert [tool.name for tool in registry] == ["h__echo"]
+    told = [each for each in events if isinstance(each, ToolLeftOut)]
+    assert [(each.server, each.tool) for each in told] == [
+        ("h _", "echo"),
+        ("c", "other__echo"),
+        ("c", "echo"),
+    ]
+    assert told[0].reason == (
+        "another tool is called h__echo, and stays; give the server another name, or "
+        "exclude this tool of it"
+    )
+    assert "which has a circuit of its own" in told[1].reason
 
 
 async def test_a_tool_that_comes_later_by_a_name_that_is_taken_is_left_out() -> None:

@@ -44,7 +44,9 @@ def check_chain(config: Config) -> None:
     links, known = _links(), _digest(config.path)
     for digest, server in links:
         if known and digest == known and server in config.servers:
-            problem = f"its server {json.dumps(server)} is this gateway, which starts itself"
+            problem = (
+                f"its server {json.dumps(server)} is this gateway, which starts itself"
+            )
             hint = "take it out, or give the gateway a file of its own"
             raise _refused(config, problem, hint)
     if config.servers and len(links) >= MOST:

@@ -4,6 +4,7 @@ MCP servers, and their tools in registries.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,11 +17,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from orchestrator_async import DuplicateToolError, Registry, Tool
+from orchestrator_async import Registry, Tool
 
 from ._chain import started_from
-from ._events import Listeners, McpEvent, ToolLeftOut
-from ._names import SEPARATOR, server_of, server_part
+from ._events import Listeners, McpEvent
+from ._names import server_of, server_part
 from ._server import Server
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class McpServers:
                     self._asks,
                     self._fields_of,
                     self._listeners,
-                    self._changed,
+                    functools.partial(self._changed, name),
                 )
                 self._servers[name] = server
                 self._tasks.start_soon(server.supervise, self._tasks)
@@ -195,7 +196,7 @@ class McpServers:
             if self._config.servers.get(name) != server.config:
                 del self._servers[name]
                 server.close()
-                self._changed(list(server.tools), [])
+                self._changed(name, list(server.tools), [])
             elif fields != [before.tool_fields(tool) for tool in server.tools]:
                 server.make_tools()
         self._start(self._config)
@@ -224,25 +225,12 @@ class McpServers:
     def attach(self, registry: Registry) -> None:
         """
         Have the tools in a registry, now and as they change: ``Registry.include`` calls it.
-
-        Raises:
-            DuplicateToolError: One of the names is taken; no tool was added.
-            ValueError: A tool shares its circuit with others that have other settings.
+        One that cannot be there, as another has its name, is left out and told of.
         """
-        tools = [
-            tool for server in self._servers.values() for tool in server.tools.values()
-        ]
-        added: list[str] = []
-        try:
-            for tool in tools:
-                registry.add(tool)
-                added.append(tool.name)
-        except BaseException:
-            for name in added:
-                registry.remove(name)
-            raise
         self._registries.append(registry)
-        self._placed |= {(id(registry), tool.name): tool for tool in tools}
+        for server in self._servers.values():
+            for tool in server.tools.values():
+                self._put(registry, server.name, tool)
 
     def detach(self, registry: Registry) -> None:
         """
@@ -276,7 +264,7 @@ class McpServers:
             )
         return ""
 
-    def _changed(self, gone: Sequence[str], new: Sequence[Tool]) -> None:
+    def _changed(self, server: str, gone: Sequence[str], new: Sequence[Tool]) -> None:
         """
         A server's word that its tools are others now.
         """
@@ -284,20 +272,22 @@ class McpServers:
             for name in gone:
                 self._remove(registry, name)
             for tool in new:
-                self._put(registry, tool)
+                self._put(registry, server, tool)
 
-    def _put(self, registry: Registry, tool: Tool) -> None:
-        there = registry.get(tool.name)
-        mine = there is not None and there is self._placed.get((id(registry), tool.name))
+    def _put(self, registry: Registry, server: str, tool: Tool) -> None:
+        there, place = registry.get(tool.name), (id(registry), tool.name)
         try:
-            registry.add(tool, replace=mine)
-        except (DuplicateToolError, ValueError) as error:
-            server = tool.name.partition(SEPARATOR)[0]
-            self._listeners.tell(
-                ToolLeftOut(server=server, tool=tool.name, reason=str(error))
-            )
+            if there is not None and there is not self._placed.get(place):
+                raise ValueError(
+                    f"another tool is called {tool.name}, and stays; give the server another "
+                    "name, or exclude this tool of it"
+                )
+            registry.add(tool, replace=True)
+        except ValueError as error:
+            its = self._servers[server]
+            its.left_out(its.offered[tool.name].own_name, str(error))
         else:
-            self._placed[id(registry), tool.name] = tool
+            self._placed[place] = tool
 
 
 def _need_the_sdk() -> None:
