@@ -101,13 +101,25 @@ class Bell:
 
 
 async def _reload_when_told(told: Bell, gateways: list[Gateway], news: News) -> None:
-    while True:
-        await told.wait()
-        news.forget()
+    """
+    One that still waits for servers is not waited for: the newest file is what counts.
+    """
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        while True:
+            await told.wait()
+            scope.cancel()
+            scope = anyio.CancelScope()
+            tasks.start_soon(_reload, gateways, news, scope)
+
+
+async def _reload(gateways: list[Gateway], news: News, scope: anyio.CancelScope) -> None:
+    news.forget()
+    with scope:
         for gateway in gateways:
             try:
                 await gateway.reload()
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:  # there may be no thread to spare
                 tell(f"orchestrator-async: nothing is changed: {error}")
             else:
                 tell("orchestrator-async: the settings were read anew")

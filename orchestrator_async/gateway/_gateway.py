@@ -26,7 +26,8 @@ from mcp.server.models import InitializationOptions
 from mcp.server.subscriptions import ListenHandler
 
 from orchestrator_async import ToolOrchestrator
-from orchestrator_async.config import load_config
+from orchestrator_async.config import GatewayConfig
+from orchestrator_async.config._again import load_again
 
 from . import _results
 from ._audience import Audience
@@ -89,7 +90,9 @@ class Gateway:
         self.name = name
         self._version = _version() if version is None else version
         self._instructions = INSTRUCTIONS if instructions is None else instructions
-        self._figures_tool = figures_tool
+        self._figures_tool = self._wants_figures = figures_tool
+        self._said: GatewayConfig | None = None
+        self._reloads = 0
         self._servers = servers
         self._path = path
         self._page_size = page_size
@@ -108,7 +111,11 @@ class Gateway:
     async def reload(self) -> None:
         """
         Read the file again: its settings, and its servers. Those that are the same stay
-        connected. Returns when those that begin were tried once.
+        connected. Returns when those that begin were tried once. The file is read in a
+        thread, for 10 seconds at the most.
+
+        Of reloads that overlap, the last that was begun is the one that holds. What the
+        server calls itself stays as it is, as hosts were told that; the log says so.
 
         Raises:
             ConfigError: The file cannot be; nothing has changed.
@@ -117,10 +124,33 @@ class Gateway:
         """
         if self._path is None:
             raise ValueError("this gateway was not made from a file; there is none to read")
-        config = load_config(self._path)
+        self._reloads += 1
+        this = self._reloads
+        config = await load_again(self._path)
+        if this != self._reloads:
+            return
         self.orch.reload(**config.settings())
+        self.heed(config.gateway)
         if self._servers is not None:
             await self._servers.reload(config)
+
+    def heed(self, said: GatewayConfig) -> None:
+        """
+        Go by what a file says of the gateway, as far as that can be changed.
+        """
+        self._said = self._said or said
+        if said.name != self._said.name:
+            logger.warning(
+                "gateway.name is %r until it is started anew, and not %r",
+                self.name,
+                said.name,
+            )
+        before, self._figures_tool = (
+            self._figures_tool,
+            self._wants_figures or said.figures_tool,
+        )
+        if self._figures_tool != before:
+            self._changed()
 
     def server(self) -> Server[Any]:
         """

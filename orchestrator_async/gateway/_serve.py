@@ -85,10 +85,12 @@ async def serve(
     gateway = Gateway(
         orch,
         name="orchestrator" if config is None else config.gateway.name,
-        figures_tool=figures_tool or (config is not None and config.gateway.figures_tool),
+        figures_tool=figures_tool,
         servers=servers,
         path=None if config is None else config.path,
     )
+    if config is not None:
+        gateway.heed(config.gateway)
     if on_start is not None:
         on_start(gateway)
     async with _connected(servers, gateway, start_wait) as tasks:

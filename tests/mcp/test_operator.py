@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import string
 import subprocess
 import sys
@@ -20,7 +22,7 @@ from orchestrator_async.adapters.mcp import ServerConnected, ServerLost, ToolLef
 from orchestrator_async.cli._news import MOST, News
 
 from .helping import ours
-from .running import ROOT, Peers, RawClient, until
+from .running import DEADLINE, ROOT, Peers, RawClient, _read_some, until
 from .test_program import BACKENDS, HELLO, command, names, program
 
 on_each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -52,25 +54,34 @@ def written(path: Path, servers: dict[str, Any], **more: Any) -> Path:
     return path
 
 
-@contextmanager
-def serving(*args: str) -> Iterator[tuple[RawClient, Any]]:
+class Operator(RawClient):
     """
-    A gateway on stdio that has begun to answer, and what it says to its operator.
+    Whoever reads what a program says on its standard error.
+    """
+
+    def read(self) -> bytes:
+        return _read_some(self.process.stderr)
+
+    def hears(self, text: str) -> str:
+        """
+        The next line, without the name of the program; it has that text.
+        """
+        line = self.line().decode()
+        assert line.startswith("orchestrator-async: ")
+        assert text in line
+        return line.removeprefix("orchestrator-async: ")
+
+
+@contextmanager
+def serving(*args: str) -> Iterator[tuple[RawClient, Operator]]:
+    """
+    A gateway on stdio that has begun to answer, and whoever runs it.
     """
     with program("serve", *args) as process:
         client = RawClient(process)
         client.send(HELLO)
         assert client.message()["id"] == 1
-        yield client, process.stderr
-
-
-def lines_of(stderr: Any, count: int) -> list[str]:
-    """
-    The next lines of the operator's, without the name of the program; in order of the text.
-    """
-    lines = [stderr.readline().decode() for _ in range(count)]
-    assert all(line.startswith("orchestrator-async: ") for line in lines), lines
-    return sorted(line.removeprefix("orchestrator-async: ").rstrip() for line in lines)
+        yield client, Operator(process)
 
 
 @pytest.fixture
@@ -104,15 +115,14 @@ def given(tmp_path: Path, tries: Path, servers: Peers) -> tuple[str, ...]:
 def test_what_is_wrong_with_servers_and_tools_is_said_once(
     backend: str, given: tuple[str, ...], tries: Path
 ) -> None:
-    with serving("--backend", backend, *given) as (client, stderr):
-        assert lines_of(stderr, len(TOLD)) == TOLD
+    with serving("--backend", backend, *given) as (client, operator):
+        assert sorted(operator.hears("") for _ in TOLD) == TOLD
         assert len(names(client)) == 4
-        figures = "the tool of the figures is not offered: another is called "
-        assert lines_of(stderr, 1) == [f"{figures}orchestrator__fleet"]
+        operator.hears("the tool of the figures is not offered: another is called orch")
         until(lambda: len(tries.read_text()) > 2)
         names(client)
         client.process.terminate()
-        assert stderr.read() == b""
+        assert operator.read() == b""
 
 
 def test_it_is_said_by_other_commands_too(given: tuple[str, ...]) -> None:
@@ -136,13 +146,90 @@ def test_a_gateway_among_its_own_servers_is_named_and_starts_no_other(
         "cwd": str(ROOT),
     }
     written(path, {"tools": itself, "h": ours(servers, "hostile", "prefixed")})
-    with serving("--config", str(path), "--backend", backend) as (client, stderr):
-        (said,) = lines_of(stderr, 1)
+    with serving("--config", str(path), "--backend", backend) as (client, operator):
+        said = operator.hears("tools is not connected")
         assert said.startswith(
             "tools is not connected: its process has ended with code 2: "
         )
         assert 'servers: its server "tools" is this gateway, which starts itself' in said
         assert names(client) == ["h__other__echo", "h__echo"]
+
+
+# A file that is read again
+
+
+@on_each_backend
+def test_a_file_is_read_again_while_servers_of_the_last_are_still_waited_for(
+    backend: str, tmp_path: Path, servers: Peers
+) -> None:
+    h = ours(servers, "hostile", "prefixed")
+    silent = ours(servers, "hostile", "mute", connect_timeout="1h")
+    config = written(tmp_path / "servers.json", {"h": h})
+    with serving("--config", str(config), "--backend", backend) as (client, operator):
+        names(client)
+        before = set(servers.alive())
+        written(config, {"h": h, "silent": silent})
+        client.process.send_signal(signal.SIGHUP)
+        until(lambda: set(servers.alive()) - before)
+        figures = {"figures_tool": True, "name": "other"}
+        written(config, {"h": h}, gateway=figures)
+        client.process.send_signal(signal.SIGHUP)
+        operator.hears("gateway.name is 'orchestrator' until it is started anew")
+        operator.hears("the settings were read anew")
+        assert "orchestrator__fleet" in names(client)
+        until(lambda: set(servers.alive()) == before)
+        config.unlink()
+        os.mkfifo(config)
+        client.process.send_signal(signal.SIGHUP)
+        operator.hears("nothing is changed: ")
+        assert len(names(client)) == 3
+
+
+HANGS_UP = """
+import os, pathlib, signal
+from orchestrator_async import Registry
+
+registry = Registry()
+pathlib.Path(os.environ["CONFIG"]).write_text('{"gateway": {"figures_tool": true}}')
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+@on_each_backend
+def test_a_hang_up_during_the_start_is_a_word_to_read_the_file_again(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = written(tmp_path / "servers.json", {"gone": {"command": "/nonexistent"}})
+    monkeypatch.setenv("CONFIG", str(config))
+    (tmp_path / "mine.py").write_text(HANGS_UP)
+    given = ("--tools", f"{tmp_path}/mine.py:registry", "--backend", backend)
+    with serving("--config", str(config), *given) as (client, operator):
+        operator.hears("the settings were read anew")
+        assert names(client) == ["orchestrator__fleet"]
+    # Where there is nothing to be read again, it ends the program, as it does elsewhere.
+    with program("serve", *given) as process:
+        assert process.wait(DEADLINE) == 129
+
+
+def test_a_hang_up_before_the_command_is_known_waits_for_it(tmp_path: Path) -> None:
+    early = (
+        "import os, signal, sys\n"
+        "from orchestrator_async.cli import _interrupts, main\n"
+        "_interrupts.interrupts.install()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "sys.exit(main())\n"
+    )
+    start = [sys.executable, "-c", early]
+    ended = subprocess.run([*start, "tools"], cwd=ROOT, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (129, b"")
+    config = written(tmp_path / "servers.json", {})
+    ended = subprocess.run(
+        [*start, "serve", "--config", str(config)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )
+    assert ended.returncode == 0
 
 
 # What is told already

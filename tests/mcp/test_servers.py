@@ -46,6 +46,7 @@ from tests.conftest import Summary
 from .helping import (
     DEADLINE,
     Bench,
+    SlowPath,
     bench,
     clock_server,
     everything,
@@ -585,11 +586,33 @@ async def test_servers_can_be_read_from_a_file_and_read_anew(tmp_path: Path) -> 
 async def test_what_cannot_be_reloaded_is_said() -> None:
     servers = McpServers({"servers": {}})
     assert repr(servers) == "<McpServers without servers>"
-    with pytest.raises(RuntimeError, match="not entered"):
-        await servers.reload({"servers": {}})
-    async with servers:
-        with pytest.raises(ValueError, match="not read from a file"):
-            await servers.reload()
+    with pytest.raises(ValueError, match="not read from a file"):
+        await servers.reload()
+
+
+async def test_servers_are_entered_with_what_was_reloaded_before() -> None:
+    with peers() as started:
+        servers = McpServers({"servers": {"a": {"command": "false"}}})
+        await servers.reload({"servers": {"b": ours(started, "hostile", "prefixed")}})
+        async with servers:
+            assert {name: each.connected for name, each in servers.status().items()} == {
+                "b": True
+            }
+
+
+async def test_of_reloads_that_overlap_the_last_that_was_begun_holds(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"servers": {"a": {"command": "false"}}}))
+    slow = SlowPath(path, path)
+    async with McpServers({"servers": {}}) as servers:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(servers.reload, slow)
+            await until(lambda: slow.asked)
+            await servers.reload({"servers": {"b": {"command": "false"}}})
+            slow.answer()
+        assert list(servers.status()) == ["b"]
 
 
 async def test_a_tool_that_cannot_be_beside_others_is_left_out_and_told_of() -> None:

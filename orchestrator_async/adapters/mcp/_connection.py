@@ -163,6 +163,8 @@ class Connection:
         if not self.settled.is_set():
             self._is_over(f"it has not answered within {timeout:g} s")
             scope.cancel()
+        if self._is_closing and self._client is None:
+            scope.cancel()  # it was closed while it was being opened, and may say nothing
         await self._left.wait()
         await anyio.sleep(_FAREWELL)
         scope.cancel()

@@ -95,6 +95,7 @@ class McpServers:
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
         self._is_entered = False
+        self._reloads = 0
 
     def __repr__(self) -> str:
         return f"<McpServers {', '.join(self._config.servers) or 'without servers'}>"
@@ -174,34 +175,42 @@ class McpServers:
     ) -> None:
         """
         Go on with other servers: those whose settings are the same stay connected, the
-        others end or begin. Returns when those that begin were tried once.
+        others end or begin. Returns when those that begin were tried once. Where they are
+        not entered yet, they are entered with these.
+
+        Of reloads that overlap, the last that was begun is the one that holds.
 
         Args:
             config: As for ``McpServers``. Default: the file that it was read from, anew.
 
         Raises:
             ConfigError: It cannot be; nothing has changed.
-            RuntimeError: The servers are not entered.
             ValueError: There is no file to read anew.
         """
+        given = self._config.path if config is None else config
+        if given is None:
+            raise ValueError("the servers were not read from a file; give a config")
+        self._reloads += 1
+        this = self._reloads
+        read = await _read_again(given)
+        if this == self._reloads:
+            self._go_on_with(read)
+        for server in tuple(self._servers.values()):
+            await server.settled.wait()
+
+    def _go_on_with(self, config: Config) -> None:
+        before, self._config = self._config, config
         if self._tasks is None:
-            raise RuntimeError("these servers are not entered")
-        if config is None:
-            if self._config.path is None:
-                raise ValueError("the servers were not read from a file; give a config")
-            config = self._config.path
-        before, self._config = self._config, _read(config)
+            return
         for name, server in tuple(self._servers.items()):
-            fields = [self._config.tool_fields(tool) for tool in server.tools]
-            if self._config.servers.get(name) != server.config:
+            fields = [config.tool_fields(tool) for tool in server.tools]
+            if config.servers.get(name) != server.config:
                 del self._servers[name]
                 server.close()
                 self._changed(name, list(server.tools), [])
             elif fields != [before.tool_fields(tool) for tool in server.tools]:
                 server.make_tools()
-        self._start(self._config)
-        for server in tuple(self._servers.values()):
-            await server.settled.wait()
+        self._start(config)
 
     # What is known of them
 
@@ -307,3 +316,12 @@ def _read(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
     if isinstance(config, Config):
         return config
     return read_config(config) if isinstance(config, Mapping) else load_config(config)
+
+
+async def _read_again(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
+    from orchestrator_async.config import Config
+    from orchestrator_async.config._again import load_again
+
+    if isinstance(config, Config | Mapping):
+        return _read(config)
+    return await load_again(config)
