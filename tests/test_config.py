@@ -21,8 +21,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,9 +49,7 @@ from orchestrator_async.config import (
     load_config,
     read_config,
 )
-from orchestrator_async.config._again import load_again
 
-from .clock import real_time
 from .support import HandClock, Service, assert_adds_up, fail
 
 GUIDE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -935,39 +931,6 @@ def test_a_file_without_end_is_not_read_whole(tmp_path: Path) -> None:
     )
     if os.path.exists("/dev/zero"):
         assert "it has more than" in refused("/dev/zero")
-
-
-async def refused_again(path: Path, **options: Any) -> str:
-    with pytest.raises(ConfigError) as raised:
-        await load_again(path, **options)
-    assert raised.value.path == path
-    return str(raised.value)
-
-
-@real_time
-async def test_a_file_is_read_again_beside_what_else_there_is(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text("[gateway]\nname = 'x'")
-    assert (await load_again(path)).gateway.name == "x"
-    assert await refused_again(tmp_path) == refused(tmp_path)
-    assert await refused_again(tmp_path / "missing") == refused(tmp_path / "missing")
-    assert await refused_again(path, limit=0) == (
-        f"{path}: it was not read within 0 s; give one that is at hand"
-    )
-
-
-@real_time
-@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
-async def test_what_can_be_read_once_is_read_once(tmp_path: Path) -> None:
-    path = tmp_path / "pipe.json"
-    os.mkfifo(path)
-    assert await refused_again(path) == (
-        f"{path}: this is no file that can be read again; give a regular file"
-    )
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(anyio.to_thread.run_sync, path.write_text, "{}")
-        config = await anyio.to_thread.run_sync(load_config, path)
-    assert config == Config(path=path)
 
 
 # The JSON of other hosts

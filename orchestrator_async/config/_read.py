@@ -163,6 +163,8 @@ def _parsed(path: Path) -> Mapping[str, Any]:
     try:
         text = _content(path).decode("utf-8-sig")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ConfigError:
+        raise  # it is too long
     except UnicodeDecodeError as error:
         raise _unread(f"byte {error.start} is not UTF-8", "save it as UTF-8") from None
     except OSError as error:

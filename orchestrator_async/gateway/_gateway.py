@@ -26,8 +26,8 @@ from mcp.server.models import InitializationOptions
 from mcp.server.subscriptions import ListenHandler
 
 from orchestrator_async import ToolOrchestrator
+from orchestrator_async.adapters.mcp._again import load_again
 from orchestrator_async.config import GatewayConfig
-from orchestrator_async.config._again import load_again
 
 from . import _results
 from ._audience import Audience

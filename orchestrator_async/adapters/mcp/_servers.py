@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator_async import Registry, Tool
 
+from ._again import load_again
 from ._chain import started_from
 from ._events import Listeners, McpEvent
 from ._names import server_of, server_part
@@ -320,7 +321,6 @@ def _read(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
 
 async def _read_again(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
     from orchestrator_async.config import Config
-    from orchestrator_async.config._again import load_again
 
     if isinstance(config, Config | Mapping):
         return _read(config)

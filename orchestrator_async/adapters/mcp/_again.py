@@ -1,5 +1,5 @@
 """
-A file that is read again, by a program that has other things to do meanwhile.
+A file of settings that is read again, by a program that has other things to do meanwhile.
 """
 
 from __future__ import annotations
@@ -8,15 +8,14 @@ import functools
 import os
 import stat
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from orchestrator_async._threads import Slots, ThreadedCall
 
-from ._config import Config
-from ._errors import ConfigError, Problem
-from ._read import load_config
+if TYPE_CHECKING:
+    from orchestrator_async.config import Config, ConfigError
 
 _LIMIT: Final = 10.0
 
@@ -44,6 +43,8 @@ def _load(path: str | os.PathLike[str]) -> Config:
         raise _refused(
             path, "this is no file that can be read again", "give a regular file"
         )
+    from orchestrator_async.config import load_config
+
     return load_config(path)
 
 
@@ -56,4 +57,7 @@ def _is_stream(path: str | os.PathLike[str]) -> bool:
 
 
 def _refused(path: str | os.PathLike[str], problem: str, hint: str) -> ConfigError:
-    return ConfigError([Problem((), problem, hint).told()], path=Path(path))
+    from orchestrator_async.config import ConfigError
+
+    error = {"key": "", "problem": problem, "hint": hint}
+    return ConfigError([error], path=Path(path))
