@@ -5,6 +5,9 @@ Gateways that stand among their own servers, and gateways behind gateways.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from orchestrator_async.adapters.mcp._chain import MOST, VARIABLE, started_from
 from orchestrator_async.config import Config, ConfigError, load_config, read_config
 from orchestrator_async.gateway import serve
 from tests.clock import real_time
+
+from .running import ROOT
 
 SERVERS = {"mcpServers": {"tools": {"command": "x"}, "other": {"command": "y"}}}
 
@@ -43,6 +48,30 @@ async def test_a_gateway_that_is_its_own_server_refuses_to_start(
         f'{config.path}: servers: its server "tools" is this gateway, which starts itself; '
         "take it out, or give the gateway a file of its own"
     )
+
+
+def test_the_program_says_so_in_a_line(tmp_path: Path) -> None:
+    config = written(tmp_path / "mcp.json")
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "orchestrator_async.cli",
+            "serve",
+            "--config",
+            str(config.path),
+        ],
+        env=os.environ | started_from(config.path, "tools"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"orchestrator-async: {config.path}: ")
+    assert 'its server "tools" is this gateway' in line
 
 
 def test_a_file_is_known_by_whatever_leads_there(

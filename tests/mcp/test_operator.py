@@ -75,13 +75,18 @@ class Operator(RawClient):
 @contextmanager
 def serving(*args: str) -> Iterator[tuple[RawClient, Operator]]:
     """
-    A gateway on stdio that has begun to answer, and whoever runs it.
+    A gateway on stdio that has begun to answer, and whoever runs it, who then hears no more.
     """
     with program("serve", *args) as process:
         client = RawClient(process)
         client.send(HELLO)
         assert client.message()["id"] == 1
-        yield client, Operator(process)
+        operator = Operator(process)
+        yield client, operator
+        assert process.stdin is not None
+        process.stdin.close()
+        assert operator.line() == b""
+        assert process.wait(DEADLINE) == 0
 
 
 @pytest.fixture
@@ -121,8 +126,6 @@ def test_what_is_wrong_with_servers_and_tools_is_said_once(
         operator.hears("the tool of the figures is not offered: another is called orch")
         until(lambda: len(tries.read_text()) > 2)
         names(client)
-        client.process.terminate()
-        assert operator.read() == b""
 
 
 def test_it_is_said_by_other_commands_too(given: tuple[str, ...]) -> None:
