@@ -283,11 +283,8 @@ class Registry:
     def include(self, source: ToolSource) -> None:
         """
         Have the tools of a source, those that it has now and as they come and go: of
-        ``McpServers``, say. Does nothing if they are included already.
-
-        Raises:
-            DuplicateToolError: A tool of the source has a name that is taken; none of its
-                tools was added.
+        ``McpServers``, say, which leave out a tool whose name is taken, and tell of it. Does
+        nothing if they are included already.
         """
         if source not in self._sources:
             source.attach(self)

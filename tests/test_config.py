@@ -922,6 +922,17 @@ def test_a_file_is_toml_or_json_by_its_name(tmp_path: Path, mark: str) -> None:
     assert load_config(str(toml), env={}) == load_config(toml)
 
 
+def test_a_file_without_end_is_not_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "long.toml"
+    path.touch()
+    os.truncate(path, 32_000_001)
+    assert refused(path) == (
+        f"{path}: it has more than 32,000,000 bytes; give one that is shorter"
+    )
+    if os.path.exists("/dev/zero"):
+        assert "it has more than" in refused("/dev/zero")
+
+
 # The JSON of other hosts
 
 

@@ -146,4 +146,5 @@ def serve(*, serving: Serving = SERVING, setting: Setting = NO_SETTING) -> int:
     """
     from ._serve import serve
 
-    return run_command(functools.partial(serve, serving=serving), setting, servers=False)
+    command = functools.partial(serve, serving=serving)
+    return run_command(command, setting, servers=False, reloads=True)

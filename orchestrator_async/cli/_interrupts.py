@@ -34,7 +34,9 @@ class Interrupts:
     def __init__(self) -> None:
         self.number: int | None = None
         self._cancel: Callable[[], object] | None = None
-        self._hang_up: Callable[[], object] | None = None
+        # Before it is known which command it is for, SIGHUP is put off.
+        self._hang_up: Callable[[], object] | None = self._put_off
+        self._was_hung_up = False
 
     def install(self) -> None:
         """
@@ -67,16 +69,29 @@ class Interrupts:
             # The loop still ends, and nothing is to be raised into that.
             self._cancel = _nothing
 
+    def ends_by_hang_up(self) -> None:
+        """
+        From now on SIGHUP ends the program as the others do; also one that came before.
+        """
+        self._hang_up = None
+        if self._was_hung_up:
+            self._hear(signal.SIGHUP, None)
+
     @contextmanager
     def hanging_up(self, hear: Callable[[], object]) -> Generator[None, None, None]:
         """
-        Call this in the loop by SIGHUP, which else ends the program.
+        Call this in the loop by SIGHUP; also by one that came before.
         """
         self._hang_up = functools.partial(_loop.wake, current_token(), hear)
+        if self._was_hung_up:
+            hear()
         try:
             yield
         finally:
-            self._hang_up = None
+            self._hang_up = _nothing
+
+    def _put_off(self) -> None:
+        self._was_hung_up = True
 
     def no_loop(self) -> None:
         """
@@ -85,7 +100,7 @@ class Interrupts:
         self._cancel = None
 
     def _hear(self, number: int, frame: object) -> None:
-        if self._hang_up is not None and number == signal.SIGHUP:
+        if self._hang_up is not None and signal.Signals(number).name == "SIGHUP":
             self._hang_up()
             return
         if self.number is not None:

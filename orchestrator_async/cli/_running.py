@@ -56,7 +56,9 @@ class Session:
 Command = Callable[[Session], Awaitable[int]]
 
 
-def run_command(command: Command, setting: Setting, *, servers: bool = True) -> int:
+def run_command(
+    command: Command, setting: Setting, *, servers: bool = True, reloads: bool = False
+) -> int:
     """
     Run a command with the tools that it was given.
 
@@ -64,10 +66,13 @@ def run_command(command: Command, setting: Setting, *, servers: bool = True) -> 
         command: What to run.
         setting: The options that every command has.
         servers: Whether it wants the tools of servers, and does not start these by itself.
+        reloads: Whether SIGHUP has it read its file of settings anew, if it has one.
 
     Returns:
         The exit code. Messages have been printed.
     """
+    if not reloads or setting.config is None:
+        interrupts.ends_by_hang_up()
     if not setting.debug:
         for name in _THEIR_LOGS:
             # What has no handler is printed by Python, with tracebacks.

@@ -13,6 +13,7 @@ import anyio
 
 from ._errors import CliError, tell
 from ._interrupts import interrupts
+from ._news import News
 from ._options import SERVING, Serving
 from ._running import Session
 
@@ -39,6 +40,7 @@ async def serve(session: Session, serving: Serving) -> int:
     if http is None:
         # The transport keeps the streams from the tools by itself, and wants the real ones.
         session.stdio.give_back()
+    news = News()
     serve_tools = functools.partial(
         serve_by_mcp,
         session.orch,
@@ -49,18 +51,22 @@ async def serve(session: Session, serving: Serving) -> int:
         allowed_origins=serving.allow_origin,
         allowed_hosts=serving.allow_host,
         token=token,
+        observers=[news.hear],
     )
     try:
-        if session.config is None:
-            await serve_tools()
-        else:
-            await _serve_and_reload(serve_tools)
+        with news.hearing("orchestrator_async.gateway"):
+            if session.config is None:
+                await serve_tools()
+            else:
+                await _serve_and_reload(serve_tools, news)
     except ValueError as error:
         raise CliError(str(error)) from error
     return 0
 
 
-async def _serve_and_reload(serve_tools: Callable[..., Awaitable[None]]) -> None:
+async def _serve_and_reload(
+    serve_tools: Callable[..., Awaitable[None]], news: News
+) -> None:
     """
     Serve, and read the file with settings anew by each SIGHUP.
     """
@@ -68,7 +74,7 @@ async def _serve_and_reload(serve_tools: Callable[..., Awaitable[None]]) -> None
     gateways: list[Gateway] = []
     async with anyio.create_task_group() as tasks:
         with interrupts.hanging_up(told.ring):
-            tasks.start_soon(_reload_when_told, told, gateways)
+            tasks.start_soon(_reload_when_told, told, gateways, news)
             try:
                 await serve_tools(on_start=gateways.append)
             except Exception as error:
@@ -94,13 +100,26 @@ class Bell:
         self._event = anyio.Event()
 
 
-async def _reload_when_told(told: Bell, gateways: list[Gateway]) -> None:
-    while True:
-        await told.wait()
+async def _reload_when_told(told: Bell, gateways: list[Gateway], news: News) -> None:
+    """
+    One that still waits for servers is not waited for: the newest file is what counts.
+    """
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        while True:
+            await told.wait()
+            scope.cancel()
+            scope = anyio.CancelScope()
+            tasks.start_soon(_reload, gateways, news, scope)
+
+
+async def _reload(gateways: list[Gateway], news: News, scope: anyio.CancelScope) -> None:
+    news.forget()
+    with scope:
         for gateway in gateways:
             try:
                 await gateway.reload()
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:  # there may be no thread to spare
                 tell(f"orchestrator-async: nothing is changed: {error}")
             else:
                 tell("orchestrator-async: the settings were read anew")

@@ -14,8 +14,9 @@ from typing import Any
 
 from orchestrator_async import Registry, ToolOrchestrator
 
-from ._errors import CliError, tell
+from ._errors import CliError
 from ._loading import Found, load
+from ._news import News
 from ._options import Setting
 
 
@@ -60,10 +61,9 @@ async def opened(prepared: Prepared) -> AsyncGenerator[ToolOrchestrator]:
     The orchestrator, with the tools of the servers while they run.
 
     Raises:
-        CliError: A server has a tool whose name is taken.
+        CliError: The packages for that are missing.
     """
-    orch, config = prepared.orchestrator, prepared.config
-    registry: Any = orch.registry
+    orch, config, news = prepared.orchestrator, prepared.config, News()
     if config is None or not config.servers:
         yield orch
         return
@@ -72,18 +72,15 @@ async def opened(prepared: Prepared) -> AsyncGenerator[ToolOrchestrator]:
     except ImportError as error:
         raise CliError(str(error)) from error
 
-    async with McpServers(config) as servers:
-        try:
-            registry.include(servers)
-        except ValueError as error:
-            raise CliError(str(error)) from error
+    async with McpServers(config, observers=[news.hear_of_tools]) as servers:
+        orch.registry.include(servers)
         for server in servers.status().values():
             if not server.connected:
-                tell(f"orchestrator-async: {server.name} is not connected: {server.reason}")
+                news.lost(server.name, server.reason)
         try:
             yield orch
         finally:
-            registry.exclude(servers)
+            orch.registry.exclude(servers)
 
 
 def _config_of(path: Path) -> Any:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,9 @@ from ._names import server_part
 from ._servers import ServerConfig, of_two_kinds
 from ._told import problems_of
 from ._values import Name
+
+_MOST: Final = 32_000_000
+"""Bytes of a file. Hosts keep more in theirs than servers."""
 
 
 class _File(BaseModel):
@@ -158,8 +161,10 @@ def _parsed(path: Path) -> Mapping[str, Any]:
         ConfigError: It cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _content(path).decode("utf-8-sig")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ConfigError:
+        raise  # it is too long
     except UnicodeDecodeError as error:
         raise _unread(f"byte {error.start} is not UTF-8", "save it as UTF-8") from None
     except OSError as error:
@@ -177,6 +182,14 @@ def _parsed(path: Path) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise _unread(f"expected a table, not {kind_of(data)}", "write { ... }")
     return data
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise _unread(f"it has more than {_MOST:,} bytes", "give one that is shorter")
+    return content
 
 
 def _of_system(error: OSError) -> tuple[str, str]:

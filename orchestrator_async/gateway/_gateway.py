@@ -25,7 +25,8 @@ from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 
 from orchestrator_async import ToolOrchestrator
-from orchestrator_async.config import load_config
+from orchestrator_async.adapters.mcp._again import load_again
+from orchestrator_async.config import GatewayConfig
 
 from . import _results
 from ._audience import Audience
@@ -88,7 +89,9 @@ class Gateway:
         self.name = name
         self._version = _version() if version is None else version
         self._instructions = INSTRUCTIONS if instructions is None else instructions
-        self._figures_tool = figures_tool
+        self._figures_tool = self._wants_figures = figures_tool
+        self._said: GatewayConfig | None = None
+        self._reloads = 0
         self._servers = servers
         self._path = path
         self._page_size = page_size
@@ -99,6 +102,7 @@ class Gateway:
         self._id_prefix = os.urandom(4).hex()
         self._waits_until = float("-inf")
         self._connected = anyio.Event()
+        self._has_complained = False
 
     def __repr__(self) -> str:
         return f"<Gateway {self.name!r} with {len(self.orch.registry)} tools>"
@@ -106,7 +110,11 @@ class Gateway:
     async def reload(self) -> None:
         """
         Read the file again: its settings, and its servers. Those that are the same stay
-        connected. Returns when those that begin were tried once.
+        connected. Returns when those that begin were tried once. The file is read in a
+        thread, for 10 seconds at the most.
+
+        Of reloads that overlap, the last that was begun is the one that holds. What the
+        server calls itself stays as it is, as hosts were told that; the log says so.
 
         Raises:
             ConfigError: The file cannot be; nothing has changed.
@@ -115,10 +123,33 @@ class Gateway:
         """
         if self._path is None:
             raise ValueError("this gateway was not made from a file; there is none to read")
-        config = load_config(self._path)
+        self._reloads += 1
+        this = self._reloads
+        config = await load_again(self._path)
+        if this != self._reloads:
+            return
         self.orch.reload(**config.settings())
+        self.heed(config.gateway)
         if self._servers is not None:
             await self._servers.reload(config)
+
+    def heed(self, said: GatewayConfig) -> None:
+        """
+        Go by what a file says of the gateway, as far as that can be changed.
+        """
+        self._said = self._said or said
+        if said.name != self._said.name:
+            logger.warning(
+                "gateway.name is %r until it is started anew, and not %r",
+                self.name,
+                said.name,
+            )
+        before, self._figures_tool = (
+            self._figures_tool,
+            self._wants_figures or said.figures_tool,
+        )
+        if self._figures_tool != before:
+            self._changed()
 
     def server(self) -> Server[Any]:
         """
@@ -248,7 +279,15 @@ class Gateway:
         return types.ReadResourceResult(contents=[text])
 
     def _offers_figures(self) -> bool:
-        return self._figures_tool and FLEET_TOOL.name not in self.orch.registry
+        if not self._figures_tool or FLEET_TOOL.name not in self.orch.registry:
+            return self._figures_tool
+        if not self._has_complained:
+            self._has_complained = True
+            logger.warning(
+                "the tool of the figures is not offered: another is called %s",
+                FLEET_TOOL.name,
+            )
+        return False
 
     def _figures(self) -> str:
         return json.dumps(figures(self.orch, self._servers), ensure_ascii=False)

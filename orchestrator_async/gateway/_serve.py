@@ -14,7 +14,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator_async import Registry, ToolOrchestrator
-from orchestrator_async.adapters.mcp import McpServers
+from orchestrator_async.adapters.mcp import McpEvent, McpServers
+from orchestrator_async.adapters.mcp._chain import check_chain
 from orchestrator_async.config import Config, load_config, read_config
 
 from . import _asking
@@ -37,6 +38,7 @@ async def serve(
     insecure: bool = False,
     figures_tool: bool = False,
     start_wait: float = START_WAIT,
+    observers: Iterable[Callable[[McpEvent], object]] = (),
     on_start: Callable[[Gateway], object] | None = None,
     on_ready: Callable[[str], object] | None = None,
 ) -> None:
@@ -63,27 +65,32 @@ async def serve(
             config says so.
         start_wait: Seconds from the start that the list of tools waits for servers that
             are being connected. Default 5.
+        observers: Plain functions that are told of each ``McpEvent``: of servers that are
+            not connected, and of tools that are left out. The log is told in any case.
         on_start: What is given the gateway, before it serves: a program that reloads it
             when it is told to keeps it.
         on_ready: What is given the address, once it is listened at. Default: a line on
             standard error says it, with the number of tools, when servers were tried.
 
     Raises:
-        ConfigError: The config cannot be.
+        ConfigError: The config cannot be, or this gateway was started as one of its own
+            servers, or has five others before it.
         OSError: The address cannot be listened at.
         ValueError: A setting cannot be, or this would not be safe.
     """
     if http is not None:
         checked(http[0], token, insecure)
     orch, config = _parts(source, config)
-    servers = _servers(orch, config)
+    servers = _servers(orch, config, observers)
     gateway = Gateway(
         orch,
         name="orchestrator" if config is None else config.gateway.name,
-        figures_tool=figures_tool or (config is not None and config.gateway.figures_tool),
+        figures_tool=figures_tool,
         servers=servers,
         path=None if config is None else config.path,
     )
+    if config is not None:
+        gateway.heed(config.gateway)
     if on_start is not None:
         on_start(gateway)
     async with _connected(servers, gateway, start_wait) as tasks:
@@ -122,14 +129,20 @@ def _parts(
     return source.orchestrator(Registry()), source
 
 
-def _servers(orch: ToolOrchestrator, config: Config | None) -> McpServers | None:
+def _servers(
+    orch: ToolOrchestrator,
+    config: Config | None,
+    observers: Iterable[Callable[[McpEvent], object]],
+) -> McpServers | None:
     if config is None:
         return None
+    check_chain(config)
     servers = McpServers(
         config,
         elicitation=_asking.elicitation,
         sampling=_asking.sampling,
         roots=_asking.roots,
+        observers=observers,
     )
     # Before they are entered, so that the tools of each come as soon as it is connected.
     orch.registry.include(servers)

@@ -5,6 +5,7 @@ What tests of MCP servers have in common: servers that others wrote, and a bench
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -143,3 +144,30 @@ async def gather(results: list[Any], made: Bench, name: str, args: Any) -> None:
     Make a call, and put its result to the others.
     """
     results.append(await made.orch.run(name, args))
+
+
+class SlowPath:
+    """
+    A path that leads to another file by the time that the first thread that has asked is
+    answered.
+
+    Attributes:
+        asked: Whether somebody waits for an answer.
+    """
+
+    def __init__(self, before: Path, after: Path) -> None:
+        self._before, self._after = before, after
+        self._first: int | None = None
+        self._answer = threading.Event()
+        self.asked = False
+
+    def __fspath__(self) -> str:
+        if self._first is None:
+            self._first = threading.get_ident()
+            self.asked = True
+            self._answer.wait(DEADLINE)
+        is_first = self._first == threading.get_ident()
+        return str(self._before if is_first else self._after)
+
+    def answer(self) -> None:
+        self._answer.set()

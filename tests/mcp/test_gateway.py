@@ -40,7 +40,7 @@ from orchestrator_async.gateway._open import Open
 from orchestrator_async.gateway._results import told
 from tests.clock import real_time
 
-from .helping import DEADLINE, leaves_generators, until
+from .helping import DEADLINE, SlowPath, leaves_generators, until
 
 pytestmark = [leaves_generators, real_time]
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -645,6 +645,53 @@ async def test_a_file_is_read_again_and_changes_nothing_where_it_is_wrong(
     async with McpServers(path) as servers:
         gateway = Gateway(gateway.orch, path=path, servers=servers)
         await gateway.reload()
+    assert gateway.orch.stats("broken").state == "open"
+
+
+async def test_what_a_file_says_of_the_gateway_is_read_again_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("")
+    gateway = Gateway(gateway_of(echo).orch, path=path)
+    await gateway.reload()
+    async with host(gateway) as client:
+        for wanted in (True, False):
+            path.write_text(f"[gateway]\nfigures_tool = {json.dumps(wanted)}\n")
+            await gateway.reload()
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            assert ("orchestrator__fleet" in names) is wanted
+        assert caplog.messages == []
+        path.write_text("[gateway]\nname = 'x'\n")
+        await gateway.reload()
+    assert caplog.messages == [
+        "gateway.name is 'orchestrator' until it is started anew, and not 'x'"
+    ]
+
+
+async def test_a_file_does_not_take_away_the_figures_that_a_program_wants(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[gateway]\nfigures_tool = false\n")
+    gateway = Gateway(gateway_of(echo).orch, path=path, figures_tool=True)
+    await gateway.reload()
+    async with host(gateway) as client:
+        assert len((await client.list_tools()).tools) == 2
+
+
+async def test_of_two_reloads_the_one_that_was_begun_last_holds(tmp_path: Path) -> None:
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    before.write_text("[orchestrator]\nfailure_threshold = 9\n")
+    after.write_text("[orchestrator]\nfailure_threshold = 1\n")
+    slow = SlowPath(before, after)
+    gateway = Gateway(gateway_of(broken).orch, path=slow)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(gateway.reload)
+        await until(lambda: slow.asked)
+        await gateway.reload()
+        slow.answer()
+    await gateway.orch.dispatch("broken")
     assert gateway.orch.stats("broken").state == "open"
 
 

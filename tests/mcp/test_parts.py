@@ -506,7 +506,7 @@ def connection() -> Connection:
 
     async def ignore(*args: Any) -> None: ...
 
-    return Connection("s", options, {}, ignore, lambda name, reason: None)
+    return Connection("s", options, {}, {}, ignore, lambda name, reason: None)
 
 
 async def test_a_call_to_a_connection_that_is_just_ending_is_refused() -> None:
@@ -565,7 +565,7 @@ def test_why_a_connection_is_over_names_no_secret(said: str) -> None:
 
     async def ignore(*args: Any) -> None: ...
 
-    failing = Connection("s", options, {}, ignore, lambda name, reason: None)
+    failing = Connection("s", options, {}, {}, ignore, lambda name, reason: None)
     failing._trouble(said)
     assert "***" in failing.reason
     for secret in ("TOKEN", "USERUSER", "PASSPASS", "KEYKEY"):
@@ -577,6 +577,6 @@ def test_variables_of_a_process_are_not_told() -> None:
 
     async def ignore(*args: Any) -> None: ...
 
-    failing = Connection("s", options, {}, ignore, lambda name, reason: None)
+    failing = Connection("s", options, {}, {}, ignore, lambda name, reason: None)
     failing._is_over("its process has ended with code 1: bad key KEYKEY")
     assert failing.reason == "its process has ended with code 1: bad key ***"

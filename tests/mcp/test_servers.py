@@ -20,7 +20,6 @@ from mcp import MCPError
 from orchestrator_async import (
     CircuitOpenError,
     CircuitState,
-    DuplicateToolError,
     InvalidArgumentsError,
     ProgressReported,
     Registry,
@@ -48,6 +47,7 @@ from tests.conftest import Summary
 from .helping import (
     DEADLINE,
     Bench,
+    SlowPath,
     bench,
     clock_server,
     everything,
@@ -592,25 +592,62 @@ async def test_servers_can_be_read_from_a_file_and_read_anew(tmp_path: Path) -> 
 async def test_what_cannot_be_reloaded_is_said() -> None:
     servers = McpServers({"servers": {}})
     assert repr(servers) == "<McpServers without servers>"
-    with pytest.raises(RuntimeError, match="not entered"):
-        await servers.reload({"servers": {}})
-    async with servers:
-        with pytest.raises(ValueError, match="not read from a file"):
-            await servers.reload()
+    with pytest.raises(ValueError, match="not read from a file"):
+        await servers.reload()
 
 
-async def test_a_name_that_is_taken_is_refused_and_nothing_is_added() -> None:
+async def test_servers_are_entered_with_what_was_reloaded_before() -> None:
     with peers() as started:
-        async with McpServers({"servers": {"plain": ours(started, "plain")}}) as servers:
+        servers = McpServers({"servers": {"a": {"command": "false"}}})
+        await servers.reload({"servers": {"b": ours(started, "hostile", "prefixed")}})
+        async with servers:
+            assert {name: each.connected for name, each in servers.status().items()} == {
+                "b": True
+            }
+
+
+async def test_of_reloads_that_overlap_the_last_that_was_begun_holds(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text(json.dumps({"servers": {"a": {"command": "false"}}}))
+    slow = SlowPath(path, path)
+    async with McpServers({"servers": {}}) as servers:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(servers.reload, slow)
+            await until(lambda: slow.asked)
+            await servers.reload({"servers": {"b": {"command": "false"}}})
+            slow.answer()
+        assert list(servers.status()) == ["b"]
+
+
+async def test_a_tool_that_cannot_be_beside_others_is_left_out_and_told_of() -> None:
+    events: list[Any] = []
+    with peers() as started:
+        shared = ours(started, "hostile", "prefixed", circuit="h__echo")
+        config = {"h _": ours(started, "hostile", "prefixed"), "c": shared}
+        async with McpServers({"servers": config}, observers=[events.append]) as servers:
             registry = Registry()
 
-            @registry.tool(name="plain__sleep")
+            @registry.tool(name="h__echo")
             async def taken() -> str:
                 return "mine"
 
-            with pytest.raises(DuplicateToolError):
-                registry.include(servers)
-            assert [tool.name for tool in registry] == ["plain__sleep"]
+            registry.include(servers)
+            assert await registry.dispatch("h__echo") == "mine"
+            assert len(registry) == 2
+        assert [tool.name for tool in registry] == ["h__echo"]
+    told = [each for each in events if isinstance(each, ToolLeftOut)]
+    assert [(each.server, each.tool) for each in told] == [
+        ("h _", "echo"),
+        ("c", "other__echo"),
+        ("c", "echo"),
+    ]
+    assert told[0].reason == (
+        "another tool is called h__echo, and stays; give the server another name, or "
+        "exclude this tool of it"
+    )
+    assert "which has a circuit of its own" in told[1].reason
 
 
 async def test_a_tool_that_comes_later_by_a_name_that_is_taken_is_left_out() -> None:

@@ -52,6 +52,7 @@ class Connection:
     Args:
         server: The server's name.
         options: How it is reached.
+        env: What its process is told by its environment, besides what the options say.
         asks: What answers what it asks for, by ``"elicitation"``, ``"sampling"``, ``"roots"``.
         on_tools: What is told of its tools, each time that they were listed, and whether
             these are all.
@@ -68,6 +69,7 @@ class Connection:
         self,
         server: str,
         options: ServerConfig,
+        env: Mapping[str, str],
         asks: Mapping[str, Ask],
         on_tools: Callable[[Sequence[types.Tool], bool], Awaitable[object]],
         on_left_out: Callable[[str, str], object],
@@ -75,6 +77,7 @@ class Connection:
         self.server = server
         self.limit = options.max_result_size
         self._options = options
+        self._env = env
         self._secrets = _secrets_of(options)
         self._asks = asks
         self._on_tools = on_tools
@@ -160,6 +163,8 @@ class Connection:
         if not self.settled.is_set():
             self._is_over(f"it has not answered within {timeout:g} s")
             scope.cancel()
+        if self._is_closing and self._client is None:
+            scope.cancel()  # it was closed while it was being opened, and may say nothing
         await self._left.wait()
         await anyio.sleep(_FAREWELL)
         scope.cancel()
@@ -200,7 +205,7 @@ class Connection:
             self._process = StdioConnection(
                 self.server, self.limit, lambda: self._is_over("it has ended")
             )
-            env = get_default_environment() | dict(options.env or {})
+            env = {**get_default_environment(), **self._env, **(options.env or {})}
             opening = self._process.open(options.command, options.args, env, options.cwd)
         else:
             assert options.url is not None

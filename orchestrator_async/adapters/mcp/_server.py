@@ -47,6 +47,7 @@ class Server:
     Args:
         name: Its name.
         config: How it is reached, and what is taken of it.
+        env: See ``Connection``.
         asks: What answers what it asks for.
         fields: What else is said of a tool, by its name here.
         listeners: Who is told of what happens.
@@ -63,6 +64,7 @@ class Server:
         self,
         name: str,
         config: ServerConfig,
+        env: Mapping[str, str],
         asks: Mapping[str, Ask],
         fields: Callable[[str], Mapping[str, Any]],
         listeners: Listeners,
@@ -70,6 +72,7 @@ class Server:
     ) -> None:
         self.name = name
         self.config = config
+        self._env = env
         self._asks = asks
         self._fields = fields
         self._listeners = listeners
@@ -109,7 +112,7 @@ class Server:
         wait = _FIRST_WAIT
         while not self._ended():
             connection = Connection(
-                self.name, self.config, self._asks, self._listed, self._left_out
+                self.name, self.config, self._env, self._asks, self._listed, self.left_out
             )
             self._connection = connection
             # What is left of the one before ends by itself, in its own time.
@@ -184,7 +187,7 @@ class Server:
         if self._is_closed or self._connection is not asked:
             return  # it says nothing more, or another connection knows better
         for tool, reason in left_out:
-            self._left_out(tool, reason)
+            self.left_out(tool, reason)
         self._offer(found)
 
     def _offer(self, found: dict[str, Listed]) -> None:
@@ -201,7 +204,7 @@ class Server:
         refused = [name for name in changed if pinned]
         if pinned:
             for name in found.keys() - before.keys():
-                self._left_out(found[name].own_name, "it is new, and the tools are pinned")
+                self.left_out(found[name].own_name, "it is new, and the tools are pinned")
             # Until it is again what it was.
             self._refused = set(refused)
             found = {name: before[name] for name in found if name in before}
@@ -233,7 +236,10 @@ class Server:
         self.tools = {name: self._made(tool) for name, tool in self.offered.items()}
         self._changed([], list(self.tools.values()))
 
-    def _left_out(self, tool: str, reason: str) -> None:
+    def left_out(self, tool: str, reason: str) -> None:
+        """
+        Tell, once, that a tool is not offered, or not as it is described.
+        """
         tool = tool if len(tool) <= 64 else tool[:63] + "…"
         if (tool, reason) not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add((tool, reason))

@@ -4,6 +4,7 @@ MCP servers, and their tools in registries.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -16,10 +17,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from orchestrator_async import DuplicateToolError, Registry, Tool
+from orchestrator_async import Registry, Tool
 
-from ._events import Listeners, McpEvent, ToolLeftOut
-from ._names import SEPARATOR, server_of, server_part
+from ._again import load_again
+from ._chain import started_from
+from ._events import Listeners, McpEvent
+from ._names import server_of, server_part
 from ._server import Server
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class McpServers:
         self._stack: AsyncExitStack | None = None
         self._tasks: TaskGroup | None = None
         self._is_entered = False
+        self._reloads = 0
 
     def __repr__(self) -> str:
         return f"<McpServers {', '.join(self._config.servers) or 'without servers'}>"
@@ -155,10 +159,11 @@ class McpServers:
                 server = Server(
                     name,
                     each,
+                    started_from(config.path, name),
                     self._asks,
                     self._fields_of,
                     self._listeners,
-                    self._changed,
+                    functools.partial(self._changed, name),
                 )
                 self._servers[name] = server
                 self._tasks.start_soon(server.supervise, self._tasks)
@@ -171,34 +176,42 @@ class McpServers:
     ) -> None:
         """
         Go on with other servers: those whose settings are the same stay connected, the
-        others end or begin. Returns when those that begin were tried once.
+        others end or begin. Returns when those that begin were tried once. Where they are
+        not entered yet, they are entered with these.
+
+        Of reloads that overlap, the last that was begun is the one that holds.
 
         Args:
             config: As for ``McpServers``. Default: the file that it was read from, anew.
 
         Raises:
             ConfigError: It cannot be; nothing has changed.
-            RuntimeError: The servers are not entered.
             ValueError: There is no file to read anew.
         """
-        if self._tasks is None:
-            raise RuntimeError("these servers are not entered")
-        if config is None:
-            if self._config.path is None:
-                raise ValueError("the servers were not read from a file; give a config")
-            config = self._config.path
-        before, self._config = self._config, _read(config)
-        for name, server in tuple(self._servers.items()):
-            fields = [self._config.tool_fields(tool) for tool in server.tools]
-            if self._config.servers.get(name) != server.config:
-                del self._servers[name]
-                server.close()
-                self._changed(list(server.tools), [])
-            elif fields != [before.tool_fields(tool) for tool in server.tools]:
-                server.make_tools()
-        self._start(self._config)
+        given = self._config.path if config is None else config
+        if given is None:
+            raise ValueError("the servers were not read from a file; give a config")
+        self._reloads += 1
+        this = self._reloads
+        read = await _read_again(given)
+        if this == self._reloads:
+            self._go_on_with(read)
         for server in tuple(self._servers.values()):
             await server.settled.wait()
+
+    def _go_on_with(self, config: Config) -> None:
+        before, self._config = self._config, config
+        if self._tasks is None:
+            return
+        for name, server in tuple(self._servers.items()):
+            fields = [config.tool_fields(tool) for tool in server.tools]
+            if config.servers.get(name) != server.config:
+                del self._servers[name]
+                server.close()
+                self._changed(name, list(server.tools), [])
+            elif fields != [before.tool_fields(tool) for tool in server.tools]:
+                server.make_tools()
+        self._start(config)
 
     # What is known of them
 
@@ -222,25 +235,12 @@ class McpServers:
     def attach(self, registry: Registry) -> None:
         """
         Have the tools in a registry, now and as they change: ``Registry.include`` calls it.
-
-        Raises:
-            DuplicateToolError: One of the names is taken; no tool was added.
-            ValueError: A tool shares its circuit with others that have other settings.
+        One that cannot be there, as another has its name, is left out and told of.
         """
-        tools = [
-            tool for server in self._servers.values() for tool in server.tools.values()
-        ]
-        added: list[str] = []
-        try:
-            for tool in tools:
-                registry.add(tool)
-                added.append(tool.name)
-        except BaseException:
-            for name in added:
-                registry.remove(name)
-            raise
         self._registries.append(registry)
-        self._placed |= {(id(registry), tool.name): tool for tool in tools}
+        for server in self._servers.values():
+            for tool in server.tools.values():
+                self._put(registry, server.name, tool)
 
     def detach(self, registry: Registry) -> None:
         """
@@ -274,7 +274,7 @@ class McpServers:
             )
         return ""
 
-    def _changed(self, gone: Sequence[str], new: Sequence[Tool]) -> None:
+    def _changed(self, server: str, gone: Sequence[str], new: Sequence[Tool]) -> None:
         """
         A server's word that its tools are others now.
         """
@@ -282,20 +282,22 @@ class McpServers:
             for name in gone:
                 self._remove(registry, name)
             for tool in new:
-                self._put(registry, tool)
+                self._put(registry, server, tool)
 
-    def _put(self, registry: Registry, tool: Tool) -> None:
-        there = registry.get(tool.name)
-        mine = there is not None and there is self._placed.get((id(registry), tool.name))
+    def _put(self, registry: Registry, server: str, tool: Tool) -> None:
+        there, place = registry.get(tool.name), (id(registry), tool.name)
         try:
-            registry.add(tool, replace=mine)
-        except (DuplicateToolError, ValueError) as error:
-            server = tool.name.partition(SEPARATOR)[0]
-            self._listeners.tell(
-                ToolLeftOut(server=server, tool=tool.name, reason=str(error))
-            )
+            if there is not None and there is not self._placed.get(place):
+                raise ValueError(
+                    f"another tool is called {tool.name}, and stays; give the server another "
+                    "name, or exclude this tool of it"
+                )
+            registry.add(tool, replace=True)
+        except ValueError as error:
+            its = self._servers[server]
+            its.left_out(its.offered[tool.name].own_name, str(error))
         else:
-            self._placed[id(registry), tool.name] = tool
+            self._placed[place] = tool
 
 
 def _need_the_sdk() -> None:
@@ -315,3 +317,11 @@ def _read(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
     if isinstance(config, Config):
         return config
     return read_config(config) if isinstance(config, Mapping) else load_config(config)
+
+
+async def _read_again(config: Config | Mapping[str, Any] | str | PathLike[str]) -> Config:
+    from orchestrator_async.config import Config
+
+    if isinstance(config, Config | Mapping):
+        return _read(config)
+    return await load_again(config)
