@@ -92,6 +92,8 @@ import anyio
 async def serve(orch, **options):
     if options["http"] and options["http"][0] == "0.0.0.0" and not options["token"]:
         raise ValueError("a token is needed")
+    if options["path"] == "/taken":
+        raise OSError(98, "Address already in use") if options["http"] else OSError("closed")
     print("to standard error" if options["http"] else "to standard output")
     sys.stdout.flush()
     options.pop("on_start", None)
@@ -258,6 +260,13 @@ def test_it_does_not_serve_without_the_token_that_it_was_told_of(program: Progra
 def test_what_the_gateway_refuses_is_wrong_usage(program: Program) -> None:
     ended = program("serve", "--http", "0.0.0.0:0")
     assert (ended.code, said(ended)) == (2, "a token is needed")
+
+
+def test_an_address_that_cannot_be_had_is_wrong_usage(program: Program) -> None:
+    ended = program("serve", "--http", "8000", "--path", "/taken")
+    assert (ended.code, said(ended)) == (2, "--http 8000: Address already in use.")
+    ended = program("serve", "--path", "/taken")
+    assert (ended.code, said(ended)) == (1, "OSError: closed")
 
 
 @pytest.mark.parametrize("closed", ["<&-", "</dev/null >&-"])

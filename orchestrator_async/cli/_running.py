@@ -32,7 +32,7 @@ _OPTIONS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
-_THEIR_LOGS: Final = ("mcp", "httpx2", "httpcore2", "hypercorn")
+_THEIR_LOGS: Final = ("mcp", "httpx2", "httpcore2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

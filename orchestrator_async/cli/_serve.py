@@ -61,6 +61,11 @@ async def serve(session: Session, serving: Serving) -> int:
                 await _serve_and_reload(serve_tools, news)
     except ValueError as error:
         raise CliError(str(error)) from error
+    except OSError as error:
+        if http is None:
+            raise
+        reason = error.strerror or error
+        raise CliError(f"--http {serving.http}: {reason}.") from error
     return 0
 
 

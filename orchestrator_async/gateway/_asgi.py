@@ -13,6 +13,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+KNOWN: Final = "orchestrator_async.known"
+"""The extension with which an application says that whoever asks may ask."""
+
 
 class Body:
     """
@@ -24,6 +27,11 @@ class Body:
         self._last: Message | None = None
         self._is_told = False
         self.size = 0
+
+    @property
+    def content(self) -> bytes:
+        self._parts[:] = [b"".join(self._parts)]
+        return self._parts[0]
 
     @property
     def wants_more(self) -> bool:
@@ -45,7 +53,7 @@ class Body:
         async def replay() -> Message:
             if not self._is_told:
                 self._is_told = True
-                body = b"".join(self._parts)
+                body = self.content
                 self._parts.clear()
                 return {"type": "http.request", "body": body, "more_body": False}
             message = await receive()
@@ -55,30 +63,40 @@ class Body:
         return replay
 
 
-def preflight(origin: str | None) -> list[tuple[bytes, bytes]]:
+def preflight(wanted: str | None) -> list[tuple[bytes, bytes]]:
     """
-    What a browser asks before the page may.
+    What a browser asks before the page may: with which methods, and which of the headers
+    that it wants to send.
     """
+    names = (name.strip().lower() for name in (wanted or "").split(","))
+    # One for each parameter of a tool that is told by header too; nobody knows them all.
+    more = [name for name in names if name.startswith(_PARAMETER) and name.isascii()]
     return [
-        *_cors(origin),
         (b"access-control-allow-methods", b"GET, POST, DELETE"),
-        (b"access-control-allow-headers", _ASKED),
+        (b"access-control-allow-headers", ", ".join([*_ASKED, *more]).encode()),
         (b"access-control-max-age", b"600"),
     ]
 
 
+_PARAMETER: Final = "mcp-param-"
 _ASKED: Final = (
-    b"authorization, content-type, last-event-id, mcp-session-id, mcp-protocol-version, "
-    b"mcp-method, mcp-name"
+    "authorization",
+    "content-type",
+    "last-event-id",
+    "mcp-session-id",
+    "mcp-protocol-version",
+    "mcp-method",
+    "mcp-name",
 )
 
 
-def _cors(origin: str | None) -> list[tuple[bytes, bytes]]:
-    if origin is None:
-        return []
+def _cors(origin: str) -> list[tuple[bytes, bytes]]:
     return [
         (b"access-control-allow-origin", origin.encode("latin-1")),
-        (b"access-control-expose-headers", b"mcp-session-id"),
+        (
+            b"access-control-expose-headers",
+            b"mcp-session-id, retry-after, www-authenticate",
+        ),
         (b"vary", b"origin"),
     ]
 
@@ -88,9 +106,13 @@ def with_origin(send: Send, origin: str | None) -> Send:
     Tell the browser that the page may read the answer.
     """
 
+    if origin is None:
+        return send
+    headers = _cors(origin)
+
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *_cors(origin)]}
+            message = {**message, "headers": [*message["headers"], *headers]}
         await send(message)
 
-    return send if origin is None else answer
+    return answer

@@ -12,18 +12,23 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import anyio
+from mcp_types import INVALID_REQUEST
 
-from ._asgi import App, Body, Receive, Scope, Send, preflight, with_origin
+from ._asgi import KNOWN, App, Body, Receive, Scope, Send, preflight, with_origin
+from ._http_ids import Ids
 from ._requests import Exchange, exchange
-from ._rules import Rules
+from ._rules import HEALTH, Rules
 
 MOST_BODY: Final = 4 * 1024 * 1024
 _MOST_BODIES: Final = 64 * 1024 * 1024
 _BODY_TIME: Final = 30.0
 """Seconds in which a body must have come."""
 
-_MOST_EXCHANGES: Final = 2_000
-HEALTH: Final = "/healthz"
+MOST_EXCHANGES: Final = 2_000
+_TWICE: Final = "there is a request with this id already"
+_KEPT: Final = (b"authorization", b"last-event-id")
+"""Headers that the SDK is not shown: the one it would log and hand on; by the other a stream
+would go on where it ended, and what was sent is kept by nobody. A new one begins instead."""
 
 
 class Guard:
@@ -36,12 +41,14 @@ class Guard:
         most: How many may ask at one time.
     """
 
-    def __init__(self, app: App, rules: Rules, most: int = _MOST_EXCHANGES) -> None:
+    def __init__(self, app: App, rules: Rules, most: int = MOST_EXCHANGES) -> None:
         self._app = app
         self._rules = rules
         self._most = most
         self._scopes: set[anyio.CancelScope] = set()
+        self._asking = 0
         self._bytes = 0
+        self._ids = Ids()
 
     def close(self) -> None:
         """
@@ -51,33 +58,36 @@ class Guard:
             scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close"})
-        else:
-            with anyio.CancelScope() as ends:
-                self._scopes.add(ends)
-                try:
-                    await self._answer(scope, receive, send)
-                finally:
-                    self._scopes.discard(ends)
+        with anyio.CancelScope() as ends:
+            self._scopes.add(ends)
+            try:
+                await self._answer(scope, receive, send)
+            finally:
+                self._scopes.discard(ends)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == HEALTH and scope["method"] == "GET":
+        if scope["path"] == HEALTH and scope["method"] in ("GET", "HEAD"):
             await _say(send, 200, {"status": "ok"})
             return
         headers = _Headers(scope["headers"])
         origin = headers.one("origin")
+        if origin is None or self._rules.knows_origin(origin):
+            # A page that may ask may also read why it is refused.
+            send = with_origin(send, origin)
         refused = self._refused(scope, headers, origin)
         if refused is not None:
             status, text, *more = refused
             await _say(send, status, {"error": text}, *more)
         elif scope["method"] == "OPTIONS":
-            await _say(send, 204, None, *preflight(origin))
+            wanted = headers.one("access-control-request-headers")
+            await _say(send, 204, None, *preflight(wanted))
         else:
-            await self._pass_on(scope, receive, with_origin(send, origin))
+            scope.get("extensions", {}).get(KNOWN, _unheard)()
+            self._asking += 1
+            try:
+                await self._pass_on(scope, receive, send)
+            finally:
+                self._asking -= 1
 
     def _refused(
         self, scope: Scope, headers: _Headers, origin: str | None
@@ -96,7 +106,7 @@ class Guard:
             return 401, "a token is needed", (b"www-authenticate", b"Bearer")
         if scope["path"] != rules.path:
             return 404, f"there is nothing here; MCP is at {rules.path}"
-        if len(self._scopes) > self._most:
+        if self._asking >= self._most:
             return 503, "too many requests at one time", (b"retry-after", b"1")
         return None
 
@@ -109,19 +119,30 @@ class Guard:
                 refused = 408, "the request has not come whole in time"
             if refused is not None:
                 status, text = refused
-                await _say(send, status, {"error": text}, (b"connection", b"close"))
+                await _say(send, status, {"error": text})
                 return
-            over = Exchange()
-            exchange.set(over)
-            # The SDK is not to log it, nor hand it to anybody.
-            headers = [each for each in scope["headers"] if each[0] != b"authorization"]
-            try:
-                replayed = taken.replayed(receive, over.close)
-                await self._app({**scope, "headers": headers}, replayed, send)
-            finally:
-                over.close()
+            session = _Headers(scope["headers"]).one("mcp-session-id")
+            with self._ids.holding(session, taken.content) as is_only_one:
+                if is_only_one:
+                    await self._hand_on(scope, taken, receive, send)
+                else:
+                    error = {"code": INVALID_REQUEST, "message": _TWICE}
+                    await _say(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
         finally:
             self._bytes -= taken.size
+
+    async def _hand_on(
+        self, scope: Scope, taken: Body, receive: Receive, send: Send
+    ) -> None:
+        over = Exchange()
+        current = exchange.set(over)
+        headers = [each for each in scope["headers"] if each[0] not in _KEPT]
+        try:
+            replayed = taken.replayed(receive, over.close)
+            await self._app({**scope, "headers": headers}, replayed, send)
+        finally:
+            over.close()
+            exchange.reset(current)
 
     async def _take(self, body: Body, receive: Receive) -> tuple[int, str] | None:
         """
@@ -154,11 +175,10 @@ class _Headers:
         return b", ".join(values).decode("latin-1") if values else None
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    await receive()
-    await send({"type": "lifespan.startup.complete"})
-    await receive()
-    await send({"type": "lifespan.shutdown.complete"})
+def _unheard() -> None:
+    """
+    Nobody wants to know.
+    """
 
 
 async def _say(send: Send, status: int, body: Any, *headers: tuple[bytes, bytes]) -> None:

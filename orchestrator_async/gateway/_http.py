@@ -1,36 +1,31 @@
 """
-A gateway over streamable HTTP, by hypercorn, which serves on either loop.
+A gateway over streamable HTTP.
 """
 
 from __future__ import annotations
 
 import functools
 import ipaddress
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
+from anyio.abc import SocketAttribute, SocketStream
+from anyio.streams.stapled import MultiListener
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from orchestrator_async._loop import in_asyncio_task
-
-from ._guard import MOST_BODY, Guard
+from ._guard import MOST_BODY, MOST_EXCHANGES, Guard
+from ._http_server import HttpServer, most_connections
 from ._quiet import quiet
 from ._rules import Rules
 
 if TYPE_CHECKING:
-    from hypercorn.config import Config
-
     from ._gateway import Gateway
 
 _MOST_SESSIONS: Final = 1_000
-_HEADERS: Final = 16 * 1024
-_IDLE: Final = 30.0
-"""Seconds that a connection is kept without a request, or with one that has not come whole."""
-
-_GRACE: Final = 1.0
+_BACKLOG: Final = 100
 
 
 def _unheard(url: str) -> None:
@@ -73,58 +68,57 @@ async def serve_http(
         on_ready: What is given the address, once it is listened at.
 
     Raises:
-        ImportError: Hypercorn is not installed.
         OSError: The address cannot be listened at.
         ValueError: A setting cannot be, or this would not be safe.
     """
-    is_local = checked(host, token, insecure)
-    if not path.startswith("/") or path == "/healthz":
-        raise ValueError(f"path={path!r}: expected one such as /mcp")
-    worker = _worker()
-    with quiet(), _listening(host, port) as listener:
-        port = listener.getsockname()[1]
-        rules = Rules(
-            port=port,
-            path=path,
-            token=token,
-            origins=tuple(allowed_origins),
-            hosts=(host, *allowed_hosts),
-            is_local=is_local,
-        )
-        manager = StreamableHTTPSessionManager(
-            gateway.server(), max_sessions=_MOST_SESSIONS, max_request_body_size=MOST_BODY
-        )
-        guard = Guard(manager.handle_request, rules)
-        async with anyio.create_task_group() as tasks:
-            stop = anyio.Event()
-            work = functools.partial(
-                worker, guard, _config(listener), shutdown_trigger=stop.wait
-            )
-            tasks.start_soon(_work, manager, work)
-            try:
-                on_ready(f"http://{_in_url(host)}:{port}{path}")
-                await anyio.sleep_forever()
-            finally:
-                guard.close()
-                stop.set()
+    rules = rules_of(
+        (host, port),
+        path=path,
+        token=token,
+        allowed_origins=allowed_origins,
+        allowed_hosts=allowed_hosts,
+        insecure=insecure,
+    )
+    listener = await _listening(host, port)
+    async with listener:
+        rules = replace(rules, port=listener.extra(SocketAttribute.local_port))
+        with quiet():
+            url = f"http://{_in_url(host)}:{rules.port}{path}"
+            await _serve(gateway, rules, listener, lambda: on_ready(url))
 
 
-def checked(host: str, token: str | None, insecure: bool) -> bool:
+def rules_of(
+    http: tuple[str, int],
+    *,
+    path: str,
+    token: str | None,
+    allowed_origins: Iterable[str],
+    allowed_hosts: Iterable[str],
+    insecure: bool,
+) -> Rules:
     """
-    Whether an address is that of this machine alone.
+    The rules that the options of ``serve_http`` are.
 
     Raises:
-        ValueError: It is not, and anybody could ask; or the token is none.
+        ValueError: They are none, or anybody could ask.
     """
-    if token is not None and not token.strip():
-        raise ValueError("the token is empty; give a long one, or none at all")
+    host, port = http
     is_local = _is_loopback(host)
+    rules = Rules(
+        port=port,
+        path=path,
+        token=token,
+        origins=tuple(allowed_origins),
+        hosts=tuple(allowed_hosts),
+        host=host,
+        is_local=is_local,
+    )
     if not (is_local or token or insecure):
         raise ValueError(
             f"{host} can be reached by other machines, and anybody there could call the "
             "tools. Give a token, or listen at 127.0.0.1"
         )
-    return is_local
+    return rules
 
 
 def _is_loopback(host: str) -> bool:
@@ -138,36 +132,40 @@ def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=100)
-    # Of the connections too: an answer of two parts would else wait 40 ms in between.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+async def _listening(host: str, port: int) -> MultiListener[SocketStream]:
+    listen = functools.partial(
+        anyio.create_tcp_listener, local_host=host, local_port=port, backlog=_BACKLOG
+    )
+    # A name may have addresses of both kinds, and a port that is free at both is hard to find.
+    return await listen(family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-Worker = Callable[..., Awaitable[None]]
-
-
-def _worker() -> Worker:
-    """
-    Hypercorn's for the loop that runs.
-    """
-    try:
-        import hypercorn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            'to serve over HTTP needs hypercorn: pip install "orchestrator-async[gateway]"'
-        ) from error
-    if in_asyncio_task():
-        from hypercorn.asyncio import serve
-    else:
-        from hypercorn.trio import serve
-    return serve
+async def _serve(
+    gateway: Gateway,
+    rules: Rules,
+    listener: MultiListener[SocketStream],
+    on_ready: Callable[[], object],
+) -> None:
+    manager = StreamableHTTPSessionManager(
+        gateway.server(), max_sessions=_MOST_SESSIONS, max_request_body_size=MOST_BODY
+    )
+    most = most_connections()
+    guard = Guard(manager.handle_request, rules, min(MOST_EXCHANGES, most * 7 // 8))
+    server = HttpServer(guard, most)
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        work = functools.partial(server.serve, listener.listeners, stop)
+        tasks.start_soon(_work, manager, work)
+        try:
+            on_ready()
+            await anyio.sleep_forever()
+        finally:
+            guard.close()
+            stop.set()
 
 
 async def _work(
-    manager: StreamableHTTPSessionManager, worker: Callable[[], Awaitable[None]]
+    manager: StreamableHTTPSessionManager, work: Callable[[], Awaitable[None]]
 ) -> None:
     """
     It ends when it is told to, from the outside in: first the exchanges, then the
@@ -176,20 +174,4 @@ async def _work(
     """
     with anyio.CancelScope(shield=True):
         async with manager.run():
-            await worker()
-
-
-def _config(listener: socket.socket) -> Config:
-    from hypercorn.config import Config
-
-    config = Config()
-    # It closes its copy.
-    config.bind = [f"fd://{listener.dup().detach()}"]
-    # Else it would write to standard error by itself.
-    config.errorlog = logging.getLogger("orchestrator_async.gateway.http")
-    config.h11_max_incomplete_size = _HEADERS
-    config.keep_alive_timeout = _IDLE
-    config.keep_alive_max_requests = 1_000_000_000
-    config.graceful_timeout = _GRACE
-    config.include_server_header = False
-    return config
+            await work()

@@ -20,7 +20,7 @@ from orchestrator_async.config import Config, load_config, read_config
 
 from . import _asking
 from ._gateway import Gateway
-from ._http import checked, serve_http
+from ._http import rules_of, serve_http
 from ._stdio import serve_stdio
 
 START_WAIT: Final = 5.0
@@ -78,8 +78,16 @@ async def serve(
         OSError: The address cannot be listened at.
         ValueError: A setting cannot be, or this would not be safe.
     """
+    origins, hosts = tuple(allowed_origins), tuple(allowed_hosts)
     if http is not None:
-        checked(http[0], token, insecure)
+        rules_of(
+            http,
+            path=path,
+            token=token,
+            allowed_origins=origins,
+            allowed_hosts=hosts,
+            insecure=insecure,
+        )
     orch, config = _parts(source, config)
     servers = _servers(orch, config, observers)
     gateway = Gateway(
@@ -107,8 +115,8 @@ async def serve(
             port=http[1],
             path=path,
             token=token,
-            allowed_origins=allowed_origins,
-            allowed_hosts=allowed_hosts,
+            allowed_origins=origins,
+            allowed_hosts=hosts,
             insecure=insecure,
             on_ready=on_ready or say,
         )

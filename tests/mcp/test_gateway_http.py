@@ -293,6 +293,8 @@ async def test_all_of_it_together_as_a_process(
         ({"host": "localhost.evil.example"}, 421),
         ({"host": "192.168.1.1:{port}"}, 421),
         ({"host": "[::1"}, 421),
+        ({"host": "localhost:abc"}, 421),
+        ({"host": "localhost:99999999"}, 421),
         ({"host": "evil.example@localhost"}, 421),
         ({"host": ""}, 421),
     ],
@@ -323,10 +325,35 @@ async def test_a_page_that_may_ask_is_told_so_before_it_does() -> None:
         assert answer.status_code == 204
         assert answer.headers["access-control-allow-origin"] == origin
         assert "authorization" in answer.headers["access-control-allow-headers"]
+        wanted = b"X-Other, Mcp-Param-City, mcp-param-k\xf6ln"
+        asked = [(b"origin", origin.encode()), (b"access-control-request-headers", wanted)]
+        answer = await http.options(made.url, headers=asked)
+        allowed = answer.headers["access-control-allow-headers"]
+        assert allowed.endswith(", mcp-name, mcp-param-city")
         answer = await http.options(made.url)
         assert "access-control-allow-origin" not in answer.headers
         answer = await http.options(made.url, headers={"origin": "http://evil.example"})
         assert answer.status_code == 403
+
+
+async def test_a_page_that_may_ask_may_read_why_it_is_refused() -> None:
+    origin = (b"origin", b"http://localhost:1")
+    rules = Rules(port=1, path="/mcp", token="x")
+    cases: list[tuple[dict[str, Any], int, Guard]] = [
+        ({"path": "/"}, 404, Guard(nobody, rules)),
+        ({"path": "/mcp"}, 503, Guard(nobody, rules, most=0)),
+        ({"token": b"y"}, 401, Guard(nobody, rules)),
+        ({"origin": b"http://evil.example"}, 403, Guard(nobody, rules)),
+    ]
+    for refused, status, guard in cases:
+        token = (b"authorization", b"Bearer " + refused.pop("token", b"x"))
+        page = (b"origin", refused.pop("origin", origin[1]))
+        sent = Sent()
+        headers = [(b"host", b"localhost"), token, page]
+        await guard(scope(headers=headers, **refused), parts(b""), sent)
+        assert sent.status == status
+        allowed = [each for each in sent[0]["headers"] if b"allow-origin" in each[0]]
+        assert [value for _, value in allowed] == ([] if status == 403 else [origin[1]])
 
 
 @real_time
@@ -377,6 +404,34 @@ async def test_other_machines_need_a_token() -> None:
             await serve_http(Gateway(orch), path=path)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allowed_origins": ["*"]},
+        {"allowed_origins": ["null"]},
+        {"allowed_origins": ["example.com"]},
+        {"allowed_origins": ["https://example.com/page"]},
+        {"allowed_origins": ["https://*.example.com"]},
+        {"allowed_origins": ["https://b\xfccher.example"]},
+        {"allowed_origins": "https://example.com"},
+        {"allowed_hosts": ["http://tools.example.com"]},
+        {"allowed_hosts": ["tools.example.com:port"]},
+        {"allowed_hosts": ["*"]},
+    ],
+)
+async def test_what_could_never_be_asked_by_is_not_allowed_in_vain(options: Any) -> None:
+    with pytest.raises(ValueError, match="expected one such as"):
+        await serve(ToolOrchestrator(Registry()), http=("127.0.0.1", 0), **options)
+
+
+async def test_what_can_be_asked_by_may_be_allowed() -> None:
+    origins = ["https://example.com:8443/", "chrome-extension://abc", "http://[::1]"]
+    hosts = ["tools.example.com", "my_host:80", "[fe80::1]:8765", "fe80::1", "10.0.0.1"]
+    rules = Rules(port=1, path="/mcp", origins=origins, hosts=hosts)
+    assert rules.knows_origin("https://example.com:8443")
+    assert rules.knows_host("[fe80::1]")
+
+
 async def test_where_other_machines_ask_it_may_be_called_by_any_address() -> None:
     rules = Rules(port=8765, path="/mcp", hosts=["0.0.0.0"], is_local=False)
     assert rules.knows_host("192.168.1.1:8765")
@@ -409,6 +464,17 @@ async def test_an_address_that_is_taken_is_an_error_as_it_is(tmp_path: Path) -> 
             await serve(path, http=("127.0.0.1", port))
 
 
+@real_time
+async def test_a_stream_that_would_go_on_begins_anew() -> None:
+    async with site() as made, httpx2.AsyncClient(timeout=DEADLINE) as http:
+        begun = await http.post(made.url, json=initialize(), headers=ACCEPT)
+        headers = {**ACCEPT, "mcp-session-id": begun.headers["mcp-session-id"]}
+        headers["last-event-id"] = "1"
+        async with http.stream("GET", made.url, headers=headers) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+
+
 # What else is there
 
 
@@ -418,6 +484,7 @@ async def test_it_says_that_it_is_well_to_anybody() -> None:
         url = f"http://127.0.0.1:{made.port}/healthz"
         answer = await http.get(url, headers={"host": "probe.example"})
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+        assert (await http.head(url)).status_code == 200
         assert (await http.post(url)).status_code == 401
 
 
@@ -542,6 +609,38 @@ async def test_two_hosts_or_two_tokens_are_none() -> None:
         assert sent.status == status
 
 
+async def test_of_two_requests_with_one_id_in_a_session_the_second_is_refused() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append((await receive())["body"])
+        if seen == [first]:
+            refused.append(await ask("s", b'{"id": 1, "method": "x"}'))
+
+    async def ask(session: str, body: bytes) -> Sent:
+        sent = Sent()
+        headers = [(b"host", b"localhost"), (b"mcp-session-id", session.encode())]
+        await guard(scope(headers=headers), parts(body), sent)
+        return sent
+
+    guard = Guard(app, RULES)
+    first, same = b'{"id": "1", "method": "x"}', b'{"id": 1, "method": "x"}'
+    seen: list[bytes] = []
+    refused: list[Sent] = []
+    await ask("s", first)
+    assert refused[0].status == 400
+    assert b"id already" in refused[0][1]["body"]
+    # It is only so while the first has no answer, in that session, and not for an answer.
+    for session, body in (
+        ("s", same),
+        ("other", same),
+        ("s", b'{"id": 1, "result": {}}'),
+        ("s", b'{"method": "x"}'),
+        ("s", b"[]"),
+        ("s", b"{"),
+    ):
+        await ask(session, body)
+        assert seen.pop() == body
+
+
 async def test_whoever_is_asked_is_not_shown_the_token() -> None:
     seen: list[Any] = []
 
@@ -564,12 +663,6 @@ async def test_a_host_that_goes_before_its_body_is_whole_is_passed_over() -> Non
 
     await Guard(app, RULES)(scope(), receive, Sent())
     assert seen == []
-
-
-async def test_there_are_no_websockets() -> None:
-    sent = Sent()
-    await Guard(nobody, RULES)({"type": "websocket"}, parts(b""), sent)
-    assert sent == [{"type": "websocket.close"}]
 
 
 # The log
@@ -603,30 +696,13 @@ async def test_that_a_host_has_gone_is_no_error_and_anything_else_is(
 # What is needed
 
 
-async def test_without_hypercorn_the_extra_is_named() -> None:
-    code = """
-import sys, anyio
-class Missing:
-    def find_spec(self, name, *args):
-        if name.partition(".")[0] == "hypercorn":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Missing())
-from orchestrator_async import Registry, ToolOrchestrator
-from orchestrator_async.gateway import Gateway, serve_http
-try:
-    anyio.run(serve_http, Gateway(ToolOrchestrator(Registry())))
-except ImportError as error:
-    print(error)
-"""
-    assert 'pip install "orchestrator-async[gateway]"' in said_by(code)
-
-
-async def test_without_the_sdk_the_gateways_extra_is_named() -> None:
-    code = """
+@pytest.mark.parametrize("missing", ["mcp", "h11"])
+async def test_without_what_it_needs_its_extra_is_named(missing: str) -> None:
+    code = f"""
 import sys
 class Missing:
     def find_spec(self, name, *args):
-        if name.partition(".")[0] == "mcp":
+        if name.partition(".")[0] == {missing!r}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
 try:
