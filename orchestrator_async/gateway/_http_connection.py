@@ -6,7 +6,6 @@ There is no upgrade to anything: a request that asks for one is answered like an
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import unquote
@@ -18,8 +17,6 @@ from anyio.abc import SocketStream
 from ._asgi import KNOWN, App, Message, Scope
 from ._http_places import Places
 from ._http_wire import Wire, dated
-
-_log = logging.getLogger("orchestrator_async.gateway.http")
 
 _FIRST: Final = 10.0
 """Seconds in which a stranger's request must have come, but for its body."""
@@ -85,7 +82,14 @@ class _Exchange:
         try:
             await app(self._scope(know), self._receive, self._send)
         except Exception:
-            _log.exception("a request has failed")
+            await self._unanswered()
+            raise
+        await self._unanswered()
+
+    async def _unanswered(self) -> None:
+        """
+        Answer what the application has not.
+        """
         if self._http.our_state is h11.SEND_RESPONSE:
             await self._wire.refuse(500)
 

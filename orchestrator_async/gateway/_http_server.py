@@ -84,6 +84,9 @@ class HttpServer:
             if self._places.take(who):
                 with who:
                     await serve_connection(stream, self._app, self._places, who)
+        except Exception:
+            # Of one connection; the others go on.
+            _log.exception("a request has failed")
         finally:
             self._places.leave(who)
             await anyio.aclose_forcefully(stream)
