@@ -23,6 +23,7 @@ from orchestrator_async import (
     InvalidArgumentsError,
     ProgressReported,
     Registry,
+    ToolCall,
     ToolPolicy,
     ToolTimeoutError,
     UnknownToolError,
@@ -547,7 +548,8 @@ async def test_a_callback_that_raises_is_a_refusal_without_a_verdict() -> None:
             assert result.verdict is Verdict.IGNORE
 
 
-async def test_a_server_that_asks_for_too_much_at_one_time_is_refused() -> None:
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_server_that_asks_for_too_much_at_one_time_is_refused(calls: int) -> None:
     asked, most = 0, 0
 
     async def elicit(context: Any, params: Any) -> Any:
@@ -565,8 +567,8 @@ async def test_a_server_that_asks_for_too_much_at_one_time_is_refused() -> None:
         async with bench(
             {"h": server}, options={"elicitation": elicit}, policy=policy
         ) as made:
-            result = await made.orch.run("h__echo")
-            assert isinstance(result.error, ToolTimeoutError)
+            results = await made.orch.dispatch_all([ToolCall("h__echo")] * calls)
+            assert all(isinstance(each.error, ToolTimeoutError) for each in results)
             assert 0 < most <= 16
             await until(lambda: asked == 0)
 

@@ -39,6 +39,7 @@ _SETTLE: Final = 0.1
 _BETWEEN: Final = 1.0
 _FAREWELL: Final = 2.0
 _ASKED_AT_ONE_TIME: Final = 16
+_NO_CALL: Final = "there is no call that it could be for"
 
 
 Ask = Callable[..., Awaitable[Any]]
@@ -83,6 +84,7 @@ class Connection:
         self._on_tools = on_tools
         self._on_left_out = on_left_out
         self._calls: set[Call] = set()
+        self._of_any_call: set[anyio.CancelScope] = set()
         self._asking = 0
         self._client: Client | None = None
         self._tasks: TaskGroup | None = None
@@ -308,7 +310,11 @@ class Connection:
         """
         self.has_served = self.has_served or answered
         self._calls.discard(call)
-        if not self._calls and self.over.is_set():
+        if self._calls:
+            return
+        for scope in self._of_any_call:
+            scope.cancel()
+        if self.over.is_set():
             self._idle.set()
 
     # What it asks for
@@ -342,7 +348,7 @@ class Connection:
         if its is not None:
             return await its.questions.ask(ask, *asked)
         if len(self._calls) != 1:
-            return await ask(*asked)
+            return await self._in_any_call(ask, *asked)
         (call,) = self._calls
         answers: list[Any] = []
 
@@ -352,6 +358,21 @@ class Connection:
         async with anyio.create_task_group() as tasks:
             call.variables.run(tasks.start_soon, answer)
         return answers[0]
+
+    async def _in_any_call(self, ask: Ask, *asked: Any) -> Any:
+        """
+        Ask for as long as there is a call that it may be for: what nobody waits for is not
+        asked of anybody.
+        """
+        answer: Any = types.ErrorData(code=types.INVALID_REQUEST, message=_NO_CALL)
+        if self._calls:
+            with anyio.CancelScope() as scope:
+                self._of_any_call.add(scope)
+                try:
+                    answer = await ask(*asked)
+                finally:
+                    self._of_any_call.discard(scope)
+        return answer
 
     async def _answer(self, wanted: str, ask: Ask, *asked: Any) -> Any:
         if self._asking >= _ASKED_AT_ONE_TIME:
