@@ -36,6 +36,8 @@ from .running import until as until_so
 from .test_gateway_stdio import LOOPS, command, text, written
 from .test_import import said_by
 
+DEBUG = False
+
 pytestmark = [leaves_generators]
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 TOKEN = "a tökén that nobody guesses"

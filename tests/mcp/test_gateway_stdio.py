@@ -28,6 +28,8 @@ from .helping import DEADLINE, clock_server, everything, leaves_generators, ours
 from .running import MARK, ROOT, Peers, RawClient, memory
 from .running import until as until_so
 
+DEBUG = False
+
 pytestmark = [leaves_generators, real_time]
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 TRACE = {

@@ -24,6 +24,8 @@ from .helping import Bench, bench, leaves_generators, ours, until
 from .running import memory, peers
 from .servers.hostile import BEHAVIOURS
 
+DEBUG = False
+
 pytestmark = [leaves_generators, real_time]
 
 NOT_CONNECTED = {

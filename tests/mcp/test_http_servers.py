@@ -36,6 +36,8 @@ from .helping import Bench, bench, gather, leaves_generators, until
 from .running import HttpPeer, Peers, free_port, listening, open_fds, peers
 from .servers.http_faults.faults import FAULTS
 
+DEBUG = False
+
 pytestmark = [leaves_generators, real_time]
 
 TIMES_OUT = {"other_id", "no_answer", "comments", "progress", "trickle", "silent"}

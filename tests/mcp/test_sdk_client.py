@@ -24,6 +24,8 @@ from tests.clock import real_time
 
 from .running import DEADLINE, HttpPeer, Peers, child_pids, free_port, is_stopped, until
 
+DEBUG = False
+
 CLOSED, BROKEN, INVALID, UNPARSED = -32000, -32603, -32600, -32700
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -62,6 +62,8 @@ from .helping import (
 )
 from .running import child_pids, open_fds, peers
 
+DEBUG = False
+
 pytestmark = [leaves_generators, real_time]
 
 
