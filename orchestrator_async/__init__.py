@@ -35,6 +35,7 @@ from ._events import (
     ProgressReported,
     RetryScheduled,
 )
+from ._media import Media
 from ._orchestrator import ToolOrchestrator, orchestrator
 from ._outcome import Outcome, Verdict, any_error, exceptions_only
 from ._policy import (
@@ -69,6 +70,7 @@ __all__ = [
     "InvalidResultError",
     "LimitExceededError",
     "LimitPolicy",
+    "Media",
     "Observer",
     "OrchestratorError",
     "Outcome",

@@ -160,39 +160,19 @@ class ToolResult:
 
         Args:
             format: ``"openai"`` (chat completions), ``"openai-responses"``,
-                ``"anthropic"`` (a content block of a user message) or ``"mcp"`` (a
-                ``CallToolResult``).
+                ``"anthropic"`` (a content block of a user message), ``"gemini"`` (a part
+                of a user's content) or ``"mcp"`` (a ``CallToolResult``).
+
+        Images and PDFs that the tool has returned (``Media``, or an MCP result) come after
+        the text, as blocks of that API; ``"openai"`` has no place for them. Gemini's client
+        takes their bytes, and they are bytes there; everything else is JSON.
 
         Raises:
             ValueError: There is no such format.
         """
-        match format:
-            case "openai":
-                return {
-                    "role": "tool",
-                    "tool_call_id": self.call_id,
-                    "content": self.content,
-                }
-            case "openai-responses":
-                return {
-                    "type": "function_call_output",
-                    "call_id": self.call_id,
-                    "output": self.content,
-                }
-            case "anthropic":
-                block = {
-                    "type": "tool_result",
-                    "tool_use_id": self.call_id,
-                    "content": self.content,
-                }
-                return block if self.ok else {**block, "is_error": True}
-            case "mcp":
-                content = [{"type": "text", "text": self.content}]
-                return {"content": content, "isError": not self.ok}
-        raise ValueError(
-            f"format={format!r}: expected 'openai', 'openai-responses', 'anthropic' "
-            "or 'mcp'"
-        )
+        from . import _messages
+
+        return _messages.message_of(self, format)
 
 
 result: Final = quick(ToolResult)
@@ -374,8 +354,8 @@ def check_context(context: Mapping[str, Any]) -> None:
 
 def read_call(entry: object) -> ToolCall:
     """
-    A tool call from our own record, or from what a model's API hands over, as a dict
-    or as the object of its client.
+    A tool call from our own record, or from what a model's API or a framework hands over,
+    as a dict or as the object of its client.
 
     Raises:
         InvalidArgumentsError: It is none of those; the message says what is missing.
@@ -392,6 +372,8 @@ def read_call(entry: object) -> ToolCall:
             return _checked(name, _get(entry, "input"), _get(entry, "id"))
         if kind == "function_call":
             return _checked(name, _get(entry, "arguments"), _get(entry, "call_id"))
+        if (inner := _function_call_of(entry)) is not None:
+            return _checked(_get(inner, "name"), _get(inner, "args"), _get(inner, "id"))
     except InvalidArgumentsError:
         raise
     except Exception:
@@ -403,8 +385,9 @@ def read_call(entry: object) -> ToolCall:
 def calls_of_message(message: object) -> list[Any] | None:
     """
     The tool calls of an assistant's message, as a dict or as the object of a client:
-    OpenAI's ``tool_calls``, Anthropic's blocks of ``content``, or the items of ``output``
-    of OpenAI's responses. ``None`` where it is no such message.
+    OpenAI's ``tool_calls``, Anthropic's blocks of ``content``, the items of ``output`` of
+    OpenAI's responses, or the ``parts`` of Gemini's content. ``None`` where it is no such
+    message.
     """
     try:
         if _get(message, "role") == "assistant" or not isinstance(message, Mapping):
@@ -415,11 +398,26 @@ def calls_of_message(message: object) -> list[Any] | None:
             blocks = _get(message, key)
             if isinstance(blocks, list | tuple):
                 return [each for each in blocks if _get(each, "type") == kind]
+        parts = _get(message, "parts")
+        if isinstance(parts, list | tuple):
+            return [each for each in parts if _function_call_of(each) is not None]
         # A message that only speaks has no calls, and says so.
         is_message = _get(message, "role") == "assistant"
         return [] if is_message else None
     except Exception:
         return None  # it raises when it is looked at
+
+
+def _function_call_of(entry: object) -> object:
+    """
+    A call of Gemini's API, bare or as a part of a message; LangChain has the former, too.
+    """
+    for key in ("function_call", "functionCall"):
+        if (inner := _get(entry, key)) is not None:
+            return inner
+    if isinstance(entry, Mapping):
+        return entry if "name" in entry and "args" in entry else None
+    return entry if hasattr(entry, "name") and hasattr(entry, "args") else None
 
 
 def _get(thing: object, key: str) -> Any:
@@ -455,8 +453,8 @@ def _as_id(value: object) -> str | None:
 def _malformed(what: str) -> InvalidArgumentsError:
     expected = (
         "a ToolCall, or a tool call of the OpenAI API ({'id', 'function': {'name', "
-        "'arguments'}}) or of the Anthropic API ({'type': 'tool_use', 'id', 'name', "
-        "'input'})"
+        "'arguments'}}), of the Anthropic API ({'type': 'tool_use', 'id', 'name', 'input'}) "
+        "or of the Gemini API ({'name', 'args'})"
     )
     return InvalidArgumentsError(
         f"This tool call cannot be read: expected {expected}, not {what}.",

@@ -26,6 +26,7 @@ from ._errors import (
 )
 from ._foreign import is_a
 from ._log import log_with_traceback
+from ._media import is_media
 from ._outcome import Verdict, blames_arguments, error_text
 from ._settle import End
 from ._text import Allowance, type_name
@@ -137,7 +138,7 @@ def is_made(value: object, render: object = None) -> bool | None:
     Whether the text of a value is JSON: all that is made of a value is; what a tool has
     returned as text, or renders itself, may be anything.
     """
-    return None if is_a(value, str) or render is not None else True
+    return None if is_a(value, str) or render is not None or is_media(value) else True
 
 
 def invalid_text(

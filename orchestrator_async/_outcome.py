@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from weakref import WeakKeyDictionary
 
+from . import _media
 from ._callbacks import is_its_own
 from ._errors import (
     CallRefusedError,
@@ -307,7 +308,9 @@ def to_text(
     if issubclass(type(value), str):  # what only says that it is one is no text
         return str.__str__(value)
     try:
-        return _as_json(value) if render is None else _rendered(render, value)
+        if render is not None:
+            return _rendered(render, value)
+        return _media.text_of(value) if _media.is_media(value) else _as_json(value)
     except BaseException as error:
         if not is_its_own(error):
             raise

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KeyFunction = Callable[[Mapping[str, Any], ToolContext], str | None]
 """From a call's arguments and context to the key of its circuit."""
 
-Format = Literal["openai", "anthropic", "mcp"]
+Format = Literal["openai", "openai-responses", "anthropic", "gemini", "mcp"]
 FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
@@ -248,8 +248,13 @@ class Tool:
         match format:
             case "openai":
                 return {"type": "function", "function": {**told, "parameters": parameters}}
+            case "openai-responses":
+                # Strict unless it is said, and strict schemas have no optional arguments.
+                return {"type": "function", **told, "parameters": parameters, "strict": False}
             case "anthropic":
                 return {**told, "input_schema": parameters}
+            case "gemini":
+                return {**told, "parameters_json_schema": parameters}
             case _:  # "mcp"
                 return {**told, "inputSchema": parameters}
 
@@ -263,7 +268,8 @@ def check_format(format: object) -> None:
     Raise ``ValueError`` for a format of definitions that there is not.
     """
     if format not in FORMATS:
-        raise ValueError(f"format={format!r}: expected 'openai', 'anthropic' or 'mcp'")
+        *others, last = map(repr, FORMATS)
+        raise ValueError(f"format={format!r}: expected {', '.join(others)} or {last}")
 
 
 class Binder:

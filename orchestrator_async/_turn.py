@@ -15,7 +15,8 @@ import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from ._calls import ToolCall, ToolResult, calls_of_message
+from ._calls import ToolCall, ToolResult, calls_of_message, read_call
+from ._errors import InvalidArgumentsError
 from ._settle import fatal_in
 from ._traceback import raise_as_it_was
 
@@ -239,9 +240,20 @@ def listed(calls: Any) -> list[Any]:
     found = calls_of_message(calls)
     if found is not None:
         return found
-    if isinstance(calls, Mapping) or not isinstance(calls, Iterable):
+    if isinstance(calls, Mapping) or not isinstance(calls, Iterable) or _is_a_call(calls):
         raise _no_calls(calls)
     return list(calls)
+
+
+def _is_a_call(calls: object) -> bool:
+    """
+    Whether it is itself one, as an object that gives its fields when it is iterated.
+    """
+    try:
+        read_call(calls)
+    except InvalidArgumentsError:
+        return False
+    return True
 
 
 def _no_calls(calls: object) -> TypeError:
