@@ -1,0 +1,192 @@
+"""
+Tools that a framework runs, each under a circuit of ours.
+
+A framework hands over a call and the way to run it. The call goes through the orchestrator
+like any other, and comes back as a ``ToolResult``, from which the adapter makes what its
+framework expects. The tools are in the orchestrator's registry under their names, so that
+its settings by name, its figures and its circuits are theirs as well. Below it stands the
+public surface alone; above it, the adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+from orchestrator_async import (
+    BreakerPolicy,
+    OrchestratorError,
+    Tool,
+    ToolOrchestrator,
+    ToolPolicy,
+    ToolResult,
+)
+
+Handler = Callable[[], Awaitable[Any]]
+"""Runs the call in the way of its framework; again, where a retry is made."""
+
+
+class Runner(Protocol):
+    """
+    What runs calls: an orchestrator, or a conversation of one.
+    """
+
+    async def run(
+        self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
+    ) -> ToolResult: ...
+
+
+class Guarding:
+    """
+    Runs calls of one framework's tools by an orchestrator.
+
+    Args:
+        orch: The orchestrator.
+        framework: What the tools belong to, for error messages.
+        policy: How they are run and judged. Default: as the orchestrator says.
+        control_flow: Exception types by which the framework interrupts a run, which are
+            raised on and give no verdict: besides those of the policy.
+        ignore: Exception types that blame the call, besides those of the policy.
+
+    Raises:
+        TypeError: ``orch`` is none, or ``policy`` is none.
+    """
+
+    def __init__(
+        self,
+        orch: ToolOrchestrator,
+        *,
+        framework: str,
+        policy: ToolPolicy | BreakerPolicy | None = None,
+        control_flow: tuple[type[BaseException], ...] = (),
+        ignore: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        given: object = orch
+        if not isinstance(given, ToolOrchestrator):
+            raise TypeError(f"orch must be a ToolOrchestrator, not {given!r:.100}")
+        self.orch = orch
+        self._framework = framework
+        self._policy = _with_types(policy, control_flow=control_flow, ignore=ignore)
+
+    async def run(
+        self,
+        name: str,
+        args: Mapping[str, Any],
+        handler: Handler,
+        *,
+        call_id: str | None = None,
+        described: Callable[[], Mapping[str, Any]] | None = None,
+        runner: Runner | None = None,
+        **context: Any,
+    ) -> ToolResult:
+        """
+        Run a call of a framework's tool, or refuse it.
+
+        Args:
+            name: The tool's name.
+            args: Its arguments, for guards, events and circuits by key. The handler has
+                its own.
+            handler: Runs it.
+            call_id: The model's id of the call.
+            described: Gives what is known of the tool as fields of a ``Tool``
+                (``description``, ``parameters``, ``read_only``); asked when the tool is
+                seen for the first time.
+            runner: A conversation of the orchestrator, to run it in.
+            context: What guards and observers find as the call's context.
+
+        Raises:
+            ValueError: The registry has a tool of that name which is not this
+                framework's.
+            BaseException: Cancellation, and control flow.
+        """
+        self._know(name, described)
+        token = _call.set((name, handler))
+        try:
+            run = self.orch.run if runner is None else runner.run
+            return await run(name, args, call_id=call_id, **context)
+        finally:
+            _call.reset(token)
+
+    def _know(
+        self, name: str, described: Callable[[], Mapping[str, Any]] | None
+    ) -> None:
+        registry = self.orch.registry
+        known = registry.get(name)
+        if known is None:
+            fields = {"parameters": _ANYTHING} if described is None else dict(described())
+            fn = ForeignTool(name, self._framework)
+            registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
+        elif not is_foreign(known, self._framework):
+            raise ValueError(
+                f"the orchestrator's registry has a tool of its own named {name!r}, which "
+                f"is not that of {self._framework}; rename one, or use two orchestrators"
+            )
+
+
+_ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
+_call: Final[ContextVar[tuple[str, Handler] | None]] = ContextVar("_call", default=None)
+"""The name and the handler of the call that is being made, until its tool is run."""
+
+
+class ForeignTool:
+    """
+    Stands in a registry for a tool that only its framework can run.
+    """
+
+    def __init__(self, name: str, framework: str) -> None:
+        self.name = name
+        self.framework = framework
+
+    async def __call__(self, /, **arguments: Any) -> Any:
+        made = _call.get()
+        if made is None or made[0] != self.name:
+            raise OrchestratorError(
+                f"{self.name} is a tool of {self.framework}, which alone can run it.",
+                tool_name=self.name,
+            )
+        token = _call.set(None)  # what it calls itself are calls of their own
+        try:
+            return await made[1]()
+        finally:
+            _call.reset(token)
+
+
+def is_foreign(tool: Tool, framework: str | None = None) -> bool:
+    """
+    Whether a tool stands for one of a framework's: of that one, if it is named.
+    """
+    fn = tool.fn
+    return isinstance(fn, ForeignTool) and framework in (None, fn.framework)
+
+
+def own_tools(orch: ToolOrchestrator) -> list[Tool]:
+    """
+    The tools of an orchestrator that it can run by itself, in their order.
+    """
+    return [tool for tool in orch.registry if not is_foreign(tool)]
+
+
+def _with_types(
+    policy: ToolPolicy | BreakerPolicy | None, **more: tuple[type[BaseException], ...]
+) -> ToolPolicy:
+    """
+    The policy, with these types besides its own.
+    """
+    from dataclasses import replace
+
+    given: object = policy
+    if isinstance(given, BreakerPolicy):
+        made = ToolPolicy(breaker=given)
+    elif given is None:
+        made = ToolPolicy()
+    elif isinstance(given, ToolPolicy):
+        made = given
+    else:
+        raise TypeError(f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}")
+    fields: dict[str, Any] = {}
+    for name, types in more.items():
+        own = getattr(made, name)
+        if types:
+            fields[name] = (*types, *own) if isinstance(own, tuple) else types
+    return replace(made, **fields)

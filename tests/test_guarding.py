@@ -1,0 +1,234 @@
+"""
+Tools that a framework runs, under circuits of ours: what all such adapters stand on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator_async import (
+    BreakerPolicy,
+    CallFinished,
+    CircuitState,
+    OrchestratorError,
+    Registry,
+    RetryPolicy,
+    Tool,
+    ToolOrchestrator,
+    ToolPolicy,
+    Verdict,
+)
+from orchestrator_async.adapters._guarding import Guarding, is_foreign, own_tools
+
+from .support import HandClock
+
+
+class Interrupted(Exception):
+    """How a framework stops a run."""
+
+
+def guarding(**options: Any) -> Guarding:
+    orch = ToolOrchestrator(Registry(), failure_threshold=2)
+    return Guarding(orch, framework="puppets", **options)
+
+
+async def works() -> str:
+    return "fine"
+
+
+async def fails() -> str:
+    raise ConnectionError("down")
+
+
+async def test_a_frameworks_tool_is_run_by_its_handler() -> None:
+    guard = guarding()
+    result = await guard.run("look", {"at": "sun"}, works, call_id="c1")
+    assert (result.content, result.value, result.call_id) == ("fine", "fine", "c1")
+    assert guard.orch.stats("look").successes == 1
+
+
+async def test_one_that_dies_is_refused_and_probed_once() -> None:
+    clock = HandClock()
+    orch = ToolOrchestrator(Registry(), failure_threshold=2, clock=clock)
+    guard = Guarding(orch, framework="puppets")
+    for _ in range(2):
+        result = await guard.run("look", {}, fails)
+        assert isinstance(result.error, ConnectionError)
+    assert (await guard.run("look", {}, works)).attempts == 0
+    clock.now += 300
+    ran = 0
+
+    async def slow() -> str:
+        nonlocal ran
+        ran += 1
+        await anyio.sleep(0.01)
+        return "back"
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(guard.run, "look", {}, slow)
+    assert ran == 1
+    assert guard.orch.circuit("look").state is CircuitState.CLOSED
+
+
+async def test_a_retry_runs_the_handler_again() -> None:
+    policy = ToolPolicy(retry=RetryPolicy(attempts=3, wait_initial=0.01))
+    guard = guarding(policy=policy)
+    left = [ConnectionError("down"), None]
+
+    async def flaky() -> str:
+        if (error := left.pop(0)) is not None:
+            raise error
+        return "fine"
+
+    result = await guard.run("look", {}, flaky, described=lambda: {"idempotent": True})
+    assert (result.content, result.attempts) == ("fine", 2)
+
+
+async def test_the_frameworks_own_interruptions_pass_and_count_for_nothing() -> None:
+    guard = guarding(control_flow=(Interrupted,), policy=BreakerPolicy(failure_threshold=1))
+
+    async def interrupts() -> None:
+        raise Interrupted
+
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            await guard.run("look", {}, interrupts)
+    assert guard.orch.circuit("look").state is CircuitState.CLOSED
+    await guard.run("look", {}, fails)
+    assert guard.orch.circuit("look").state is CircuitState.OPEN
+
+
+async def test_types_of_the_policy_are_kept_beside_those_of_the_framework() -> None:
+    policy = ToolPolicy(control_flow=(KeyError,), ignore=(LookupError,))
+    guard = guarding(policy=policy, control_flow=(Interrupted,), ignore=(TypeError,))
+
+    def raises(error: Exception) -> Any:
+        async def run() -> None:
+            raise error
+
+        return run
+
+    for flow in (KeyError(), Interrupted()):
+        with pytest.raises(type(flow)):
+            await guard.run("look", {}, raises(flow))
+    for blame in (IndexError(), TypeError()):
+        result = await guard.run("look", {}, raises(blame))
+        assert result.verdict is Verdict.IGNORE
+
+
+async def test_settings_by_name_are_those_of_the_orchestrator() -> None:
+    orch = ToolOrchestrator(Registry(), tools={"lo*": ToolPolicy(timeout=0.02)})
+    result = await Guarding(orch, framework="puppets").run("look", {}, anyio.sleep_forever)
+    assert result.verdict is Verdict.FAILURE
+    assert "0.02 s" in result.content
+
+
+async def test_observers_see_arguments_and_context() -> None:
+    guard = guarding()
+    events: list[Any] = []
+    guard.orch.add_observer(events.append)
+    await guard.run("look", {"at": "sun"}, works, user="ada")
+    (event,) = [each for each in events if isinstance(each, CallFinished)]
+    assert (event.arguments, event.context) == ({"at": "sun"}, {"user": "ada"})
+
+
+async def test_an_argument_may_have_any_name() -> None:
+    args = {"self": 1, "name": 2, "handler": 3, "timeout": 4, "__tool_context__": 5}
+    assert (await guarding().run("look", args, works)).ok
+
+
+async def test_a_conversation_counts_its_calls() -> None:
+    guard = guarding()
+    async with guard.orch.conversation() as chat:
+        results = [await guard.run("look", {}, works, runner=chat) for _ in range(30)]
+    assert any(each.attempts == 0 for each in results)
+
+
+async def test_it_is_described_once_and_never_dispatched_by_others() -> None:
+    guard = guarding()
+    asked = 0
+
+    def described() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {"description": "Look.", "parameters": {"type": "object"}}
+
+    for _ in range(2):
+        await guard.run("look", {}, works, described=described)
+    assert asked == 1
+    tool = guard.orch.registry["look"]
+    assert (tool.description, is_foreign(tool), own_tools(guard.orch)) == ("Look.", True, [])
+    with pytest.raises(OrchestratorError, match="a tool of puppets, which alone"):
+        await guard.orch.call("look")
+
+
+async def test_what_a_handler_calls_is_not_run_by_its_own_handler() -> None:
+    guard = guarding()
+
+    async def nests() -> str:
+        inner = await guard.run("other", {}, works)
+        outside = await guard.orch.run("look", {})
+        assert isinstance(outside.error, OrchestratorError)
+        return inner.content
+
+    assert (await guard.run("look", {}, nests)).content == "fine"
+
+
+async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
+    guard = guarding()
+    await guard.run("other", {}, works)
+    orch = ToolOrchestrator(guard.orch.registry, tools={"look": ToolPolicy(fallback="other")})
+    result = await Guarding(orch, framework="puppets").run("look", {}, fails)
+    assert isinstance(result.error, ConnectionError)
+
+
+async def test_a_name_that_is_taken_is_told_of() -> None:
+    guard = guarding()
+
+    async def look() -> str:
+        return "ours"
+
+    guard.orch.registry.add(Tool(fn=look))
+    with pytest.raises(ValueError, match="'look', which is not that of puppets"):
+        await guard.run("look", {}, works)
+    assert [tool.name for tool in own_tools(guard.orch)] == ["look"]
+
+
+async def test_two_adapters_of_one_framework_share_what_is_of_one_name() -> None:
+    guard = guarding()
+    other = Guarding(guard.orch, framework="puppets")
+    await guard.run("look", {}, fails)
+    await other.run("look", {}, fails)
+    assert guard.orch.circuit("look").state is CircuitState.OPEN
+
+
+async def test_a_tool_that_was_taken_out_comes_back() -> None:
+    guard = guarding()
+    await guard.run("look", {}, works)
+    guard.orch.registry.remove("look")
+    assert (await guard.run("look", {}, works)).ok
+
+
+async def test_a_caller_who_leaves_leaves_nothing() -> None:
+    guard = guarding()
+    with anyio.move_on_after(0.01):
+        await guard.run("look", {}, anyio.sleep_forever)
+    assert guard.orch.stats("look").in_flight == 0
+    assert (await guard.run("look", {}, works)).ok
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"orch": Registry()}, "orch must be a ToolOrchestrator"),
+        ({"policy": {"timeout": 1}}, "policy must be a ToolPolicy"),
+    ],
+)
+def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:
+    given = {"orch": ToolOrchestrator(Registry()), **options}
+    with pytest.raises(TypeError, match=words):
+        Guarding(given.pop("orch"), framework="puppets", **given)
