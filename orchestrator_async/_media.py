@@ -54,8 +54,10 @@ class Media:
     def __str__(self) -> str:
         size = len(self.data)
         told = f"{size} bytes" if size < 10_000 else f"{size // 1000:,} kB"
-        return f"[{self.name}: {self.mime_type}, {told}]" if self.name else (
-            f"[{self.mime_type}, {told}]"
+        return (
+            f"[{self.name}: {self.mime_type}, {told}]"
+            if self.name
+            else (f"[{self.mime_type}, {told}]")
         )
 
     @property
@@ -103,9 +105,11 @@ def media_of(value: object) -> list[Media]:
     data or as the objects of its SDK. What cannot be read is not there.
     """
     if is_media(value):
-        return [value] if isinstance(value, Media) else [
-            each for each in value if isinstance(each, Media)
-        ]
+        return (
+            [value]
+            if isinstance(value, Media)
+            else [each for each in value if isinstance(each, Media)]
+        )
     return [found for block in _blocks_of(value) for found in _in_block(block)]
 
 

@@ -250,7 +250,12 @@ class Tool:
                 return {"type": "function", "function": {**told, "parameters": parameters}}
             case "openai-responses":
                 # Strict unless it is said, and strict schemas have no optional arguments.
-                return {"type": "function", **told, "parameters": parameters, "strict": False}
+                return {
+                    "type": "function",
+                    **told,
+                    "parameters": parameters,
+                    "strict": False,
+                }
             case "anthropic":
                 return {**told, "input_schema": parameters}
             case "gemini":

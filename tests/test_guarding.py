@@ -161,7 +161,11 @@ async def test_it_is_described_once_and_never_dispatched_by_others() -> None:
         await guard.run("look", {}, works, described=described)
     assert asked == 1
     tool = guard.orch.registry["look"]
-    assert (tool.description, is_foreign(tool), own_tools(guard.orch)) == ("Look.", True, [])
+    assert (tool.description, is_foreign(tool), own_tools(guard.orch)) == (
+        "Look.",
+        True,
+        [],
+    )
     with pytest.raises(OrchestratorError, match="a tool of puppets, which alone"):
         await guard.orch.call("look")
 
@@ -181,7 +185,9 @@ async def test_what_a_handler_calls_is_not_run_by_its_own_handler() -> None:
 async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
     guard = guarding()
     await guard.run("other", {}, works)
-    orch = ToolOrchestrator(guard.orch.registry, tools={"look": ToolPolicy(fallback="other")})
+    orch = ToolOrchestrator(
+        guard.orch.registry, tools={"look": ToolPolicy(fallback="other")}
+    )
     result = await Guarding(orch, framework="puppets").run("look", {}, fails)
     assert isinstance(result.error, ConnectionError)
 

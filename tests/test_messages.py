@@ -126,7 +126,9 @@ GEMINI = {
         pytest.param(gemini.Content.model_validate(GEMINI), id="gemini's client"),
         pytest.param([gemini.FunctionCall(id="c1", name="look", args={"what": "sun"})]),
         pytest.param([{"function_call": {"id": "c1", "name": "look", "args": None}}]),
-        pytest.param([{"name": "look", "args": {"what": "sun"}, "id": "c1"}], id="langchain"),
+        pytest.param(
+            [{"name": "look", "args": {"what": "sun"}, "id": "c1"}], id="langchain"
+        ),
     ],
 )
 async def test_the_calls_of_a_message_are_run(message: Any) -> None:

@@ -108,9 +108,7 @@ class Guarding:
         finally:
             _call.reset(token)
 
-    def _know(
-        self, name: str, described: Callable[[], Mapping[str, Any]] | None
-    ) -> None:
+    def _know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
@@ -183,7 +181,9 @@ def _with_types(
     elif isinstance(given, ToolPolicy):
         made = given
     else:
-        raise TypeError(f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}")
+        raise TypeError(
+            f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}"
+        )
     fields: dict[str, Any] = {}
     for name, types in more.items():
         own = getattr(made, name)
