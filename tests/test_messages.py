@@ -23,6 +23,7 @@ from openai.types.responses.response_input_item_param import FunctionCallOutput
 from pydantic import TypeAdapter
 
 from orchestrator_async import Media, Registry, ToolOrchestrator
+from orchestrator_async._tool import FORMATS
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
@@ -177,8 +178,8 @@ def test_definitions_are_what_the_client_takes(format: Any, kind: Any) -> None:
 def test_a_note_is_added_in_every_format() -> None:
     orch = an_orchestrator()
     orch.circuit("look").trip()
-    for format in ("openai", "openai-responses", "anthropic", "gemini", "mcp"):
-        (definition,) = orch.offered_tools(format)  # type: ignore[arg-type]
+    for each in FORMATS:
+        (definition,) = orch.offered_tools(each)
         assert "Out of service" in json.dumps(definition)
 
 
@@ -215,7 +216,7 @@ async def test_results_are_what_the_client_takes(format: str, value: Any) -> Non
 
 async def messages_of(value: Any) -> dict[str, Any]:
     result = await an_orchestrator(value).run("look", call_id="c1")
-    return {format: result.message(format) for format in KINDS}
+    return {each: result.message(each) for each in KINDS}
 
 
 @pytest.mark.parametrize(
