@@ -165,7 +165,9 @@ class CircuitMiddleware(Middleware):
         if result.error is call.error:
             raise call.told(result)
         if isinstance(result.error, _NOT_RUN):
-            return ToolResult([TextContent(type="text", text=result.content)], is_error=True)
+            return ToolResult(
+                [TextContent(type="text", text=result.content)], is_error=True
+            )
         raise ToolError(result.content) from result.error
 
     async def _fields_of(
@@ -193,7 +195,7 @@ class CircuitMiddleware(Middleware):
         return ours - offered
 
 
-class _PassedOn(Exception):
+class _PassedOn(Exception):  # noqa: N818
     """
     There is nothing to judge: the framework goes on with what it has.
     """
@@ -265,7 +267,9 @@ class _Call:
             text = _without_details(result, raised)
         told = ToolError(text, log_level=getattr(raised, "log_level", logging.ERROR))
         # Retries look at the cause of what is raised, and no deeper.
-        told.__cause__ = self.error if raised is not self.error else raised.__cause__ or raised
+        told.__cause__ = (
+            self.error if raised is not self.error else raised.__cause__ or raised
+        )
         return told
 
 
@@ -316,31 +320,44 @@ def _is_flow(error: Exception | None) -> bool:
 # Judging
 
 
-def _judging(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy | BreakerPolicy | None:
+def _judging(
+    policy: ToolPolicy | BreakerPolicy | None,
+) -> ToolPolicy | BreakerPolicy | None:
     """
     The policy, with our judge where it has none. What is no policy is told of by others.
     """
     if policy is None:
-        return ToolPolicy(judge=_judge)
+        return ToolPolicy(judge=_Judge(()))
     if isinstance(policy, BreakerPolicy):
-        return ToolPolicy(judge=_judge, breaker=policy)
-    unset = ToolPolicy().judge
-    if not isinstance(policy, ToolPolicy) or not policy.judge is policy.is_failure is unset:
+        return ToolPolicy(judge=_Judge(()), breaker=policy)
+    unset = ToolPolicy()
+    if not isinstance(policy, ToolPolicy) or (
+        (policy.judge, policy.is_failure) != (unset.judge, unset.is_failure)
+    ):
         return policy
-    return replace(policy, judge=_judge)
+    ignore = policy.ignore if isinstance(policy.ignore, tuple) else ()
+    return replace(policy, judge=_Judge(ignore))
 
 
-def _judge(outcome: Outcome) -> Verdict:
+class _Judge:
     """
-    ``service_errors``, but that the refusal of another orchestrator, behind a proxy or in
-    a server that is mounted, is none of this tool's failures.
+    ``service_errors``, but that types which the policy ignores are ignored, and that the
+    refusal of another orchestrator, behind a proxy or in a server that is mounted, is none
+    of this tool's failures.
     """
-    value = outcome.value
-    if isinstance(value, ToolResult) and value.is_error and len(value.content) == 1:
-        refusal = any_error(Outcome(value=getattr(value.content[0], "text", None)))
-        if refusal is Verdict.IGNORE:
-            return refusal
-    return service_errors(outcome)
+
+    def __init__(self, ignore: tuple[type[BaseException], ...]) -> None:
+        self._ignore = (*ignore, ValidationError)
+
+    def __call__(self, outcome: Outcome) -> Verdict:
+        value = outcome.value
+        if isinstance(outcome.error, self._ignore):
+            return Verdict.IGNORE
+        if isinstance(value, ToolResult) and value.is_error and len(value.content) == 1:
+            refusal = any_error(Outcome(value=getattr(value.content[0], "text", None)))
+            if refusal is Verdict.IGNORE:
+                return refusal
+        return service_errors(outcome)
 
 
 # Words
