@@ -52,7 +52,6 @@ from orchestrator_async import (
     exceptions_only,
 )
 from orchestrator_async.adapters.fastmcp import CircuitMiddleware
-
 from tests.clock import real_time, virtual_time
 from tests.support import HandClock, Service, fail, when_blocked
 
@@ -424,6 +423,7 @@ async def test_a_tool_that_wants_input_first_is_run_again_with_it() -> None:
     assert (stats.calls, stats.successes, stats.total_failures) == (2, 1, 0)
 
 
+@pytest.mark.filterwarnings("ignore:The sampling capability")
 async def test_sampling_passes() -> None:
     bench = Bench()
 
