@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -121,11 +121,13 @@ class CircuitMiddleware(Middleware):
         """
         Run a call under the circuit of its tool, or refuse it.
         """
-        name, fields = context.message.name, None
+        name = context.message.name
+        described: Callable[[], Mapping[str, Any]] | None = None
         if self._guard.orch.registry.get(name) is None:
             fields = await self._fields_of(name, context)
             if fields is None:  # what there is not must not fill the registry
                 return await call_next(context)
+            described = fields.copy
         call = _Call(context, call_next)
         try:
             result = await self._guard.run(
@@ -133,7 +135,7 @@ class CircuitMiddleware(Middleware):
                 context.message.arguments or {},
                 call.run,
                 call_id=_request_id(context),
-                described=None if fields is None else lambda: fields,
+                described=described,
                 fastmcp_context=context.fastmcp_context,
             )
         except Exception as error:
@@ -172,7 +174,7 @@ class CircuitMiddleware(Middleware):
 
     async def _fields_of(
         self, name: str, context: MiddlewareContext[CallToolRequestParams]
-    ) -> Mapping[str, Any] | None:
+    ) -> dict[str, Any] | None:
         """
         What is known of a tool; ``None`` where the server has none that can be called so.
         """
@@ -223,20 +225,20 @@ class _Call:
         """
         self._raised = self.error = None
         try:
-            value = await self._call_next(self.context)
+            value: object = await self._call_next(self.context)
         except Exception as raised:
-            self._raised, self.error = raised, _behind(raised)
+            self._raised, self.error = raised, (error := _behind(raised))
         else:
-            if isinstance(value, ToolResult) and not isinstance(
+            if not isinstance(value, ToolResult) or isinstance(
                 value, InputRequiredToolResult
             ):
-                return value
-            # It asks for input first, or an extension has made a task of it.
-            self._value = value
+                # An extension has made a task of it, or it asks for input first.
+                self._value = value
+                raise _PassedOn
+            return value
+        if _is_flow(error):
             raise _PassedOn
-        if _is_flow(self.error):
-            raise _PassedOn
-        raise self.error
+        raise error
 
     def passes(self, error: Exception) -> bool:
         """
@@ -308,7 +310,9 @@ def _shows(raised: Exception, error: Exception | None) -> bool:
     """
     if not isinstance(raised, ToolError):
         return False
-    return raised is error or str(raised).endswith(f": {error}")
+    with suppress(Exception):  # it may have no words at all
+        return raised is error or str(raised).endswith(f": {error}")
+    return False
 
 
 def _is_flow(error: Exception | None) -> bool:

@@ -478,18 +478,27 @@ async def test_what_an_extension_makes_of_a_call_passes_without_a_verdict() -> N
 # --- details ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["password hunter2", ""])
-async def test_what_the_server_masks_is_told_to_nobody_but_us(text: str) -> None:
+class Wordless(ConnectionResetError):
+    def __str__(self) -> str:
+        raise RuntimeError("hunter2")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError("password hunter2"), ConnectionResetError(), Wordless()],
+    ids=["with words", "without", "that cannot be read"],
+)
+async def test_what_the_server_masks_is_told_to_nobody_but_us(error: Exception) -> None:
     events: list[Any] = []
     bench = Bench(mask=True)
     bench.orch.add_observer(events.append)
-    bench.raises(ConnectionResetError(text))
+    bench.raises(error)
     said = text_of(await bench.call())
     assert "hunter2" not in said
     assert "Reset" not in said
     assert said.startswith('{"error": "look failed. Do not repeat')
     (event,) = [each for each in events if isinstance(each, CallFinished)]
-    assert isinstance(event.error, ConnectionResetError)
+    assert event.error is error
 
 
 class TooMany(Exception):
@@ -716,6 +725,15 @@ async def test_a_guard_sees_who_calls() -> None:
     assert call_id.isdigit()
     assert "not today" in str((await bench.server.call_tool("look")).content)
     assert seen[1][1] is None  # it was called by no client
+
+
+async def test_while_draining_calls_are_refused() -> None:
+    bench = Bench()
+    await bench.orch.drain(timeout=0)
+    refused = await bench.call()
+    assert refused.is_error
+    assert '"draining": true' in text_of(refused)
+    assert bench.service.runs == 0
 
 
 async def test_a_limit_refuses() -> None:
