@@ -26,7 +26,6 @@ from orchestrator_async import (
     ToolOrchestrator,
     ToolPolicy,
     Verdict,
-    any_error,
     service_errors,
 )
 from orchestrator_async import ToolResult as CallResult
@@ -345,22 +344,16 @@ def _judging(
 
 class _Judge:
     """
-    ``service_errors``, but that types which the policy ignores are ignored, and that the
-    refusal of another orchestrator, behind a proxy or in a server that is mounted, is none
-    of this tool's failures.
+    ``service_errors``, but that types which the policy ignores are ignored: a judge that
+    has an opinion of everything leaves nothing to them.
     """
 
     def __init__(self, ignore: tuple[type[BaseException], ...]) -> None:
         self._ignore = (*ignore, ValidationError)
 
     def __call__(self, outcome: Outcome) -> Verdict:
-        value = outcome.value
         if isinstance(outcome.error, self._ignore):
             return Verdict.IGNORE
-        if isinstance(value, ToolResult) and value.is_error and len(value.content) == 1:
-            refusal = any_error(Outcome(value=getattr(value.content[0], "text", None)))
-            if refusal is Verdict.IGNORE:
-                return refusal
         return service_errors(outcome)
 
 
