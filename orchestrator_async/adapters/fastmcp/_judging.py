@@ -1,0 +1,51 @@
+"""
+How calls of a server's tools are judged, unless somebody says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fastmcp.exceptions import ValidationError
+
+from orchestrator_async import (
+    BreakerPolicy,
+    Outcome,
+    ToolPolicy,
+    Verdict,
+    service_errors,
+)
+
+
+def judging(
+    policy: ToolPolicy | BreakerPolicy | None,
+) -> ToolPolicy | BreakerPolicy | None:
+    """
+    The policy, with our judge where it has none. What is no policy is told of by others.
+    """
+    if policy is None:
+        return ToolPolicy(judge=_Judge(()))
+    if isinstance(policy, BreakerPolicy):
+        return ToolPolicy(judge=_Judge(()), breaker=policy)
+    unset = ToolPolicy()
+    if not isinstance(policy, ToolPolicy) or (
+        (policy.judge, policy.is_failure) != (unset.judge, unset.is_failure)
+    ):
+        return policy
+    ignore = policy.ignore if isinstance(policy.ignore, tuple) else ()
+    return replace(policy, judge=_Judge(ignore))
+
+
+class _Judge:
+    """
+    ``service_errors``, but that types which the policy ignores are ignored: a judge that
+    has an opinion of everything leaves nothing to them.
+    """
+
+    def __init__(self, ignore: tuple[type[BaseException], ...]) -> None:
+        self._ignore = (*ignore, ValidationError)
+
+    def __call__(self, outcome: Outcome) -> Verdict:
+        if isinstance(outcome.error, self._ignore):
+            return Verdict.IGNORE
+        return service_errors(outcome)
