@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import fastmcp
 import mcp
 import mcp_types
 import pytest
@@ -309,6 +310,32 @@ async def test_a_backend_that_cannot_be_reached_is_a_failure() -> None:
         alive = True
         bench.clock.turn(300)
         assert str(await client.call_tool("far_look", {})).count("text='fine'") == 1
+
+
+@asyncio_only
+@pytest.mark.parametrize("raises", [True, False])
+async def test_a_backend_whose_tools_cannot_be_listed_is_a_failure_if_fastmcp_says_so(
+    raises: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "mounted_components_raise_on_load_error"
+    monkeypatch.setattr(fastmcp.settings, name, raises)
+    backend, bench = Bench(), Bench()
+    alive = True
+
+    def connect() -> Client[Any]:
+        if not alive:
+            raise ConnectionError("no route to 10.0.0.1")
+        return Client(backend.server)
+
+    proxy = ProxyProvider(connect, cache_ttl=0)
+    bench.server.add_provider(proxy, namespace="far")
+    assert not (await bench.call("far_look")).is_error
+    alive = False
+    for _ in range(2):
+        said = text_of(await bench.call("far_look"))
+        assert ("far_look failed. Do not repeat" in said) is raises
+        assert ("Unknown tool" in said) is not raises
+    assert (bench.orch.circuit("far_look").state is CircuitState.OPEN) is raises
 
 
 # --- what blames the call, and what interrupts it -----------------------------------------
