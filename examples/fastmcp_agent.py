@@ -9,6 +9,7 @@ The model is a script, so nothing is needed but ``pip install "orchestrator-asyn
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anyio
 from fastmcp import Client, FastMCP
@@ -58,7 +59,7 @@ def make_server() -> FastMCP:
     return server
 
 
-async def ask(client: Client, tool: str, city: str) -> bool:
+async def ask(client: Client[Any], tool: str, city: str) -> bool:
     """One turn: the model calls a tool, and reads what comes of it."""
     result = await client.call_tool(tool, {"city": city}, raise_on_error=False)
     [block] = result.content

@@ -236,11 +236,11 @@ async def test_progress_of_a_tool_reaches_its_client() -> None:
         await ctx.report_progress(1, 2)
         return "done"
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append((done, total))
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, total))
 
     async with bench.client(mode="legacy") as client:
-        await client.call_tool("works", {}, progress_callback=progress)
+        await client.call_tool("works", {}, progress_callback=hear)
         await when_blocked()
     assert told == [(1, 2)]
 
@@ -437,7 +437,7 @@ async def test_a_tool_that_wants_input_first_is_run_again_with_it() -> None:
             params = mcp_types.ElicitRequestFormParams(
                 message="Really?", requested_schema=schema
             )
-            wanted = {"q": mcp_types.ElicitRequest(params=params)}
+            wanted: Any = {"q": mcp_types.ElicitRequest(params=params)}
             return mcp_types.InputRequiredResult(input_requests=wanted)
         return "thanks"
 
@@ -473,7 +473,7 @@ async def test_sampling_passes() -> None:
 async def test_a_client_that_cannot_is_told_so_by_the_protocols_code() -> None:
     code = mcp_types.MISSING_REQUIRED_CLIENT_CAPABILITY
     bench = Bench()
-    data = {"requiredCapabilities": {"elicitation": {}}}
+    data: Any = {"requiredCapabilities": {"elicitation": {}}}
     bench.raises(MCPError(code=code, message="You cannot be asked.", data=data))
     for _ in range(3):
         with pytest.raises(MCPError, match="You cannot be asked") as caught:

@@ -116,13 +116,14 @@ def required() -> Iterator[tuple[str, str, str]]:
                 continue
             if node.func.id == "require" and isinstance(node.args[0], ast.Constant):
                 said = {
-                    each.arg: each.value.value
+                    each.arg: str(each.value.value)
                     for each in node.keywords
                     if isinstance(each.value, ast.Constant)
                 }
-                if extra := said.get("extra"):
+                extra = said["extra"]
+                if extra != "None":
                     bounds = f">={said['at_least']},<{said['below']}"
-                    yield str(path.name), str(extra), f"{node.args[0].value}{bounds}"
+                    yield path.name, extra, f"{node.args[0].value!s}{bounds}"
 
 
 def test_the_extras_install_what_the_adapters_require() -> None:

@@ -66,14 +66,11 @@ class Call:
         """
         self._raised = self.error = None
         try:
-            value: object = await self._call_next(self.context)
+            value = await self._call_next(self.context)
         except Exception as raised:
             self._raised, self.error = raised, (error := _behind(raised))
         else:
-            if not isinstance(value, ToolResult) or isinstance(
-                value, InputRequiredToolResult
-            ):
-                # An extension has made a task of it, or it asks for input first.
+            if type(value) is not ToolResult and not _is_result(value):
                 self._value = value
                 raise PassedOn
             return value
@@ -114,6 +111,15 @@ class Call:
             self.error if raised is not self.error else raised.__cause__ or raised
         )
         return told
+
+
+def _is_result(value: object) -> bool:
+    """
+    Whether it is what came of a tool, and neither a question that must be answered first,
+    nor the task that an extension has made of the call. (To ask a model's class takes
+    microseconds.)
+    """
+    return isinstance(value, ToolResult) and not isinstance(value, InputRequiredToolResult)
 
 
 def _behind(raised: Exception) -> Exception:

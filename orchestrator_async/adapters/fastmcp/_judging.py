@@ -27,8 +27,9 @@ def judging(
         return ToolPolicy(judge=_Judge(()))
     if isinstance(policy, BreakerPolicy):
         return ToolPolicy(judge=_Judge(()), breaker=policy)
+    given: object = policy
     unset = ToolPolicy()
-    if not isinstance(policy, ToolPolicy) or (
+    if not isinstance(given, ToolPolicy) or (
         (policy.judge, policy.is_failure) != (unset.judge, unset.is_failure)
     ):
         return policy

@@ -113,6 +113,8 @@ class CircuitMiddleware(Middleware):
             if not call.passes(error):
                 raise
         else:
+            if type(result.value) is ToolResult:
+                return result.value
             return await self._answer(result, call)
         return call.as_it_was()
 
@@ -174,7 +176,10 @@ def _text_of(value: Any) -> str:
     """
     if not isinstance(value, ToolResult):
         return str(value)
-    return "\n".join(getattr(block, "text", f"[{block.type}]") for block in value.content)
+    blocks = value.content
+    if len(blocks) == 1 and isinstance(blocks[0], TextContent):
+        return blocks[0].text
+    return "\n".join(getattr(block, "text", f"[{block.type}]") for block in blocks)
 
 
 def _noted(tool: Tool) -> Tool:
