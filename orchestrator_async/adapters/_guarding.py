@@ -74,6 +74,7 @@ class Guarding:
         name: str,
         args: Mapping[str, Any],
         handler: Handler,
+        /,
         *,
         call_id: str | None = None,
         described: Callable[[], Mapping[str, Any]] | None = None,
@@ -100,7 +101,7 @@ class Guarding:
                 framework's.
             BaseException: Cancellation, and control flow.
         """
-        self._know(name, described)
+        self.know(name, described)
         token = _call.set((name, handler))
         try:
             run = self.orch.run if runner is None else runner.run
@@ -108,7 +109,14 @@ class Guarding:
         finally:
             _call.reset(token)
 
-    def _know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
+    def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
+        """
+        Have a tool in the registry, so that it has a circuit and figures before its first
+        call.
+
+        Raises:
+            ValueError: As ``run``.
+        """
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
