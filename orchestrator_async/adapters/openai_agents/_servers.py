@@ -34,6 +34,7 @@ def guard_mcp_server(
     prefix: str = "",
     policy: ToolPolicy | BreakerPolicy | None = None,
     circuit: str | None = None,
+    idempotent: bool = False,
     always_answer: bool = False,
 ) -> MCPServer:
     """
@@ -49,6 +50,7 @@ def guard_mcp_server(
         prefix: What their names in the registry begin with.
         policy: How they are run and judged. Default: as the orchestrator says.
         circuit: Name of one circuit for all of them. Default: a circuit for each.
+        idempotent: Whether running one twice does what running it once does.
         always_answer: Whether a failure is answered by our text also where the server has
             a ``failure_error_function`` of its own, or ``None`` for one.
 
@@ -64,7 +66,8 @@ def guard_mcp_server(
         framework=f"the MCP server {server.name!r}",
         policy=_with_judge(policy),
     )
-    return _GuardedServer(server, guarding, prefix, circuit, always_answer)
+    fields = {"circuit": circuit, "idempotent": idempotent}
+    return _GuardedServer(server, guarding, prefix, fields, always_answer)
 
 
 class _GuardedServer(MCPServer):
@@ -77,14 +80,14 @@ class _GuardedServer(MCPServer):
         server: MCPServer,
         guarding: Guarding,
         prefix: str,
-        circuit: str | None,
+        fields: Mapping[str, Any],
         always_answer: bool,
     ) -> None:
         # Not the base's own: what it would set is set in the server.
         self._server = server
         self._guarding = guarding
         self._prefix = prefix
-        self._circuit = circuit
+        self._fields = fields
         self._always_answer = always_answer
 
     def __getattr__(self, name: str) -> Any:
@@ -129,8 +132,8 @@ class _GuardedServer(MCPServer):
         return {
             "description": tool.description,
             "parameters": parameters,
-            "circuit": self._circuit,
             "render": repr,
+            **self._fields,
         }
 
     # What the base has, and the server may have otherwise
