@@ -208,6 +208,13 @@ async def test_all_failures_can_be_answered_by_us() -> None:
         guarded = guard_tool(tool, orchestrator(), always_answer=True)
         await Runner.run(agent(model, guarded), "go")
         assert "no route to host" in model.output("a")
+    slow = function_tool(
+        never, name_override="look", timeout=0.02, timeout_behavior="raise_exception"
+    )
+    model = Script(looks("a"))
+    guarded = guard_tool(slow, orchestrator(), always_answer=True)
+    await Runner.run(agent(model, guarded), "go")
+    assert "0.02 s" in model.output("a")
 
 
 async def test_a_runs_formatter_of_errors_is_asked() -> None:
@@ -544,6 +551,65 @@ def test_a_run_without_a_loop_of_its_own_works(anyio_backend: Any) -> None:
     assert model.output("a") == "sun in Bonn"
 
 
+async def test_a_run_that_fails_cancels_the_others_without_a_verdict() -> None:
+    begun = anyio.Event()
+
+    async def wait(city: str) -> str:
+        begun.set()
+        return await never(city)
+
+    async def fail(city: str) -> str:
+        await begun.wait()
+        raise ConnectionError("down")
+
+    orch = orchestrator()
+    tools = guard_tools(
+        [function_tool(wait), function_tool(fail, failure_error_function=None)], orch
+    )
+    both = [call("wait", "a", city="Bonn"), call("fail", "b", city="Bonn")]
+    with pytest.raises(UserError, match="down"):
+        await Runner.run(agent(Script(both), *tools), "go")
+    figures = orch.stats("wait")
+    assert (figures.in_flight, figures.cancelled, figures.failures) == (0, 1, 0)
+
+
+async def test_what_ends_a_run_passes_out_of_a_function_that_somebody_wrote() -> None:
+    async def invoke(context: SdkContext[Any], input: str) -> str:
+        raise MaxTurnsExceeded("enough")
+
+    orch = orchestrator()
+    tool = FunctionTool("look", "", {"type": "object", "properties": {}}, invoke)
+    with pytest.raises(MaxTurnsExceeded, match="enough"):
+        await Runner.run(agent(Script(looks("a")), guard_tool(tool, orch)), "go")
+    assert orch.stats("look").ignored + orch.stats("look").cancelled <= 1
+    assert orch.stats("look").failures == 0
+
+
+async def test_a_hosted_program_is_told_of_failures_as_it_was() -> None:
+    async def look(city: str) -> Weather:
+        raise ConnectionError("down")
+
+    bare = function_tool(look, output_type=Weather, allowed_callers=["programmatic"])
+    ends = []
+    for tool in (bare, guard_tool(bare, orchestrator())):
+        asked = looks("a")[0].model_copy(
+            update={"caller": {"type": "program", "caller_id": "p"}}
+        )
+        with pytest.raises(UserError) as caught:
+            await tool.on_invoke_tool(
+                SdkContext(
+                    None,
+                    tool_name="look",
+                    tool_call_id="a",
+                    tool_arguments=asked.arguments,
+                    tool_call=asked,
+                ),
+                asked.arguments,
+            )
+        ends.append(repr(caught.value))
+    assert ends[0] == ends[1]
+
+
 async def test_everything_else_of_a_tool_stays() -> None:
     bare = Service().tool(
         is_enabled=False,
@@ -608,6 +674,11 @@ async def test_a_namespace_makes_another_tool_of_it() -> None:
     assert orch.stats("crm.look").successes == 1
     assert orch.stats("look").calls == 0
     assert copy(crm).on_invoke_tool is not crm.on_invoke_tool
+
+    (taken,) = tool_namespace(name="own", description="Own.", tools=[tool])
+    orch.registry.tool(name="own.look")(never)
+    with pytest.raises(ValueError, match=r"a tool of its own named 'own\.look'"):
+        await taken.on_invoke_tool(context, '{"city": "Bonn"}')
 
 
 async def test_a_function_that_wants_less_context_is_given_less() -> None:

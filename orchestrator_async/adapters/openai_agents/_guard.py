@@ -4,7 +4,6 @@ Runs the calls of one function tool, and says what the SDK is to have for an ans
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -86,6 +85,7 @@ class Guard:
     def __init__(self, tool: FunctionTool, options: Options) -> None:
         self.orch = options.orch
         self._options = options
+        self._tool = tool
         self._timeout = tool.timeout_seconds
         self._guarding = Guarding(
             options.orch,
@@ -94,7 +94,7 @@ class Guard:
             control_flow=(*CONTROL_FLOW, _PausedError),
             ignore=(ModelBehaviorError,),  # what a model wrote is not JSON, or does not fit
         )
-        self._guarding.know(tool.qualified_name, functools.partial(self._described, tool))
+        self._guarding.know(tool.qualified_name, self._described)
 
     async def run(
         self,
@@ -114,12 +114,13 @@ class Guard:
             HandedOnError: The tool's settings answer for what has happened.
             ToolTimeoutError: The tool ran out of time, and that is to end the run.
         """
-        name, described = tool.qualified_name, functools.partial(self._described, tool)
-        self._guarding.know(name, described)  # a namespace makes another name of it
         runner = runner_of(self._options.conversation, context)
         told_of = self._options.context(context)
+        entered = False
 
         async def handle() -> Any:
+            nonlocal entered
+            entered = True
             value = await invoke(context, text)
             if tool._is_agent_tool and _waits(context):
                 raise _PausedError(value)
@@ -127,16 +128,19 @@ class Guard:
 
         try:
             result = await self._guarding.run(
-                name,
+                tool.qualified_name,  # a namespace may have made another one of it
                 arguments_of(text),
                 handle,
                 call_id=getattr(context, "tool_call_id", None),
+                described=self._described,
                 runner=runner,
                 **told_of,
             )
         except _PausedError as paused:
             return paused.value
         except Exception as control_flow:
+            if not entered:  # a name that is taken, say: no tool has raised that
+                raise
             raise HandedOnError(control_flow) from None
         if result.error is None:
             return _as_it_was(result, tool)
@@ -181,10 +185,10 @@ class Guard:
         said = tool.timeout_error_function(context, error)
         return await said if inspect.isawaitable(said) else said
 
-    def _described(self, tool: FunctionTool) -> Mapping[str, Any]:
+    def _described(self) -> Mapping[str, Any]:
         return {
-            "description": tool.description,
-            "parameters": tool.params_json_schema,
+            "description": self._tool.description,
+            "parameters": self._tool.params_json_schema,
             "circuit": self._options.circuit,
             "idempotent": self._options.idempotent,
             "render": _shown,
