@@ -162,7 +162,8 @@ async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
     first = guard_mcp_server(plain(started), orch, idempotent=True, circuit="plain")
     async with first:
         await first.list_tools()
-        await guard_mcp_server(first, orch).list_tools()  # the same server is no other
+        again = guard_mcp_server(first._server, orch)  # type: ignore[attr-defined]
+        await again.list_tools()  # the same server is no other
         assert orch.registry["echo"].idempotent
         assert orch.registry["echo"].circuit_name == "plain"
         other = plain(started)
@@ -170,6 +171,14 @@ async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
         async with guard_mcp_server(other, orch) as second:
             with pytest.raises(ValueError, match="a tool of its own named"):
                 await second.list_tools()
+
+
+async def test_guarding_twice_is_guarding_once() -> None:
+    orch = orchestrator()
+    server = guard_mcp_server(unconnected(), orch)
+    assert guard_mcp_server(server, orch) is server
+    with pytest.raises(ValueError, match="guarded by another orchestrator"):
+        guard_mcp_server(server, orchestrator())
 
 
 async def test_what_is_no_server_is_named() -> None:

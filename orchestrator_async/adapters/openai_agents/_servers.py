@@ -56,10 +56,15 @@ def guard_mcp_server(
 
     Raises:
         TypeError: ``server`` is no server, a policy is none, or ``orch`` is none.
+        ValueError: It is guarded by another orchestrator.
     """
     given: object = server
     if not isinstance(given, MCPServer):
         raise TypeError(f"an MCPServer can be guarded, not {given!r:.100}")
+    if isinstance(given, _GuardedServer):
+        if given.orch is orch:
+            return server
+        raise ValueError(f"{server.name} is guarded by another orchestrator already")
     guarding = Guarding(
         orch,
         # So that a name which two servers have is found when they are listed.
@@ -84,6 +89,7 @@ class _GuardedServer(MCPServer):
         always_answer: bool,
     ) -> None:
         # Not the base's own: what it would set is set in the server.
+        self.orch = guarding.orch
         self._server = server
         self._guarding = guarding
         self._prefix = prefix
