@@ -68,8 +68,9 @@ class Scripted(Model):
         )
         if read.startswith("sun"):
             text = Text(type="output_text", text="Take a hat.", annotations=[])
-            status, role = "completed", "assistant"
-            said = Message(id="m", type="message", role=role, status=status, content=[text])
+            said = Message(
+                id="m", type="message", role="assistant", status="completed", content=[text]
+            )
         return ModelResponse(output=[said], usage=Usage(), response_id=None)
 
     def stream_response(self, *args: Any, **options: Any) -> AsyncIterator[Any]:

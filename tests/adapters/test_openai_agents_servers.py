@@ -150,7 +150,7 @@ async def test_everything_else_is_the_servers_own() -> None:
         with pytest.raises(UserError, match="not initialized"):
             await asked
     with pytest.raises(AttributeError):
-        server.nothing_of_the_kind  # type: ignore[attr-defined]  # noqa: B018
+        server.nothing_of_the_kind  # noqa: B018
     assert copy.copy(server).name == "plain"
     await server.cleanup()
 
@@ -162,7 +162,7 @@ async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
     first = guard_mcp_server(plain(started), orch, idempotent=True, circuit="plain")
     async with first:
         await first.list_tools()
-        again = guard_mcp_server(first._server, orch)  # type: ignore[attr-defined]
+        again = guard_mcp_server(first._server, orch)
         await again.list_tools()  # the same server is no other
         assert orch.registry["echo"].idempotent
         assert orch.registry["echo"].circuit_name == "plain"

@@ -20,6 +20,13 @@ require(
 from ._context import told  # noqa: E402
 from ._guarded import guard_tool, guard_tools  # noqa: E402
 from ._offered import function_tools  # noqa: E402
-from ._servers import guard_mcp_server  # noqa: E402
+from ._servers import GuardedMCPServer, guard_mcp_server  # noqa: E402
 
-__all__ = ["function_tools", "guard_mcp_server", "guard_tool", "guard_tools", "told"]
+__all__ = [
+    "GuardedMCPServer",
+    "function_tools",
+    "guard_mcp_server",
+    "guard_tool",
+    "guard_tools",
+    "told",
+]

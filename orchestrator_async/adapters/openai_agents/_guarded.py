@@ -161,8 +161,6 @@ class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
             setattr(self, sdk._SYNC_FUNCTION_TOOL_MARKER, True)
 
     def __agents_bind_function_tool__(self, function_tool: FunctionTool) -> _Invoker:
-        if self._function_tool is function_tool:
-            return self
         return _Invoker(self._inner, self._orchestrator_guard, function_tool)
 
     async def __call__(self, ctx: ToolContext[Any], input: str) -> Any:

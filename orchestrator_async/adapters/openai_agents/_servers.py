@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from agents.mcp import MCPServer
 from agents.mcp.server import _UNSET
@@ -36,7 +36,7 @@ def guard_mcp_server(
     circuit: str | None = None,
     idempotent: bool = False,
     always_answer: bool = False,
-) -> MCPServer:
+) -> GuardedMCPServer:
     """
     A server whose tools an orchestrator runs, for ``Agent(mcp_servers=...)``.
 
@@ -61,9 +61,9 @@ def guard_mcp_server(
     given: object = server
     if not isinstance(given, MCPServer):
         raise TypeError(f"an MCPServer can be guarded, not {given!r:.100}")
-    if isinstance(given, _GuardedServer):
+    if isinstance(given, GuardedMCPServer):
         if given.orch is orch:
-            return server
+            return given
         raise ValueError(f"{server.name} is guarded by another orchestrator already")
     guarding = Guarding(
         orch,
@@ -72,12 +72,16 @@ def guard_mcp_server(
         policy=_with_judge(policy),
     )
     fields = {"circuit": circuit, "idempotent": idempotent}
-    return _GuardedServer(server, guarding, prefix, fields, always_answer)
+    return GuardedMCPServer(server, guarding, prefix, fields, always_answer)
 
 
-class _GuardedServer(MCPServer):
+class GuardedMCPServer(MCPServer):
     """
-    Asks the server for everything, and the orchestrator to call its tools.
+    A server that asks another for everything, and an orchestrator to call its tools. It is
+    made by ``guard_mcp_server``, and may be used in an ``async with``, as the other.
+
+    Attributes:
+        orch: The orchestrator.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class _GuardedServer(MCPServer):
     async def cleanup(self) -> Any:
         return await self._server.cleanup()  # type: ignore[no-untyped-call]
 
-    async def __aenter__(self) -> MCPServer:
+    async def __aenter__(self) -> Self:
         await self.connect()
         return self
 
