@@ -397,6 +397,13 @@ async def test_an_approval_inside_an_agent_that_is_a_tool_is_no_verdict() -> Non
     assert orch.stats("ask").successes == 1
 
 
+async def test_an_agent_that_is_a_tool_can_be_called_by_hand() -> None:
+    tool = guard_tool(agent(Script()).as_tool("ask", "Asks."), orchestrator())
+    text = '{"input": "now"}'
+    context = SdkContext(None, tool_name="ask", tool_call_id="a", tool_arguments=text)
+    assert await tool.on_invoke_tool(context, text) == "done"
+
+
 async def test_streaming_shows_what_tools_gave() -> None:
     orch, model = orchestrator(), Script(looks("a"), looks("b"), looks("c"))
     run = Runner.run_streamed(agent(model, guard_tool(Service().tool(), orch)), "go")
