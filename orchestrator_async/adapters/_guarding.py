@@ -74,6 +74,7 @@ class Guarding:
         name: str,
         args: Mapping[str, Any],
         handler: Handler,
+        /,
         *,
         call_id: str | None = None,
         described: Callable[[], Mapping[str, Any]] | None = None,
@@ -100,7 +101,7 @@ class Guarding:
                 framework's.
             BaseException: Cancellation, and control flow.
         """
-        self._know(name, described)
+        self.know(name, described)
         token = _call.set((name, handler))
         try:
             run = self.orch.run if runner is None else runner.run
@@ -108,7 +109,14 @@ class Guarding:
         finally:
             _call.reset(token)
 
-    def _know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
+    def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
+        """
+        Have a tool in the registry, so that it has a circuit and figures before its first
+        call.
+
+        Raises:
+            ValueError: As ``run``.
+        """
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
@@ -165,6 +173,23 @@ def own_tools(orch: ToolOrchestrator) -> list[Tool]:
     return [tool for tool in orch.registry if not is_foreign(tool)]
 
 
+def as_policy(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy:
+    """
+    A policy that was given, as one of a tool.
+
+    Raises:
+        TypeError: It is none.
+    """
+    given: object = policy
+    if isinstance(given, BreakerPolicy):
+        return ToolPolicy(breaker=given)
+    if given is None:
+        return ToolPolicy()
+    if isinstance(given, ToolPolicy):
+        return given
+    raise TypeError(f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}")
+
+
 def _with_types(
     policy: ToolPolicy | BreakerPolicy | None, **more: tuple[type[BaseException], ...]
 ) -> ToolPolicy:
@@ -173,17 +198,7 @@ def _with_types(
     """
     from dataclasses import replace
 
-    given: object = policy
-    if isinstance(given, BreakerPolicy):
-        made = ToolPolicy(breaker=given)
-    elif given is None:
-        made = ToolPolicy()
-    elif isinstance(given, ToolPolicy):
-        made = given
-    else:
-        raise TypeError(
-            f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}"
-        )
+    made = as_policy(policy)
     fields: dict[str, Any] = {}
     for name, types in more.items():
         own = getattr(made, name)

@@ -1,0 +1,199 @@
+"""
+The SDK's function tools under circuits of ours.
+
+The SDK's own invoker makes text of an exception before whoever stands around it can see
+one. So what stands inside is taken out of it, run by the orchestrator, and put into an
+invoker of ours, which is still one of the SDK's: it goes by the type for approvals, copies
+and the function that was decorated.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from copy import copy
+from typing import Any, Final
+
+from agents import (
+    FunctionTool,
+    Tool,
+)
+from agents import tool as sdk
+from agents.tool_context import ToolContext
+
+from orchestrator_async import (
+    BreakerPolicy,
+    ToolOrchestrator,
+    ToolPolicy,
+)
+
+from ._context import Context, ConversationOf, told
+from ._guard import Guard, HandedOnError, Invoke, Options, report_failure
+
+
+def guard_tools(
+    tools: Iterable[Tool],
+    orch: ToolOrchestrator,
+    *,
+    policy: ToolPolicy | BreakerPolicy | None = None,
+    circuit: str | None = None,
+    idempotent: bool = False,
+    always_answer: bool = False,
+    conversation: ConversationOf | None = None,
+    context: Context = told,
+) -> list[Tool]:
+    """
+    Copies of tools that an orchestrator runs, for ``Agent(tools=...)``.
+
+    Function tools, among them agents as tools, get a circuit. Others are passed on as they
+    are: hosted tools run elsewhere, and the local shell, computer, patch and custom tools
+    are not run as functions.
+
+    Args:
+        tools: The tools, in any mixture.
+        orch: What runs them. They are in its registry from now on, under their names, with
+            their namespaces before them where they have one.
+        policy: How they are run and judged. Default: as the orchestrator says.
+        circuit: Name of one circuit for all of them, as one dead service takes all its
+            tools with it. Default: a circuit for each.
+        idempotent: Whether running one twice does what running it once does: only then a
+            retry of the policy runs it again.
+        always_answer: Whether a failure is answered by our text also where the tool has a
+            ``failure_error_function`` of its own, or ``None`` for one, which ends the run.
+        conversation: From the SDK's context of a call to the conversation of the
+            orchestrator that it belongs to, or ``None``. Default: none.
+        context: From the SDK's context of a call to what guards and observers find as its
+            context. Default: ``told``.
+
+    Raises:
+        TypeError: A policy is none, or ``orch`` is none.
+        ValueError: The registry has a tool of that name which is not the SDK's, or a tool
+            is guarded by another orchestrator.
+    """
+    options = Options(
+        orch=orch,
+        policy=policy,
+        circuit=circuit,
+        idempotent=idempotent,
+        always_answer=always_answer,
+        conversation=conversation,
+        context=context,
+    )
+    return [
+        _guarded(tool, options) if isinstance(tool, FunctionTool) else tool
+        for tool in tools
+    ]
+
+
+def guard_tool(
+    tool: FunctionTool,
+    orch: ToolOrchestrator,
+    *,
+    policy: ToolPolicy | BreakerPolicy | None = None,
+    circuit: str | None = None,
+    idempotent: bool = False,
+    always_answer: bool = False,
+    conversation: ConversationOf | None = None,
+    context: Context = told,
+) -> FunctionTool:
+    """
+    ``guard_tools`` for one function tool.
+
+    Raises:
+        TypeError: It is no function tool; else as there.
+        ValueError: As there.
+    """
+    given: object = tool
+    if not isinstance(given, FunctionTool):
+        raise TypeError(f"a FunctionTool can be guarded, not {given!r:.100}")
+    options = Options(
+        orch=orch,
+        policy=policy,
+        circuit=circuit,
+        idempotent=idempotent,
+        always_answer=always_answer,
+        conversation=conversation,
+        context=context,
+    )
+    return _guarded(tool, options)
+
+
+_GUARD: Final = "_orchestrator_guard"
+"""The attribute by which what was guarded is known."""
+
+
+def _guarded(tool: FunctionTool, options: Options) -> FunctionTool:
+    known = getattr(tool.on_invoke_tool, _GUARD, None)
+    if isinstance(known, Guard):
+        if known.orch is options.orch:
+            return tool
+        raise ValueError(f"{tool.name} is guarded by another orchestrator already")
+    guard = Guard(tool, options)
+    ours = copy(tool)
+    inner = ours.on_invoke_tool
+    # The SDK's timer would cancel the call, which says nothing of the tool. Ours says that
+    # the tool ran out of time.
+    ours.timeout_seconds = None
+    if isinstance(inner, sdk._FailureHandlingFunctionToolInvoker):
+        ours.on_invoke_tool = _Invoker(inner, guard, ours)
+    else:
+        ours.on_invoke_tool = _around(inner, guard, ours)
+    return ours
+
+
+class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
+    """
+    The SDK's invoker, whose inner part is run by a guard.
+    """
+
+    def __init__(
+        self,
+        inner: sdk._FailureHandlingFunctionToolInvoker,
+        guard: Guard,
+        function_tool: FunctionTool,
+    ) -> None:
+        super().__init__(
+            inner._invoke_tool_impl, inner._on_handled_error, function_tool=function_tool
+        )
+        self._inner = inner
+        self._orchestrator_guard = guard
+        if getattr(inner, sdk._SYNC_FUNCTION_TOOL_MARKER, False):
+            setattr(self, sdk._SYNC_FUNCTION_TOOL_MARKER, True)
+
+    def __agents_bind_function_tool__(self, function_tool: FunctionTool) -> _Invoker:
+        return _Invoker(self._inner, self._orchestrator_guard, function_tool)
+
+    async def __call__(self, ctx: ToolContext[Any], input: str) -> Any:
+        assert self._function_tool is not None
+        guard, report = self._orchestrator_guard, self._on_handled_error
+        try:
+            return await guard.run(
+                self._function_tool, self._invoke_tool_impl, ctx, input, report
+            )
+        except HandedOnError as failed:
+            error = failed.error
+        # As the SDK does with whatever a tool raises.
+        said = await sdk.maybe_invoke_function_tool_failure_error_function(
+            function_tool=self._function_tool, context=ctx, error=error
+        )
+        if said is None:
+            raise error
+        report(self._function_tool, error, input, ctx)
+        return said
+
+
+def _around(invoke: Invoke, guard: Guard, tool: FunctionTool) -> Invoke:
+    """
+    The same for a function that somebody wrote for ``on_invoke_tool``. The SDK looks at
+    its signature for what kind of context it wants.
+    """
+
+    @functools.wraps(invoke)
+    async def guarded(context: Any, input: str) -> Any:
+        try:
+            return await guard.run(tool, invoke, context, input, report_failure)
+        except HandedOnError as failed:
+            raise failed.error from None
+
+    setattr(guarded, _GUARD, guard)
+    return guarded
