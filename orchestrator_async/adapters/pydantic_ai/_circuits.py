@@ -20,8 +20,8 @@ from orchestrator_async import (
     ToolPolicy,
 )
 from orchestrator_async._chat import Conversation
+from orchestrator_async.adapters._guarding import Guarding
 
-from .._guarding import Guarding
 from ._call import CONTROL_FLOW, IGNORE, GuardedCall, current, described
 from ._runs import RunContextData, conversation_of, layers_of, marked, run_data
 
@@ -76,7 +76,7 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
             return self
         return replace(self, wrapped=wrapped, _chat=chat)
 
-    async def __aexit__(self, *args: Any) -> bool | None:
+    async def __aexit__(self, *args: object) -> bool | None:
         try:
             return await self.wrapped.__aexit__(*args)
         finally:

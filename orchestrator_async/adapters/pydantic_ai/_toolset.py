@@ -20,8 +20,8 @@ from orchestrator_async import (
     ToolOrchestrator,
 )
 from orchestrator_async._chat import Conversation
+from orchestrator_async.adapters._guarding import own_tools
 
-from .._guarding import own_tools
 from ._call import failure_of
 from ._results import data_of
 from ._runs import RunContextData, conversation_of, marked, run_data
@@ -95,7 +95,7 @@ class OrchestratorToolset(AbstractToolset[AgentDepsT]):
         mine._chat = chat
         return mine
 
-    async def __aexit__(self, *args: Any) -> bool | None:
+    async def __aexit__(self, *args: object) -> bool | None:
         if self._chat is not None:
             await self._chat.__aexit__(None, None, None)
         return None
