@@ -51,9 +51,7 @@ async def get_time(zone: str) -> str:
     return f"{hour:02.0f}:00 {zone}"
 
 
-orch = ToolOrchestrator(
-    registry, failure_threshold=2, reset_timeout=2, clock=lambda: hour
-)
+orch = ToolOrchestrator(registry, failure_threshold=2, reset_timeout=2, clock=lambda: hour)
 agent = Agent(
     FunctionModel(model),
     toolsets=[OrchestratorToolset(orch)],
@@ -86,7 +84,9 @@ async def main() -> None:
                     print(f"{part.outcome:8} {part.tool_name:12} {said(part)}")
             hour += 1
     figures = orch.stats("get_weather")
-    print(f"get_weather ran {figures.calls} times and was refused {figures.rejected} times.")
+    print(
+        f"get_weather ran {figures.calls} times and was refused {figures.rejected} times."
+    )
 
 
 def said(part: ToolReturnPart) -> str:

@@ -73,7 +73,9 @@ def returns_of(messages: Iterable[ModelMessage]) -> list[ToolReturnPart]:
     return [part for part in parts if isinstance(part, ToolReturnPart)]
 
 
-def told(messages: Iterable[ModelMessage], name: str | None = None) -> list[tuple[str, Any]]:
+def told(
+    messages: Iterable[ModelMessage], name: str | None = None
+) -> list[tuple[str, Any]]:
     """
     The same in short: outcome and content.
     """

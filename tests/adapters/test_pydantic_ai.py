@@ -4,14 +4,16 @@ Tools of Pydantic AI under circuits: the real package, with a scripted model.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
-from opentelemetry.trace import NoOpTracer, NonRecordingSpan, SpanContext, TracerProvider
+from opentelemetry.trace import NonRecordingSpan, NoOpTracer, SpanContext, TracerProvider
 from pydantic_ai import Agent, ModelRetry, RunContext, ToolFailed, ToolReturn
 from pydantic_ai.capabilities import AbstractCapability, Instrumentation
 from pydantic_ai.exceptions import (
@@ -54,8 +56,8 @@ from orchestrator_async.adapters.pydantic_ai import (
     CircuitToolset,
     OrchestratorToolset,
 )
+from tests.support import HandClock, assert_adds_up
 
-from ..support import HandClock, assert_adds_up
 from .pydantic_ai_model import Script, outcomes, returns_of, times, told
 
 PNG = BinaryContent(b"\x89PNG", media_type="image/png")
@@ -315,6 +317,22 @@ async def test_a_timeout_of_the_framework_passes_and_counts() -> None:
     assert orch.stats("look").in_flight == 0
 
 
+async def test_a_timeout_of_the_framework_leaves_the_thread_of_a_plain_function() -> None:
+    orch, go_on = orchestrator(), threading.Event()
+
+    def look() -> None:
+        go_on.wait()
+
+    toolset: FunctionToolset[Any] = FunctionToolset(timeout=0.01)
+    toolset.add_function(look)
+    agent = Agent(Script(*times(1, "look")).model, toolsets=[CircuitToolset(toolset, orch)])
+    try:
+        assert outcomes((await agent.run("go")).all_messages()) == ["retried"]
+    finally:
+        go_on.set()
+    assert (orch.stats("look").total_failures, orch.stats("look").in_flight) == (1, 0)
+
+
 async def test_a_timeout_of_ours_is_told_to_the_model() -> None:
     orch = orchestrator()
     toolset = CircuitToolset(
@@ -426,6 +444,7 @@ def declared(orch: ToolOrchestrator, tools: Tools) -> AbstractToolset[Any]:
 async def test_a_call_that_waits_for_approval_holds_nothing(where: Any) -> None:
     clock = HandClock()
     orch, tools = orchestrator(clock=clock), Tools(down(), down(), "sun")
+    orch.add_observer(lambda event: _turn_when_open(event, clock))
     toolset = where(orch, tools)
     agent: Agent[None, Any] = Agent(
         Script(*times(3, "look")).model,
@@ -439,12 +458,10 @@ async def test_a_call_that_waits_for_approval_holds_nothing(where: Any) -> None:
         assert [each.tool_name for each in asked.approvals] == ["look"]
         if "look" in orch.registry:
             assert orch.stats("look").in_flight == 0
-            assert state(orch) is not CircuitState.HALF_OPEN
         approved = DeferredToolResults(approvals={asked.approvals[0].tool_call_id: True})
         messages = result.all_messages()
         result = await agent.run(message_history=messages, deferred_tool_results=approved)
         assert outcomes(result.all_messages())[-1] == expected
-        clock.turn(300)
     assert result.output == "done"
     assert tools.runs == 3
     assert state(orch) is CircuitState.CLOSED
@@ -531,18 +548,14 @@ async def test_streams_of_the_framework_go_on() -> None:
     assert tools.runs == 2
 
     agent = Agent(Script(*times(2, "look", "add")).model, toolsets=[toolset])
-    nodes = []
     async with agent.iter("go") as run:
-        async for node in run:
-            nodes.append(type(node).__name__)
+        nodes = [type(node).__name__ async for node in run]
     assert nodes.count("CallToolsNode") == 3
 
     agent = Agent(Script(*times(1, "look", "add")).model, toolsets=[toolset])
     async with agent.run_stream_events("go") as events:
         results = [
-            each.part
-            async for each in events
-            if isinstance(each, FunctionToolResultEvent)
+            each.part async for each in events if isinstance(each, FunctionToolResultEvent)
         ]
     assert {part.tool_name: part.outcome for part in results} == {
         "look": "failed",
@@ -668,7 +681,7 @@ async def test_parallel_calls_run_side_by_side_and_sequential_ones_alone() -> No
         nonlocal running
         running += 1
         most["write"] = max(most["write"], running)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         running -= 1
         order.append("write")
 
@@ -730,7 +743,7 @@ async def test_instructions_and_the_life_of_the_wrapped_toolset_are_its_own() ->
             self.entered += 1
             return await super().__aenter__()
 
-        async def __aexit__(self, *args: Any) -> bool | None:
+        async def __aexit__(self, *args: object) -> bool | None:
             self.left += 1
             return await super().__aexit__(*args)
 
@@ -820,7 +833,9 @@ async def test_a_fallback_answers() -> None:
         return {"from": "memory", "at": call.args["at"]}
 
     policy = ToolPolicy(fallback=from_memory)
-    toolset = CircuitToolset(Tools(ModelRetry("again")).toolset, orchestrator(), policy=policy)
+    toolset = CircuitToolset(
+        Tools(ModelRetry("again")).toolset, orchestrator(), policy=policy
+    )
     failing = CircuitToolset(Tools(down()).toolset, orchestrator(), policy=policy)
     agent = Agent(Script(*times(1, ("look", {"at": "moon"}))).model, toolsets=[failing])
     answer = {"from": "memory", "at": "moon"}
@@ -861,11 +876,15 @@ async def test_guards_and_observers_are_told_of_the_run() -> None:
 
     orch = orchestrator(policy=ToolPolicy(guard=guard))
     events: list[CallFinished] = []
-    orch.add_observer(lambda event: isinstance(event, CallFinished) and events.append(event))
+    orch.add_observer(
+        lambda event: isinstance(event, CallFinished) and events.append(event)
+    )
     toolset = CircuitToolset(Tools("sun").toolset, orch)
     for deps, outcome in [("ada", "success"), ("bob", "failed")]:
         agent = Agent(
-            Script(*times(1, ("look", {"at": "moon"}))).model, toolsets=[toolset], deps_type=str
+            Script(*times(1, ("look", {"at": "moon"}))).model,
+            toolsets=[toolset],
+            deps_type=str,
         )
         result = await agent.run("go", deps=deps)
         assert outcomes(result.all_messages()) == [outcome]
@@ -946,7 +965,10 @@ async def test_a_call_is_counted_once_by_what_is_innermost() -> None:
 
     agent = Agent(
         Script(*times(4, "look", "sky_ours")).model,
-        toolsets=[CircuitToolset(tools.toolset, inner), OrchestratorToolset(inner).prefixed("sky")],
+        toolsets=[
+            CircuitToolset(tools.toolset, inner),
+            OrchestratorToolset(inner).prefixed("sky"),
+        ],
         capabilities=[Circuits(orch)],
     )
     assert outcomes((await agent.run("go")).all_messages()) == ["failed"] * 8

@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "pydantic-ai.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", GUIDE, re.M | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```\n\n```text\n(.*?)^```$", GUIDE, re.M | re.DOTALL
+)
 
 
 def said_by(*command: str) -> str:
@@ -72,6 +74,12 @@ def test_the_package_imports_no_framework() -> None:
 
 WITHOUT = """
 import sys
+from importlib import metadata
+
+def version(name):
+    raise metadata.PackageNotFoundError(name)
+
+metadata.version = version
 
 class Missing:
     def find_spec(self, name, *args):

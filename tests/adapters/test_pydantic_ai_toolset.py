@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent
@@ -28,8 +29,8 @@ from orchestrator_async import (
     ToolPolicy,
 )
 from orchestrator_async.adapters.pydantic_ai import CircuitToolset, OrchestratorToolset
+from tests.support import HandClock, assert_adds_up
 
-from ..support import HandClock, assert_adds_up
 from .pydantic_ai_model import Script, outcomes, returns_of, times, told
 from .test_pydantic_ai import Tools, anyio_backend, down  # noqa: F401
 
@@ -113,7 +114,10 @@ async def test_of_many_calls_one_probes_when_it_returns() -> None:
 
 async def test_arguments_are_converted_and_refused_within_the_frameworks_retries() -> None:
     orch = orchestrator(look)
-    wrong, right = ("look", {"at": "sun", "days": "many"}), ("look", {"at": "sun", "days": "3"})
+    wrong, right = (
+        ("look", {"at": "sun", "days": "many"}),
+        ("look", {"at": "sun", "days": "3"}),
+    )
     script = Script([wrong], [right])
     result = await agent_of(script, orch).run("go")
     (retried, reason), done = told(result.all_messages())
@@ -274,7 +278,9 @@ async def test_a_value_that_cannot_be_looked_at_is_its_text() -> None:
 
     registry = Registry()
     registry.add(Tool(fn=hides, render=lambda value: "hidden"))
-    result = await agent_of(Script(*times(1, "hides")), ToolOrchestrator(registry)).run("go")
+    result = await agent_of(Script(*times(1, "hides")), ToolOrchestrator(registry)).run(
+        "go"
+    )
     assert told(result.all_messages()) == [("success", "hidden")]
 
 
@@ -308,7 +314,7 @@ async def test_tools_that_change_something_run_alone() -> None:
         nonlocal running
         running += 1
         assert running == 1
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         running -= 1
         order.append(number)
 

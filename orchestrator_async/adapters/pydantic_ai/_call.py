@@ -167,18 +167,23 @@ def _counted(error: ModelRetry | ToolFailed | RunTimedOut) -> Exception:
     """
     if isinstance(error, RunTimedOut):
         return TimeoutError(error.message)  # the tool is an agent itself, and took too long
-    if isinstance(error, ToolFailed):
-        return error if _tells_of_service(error) else Blaming(error.message)
     cause = error.__cause__
+    if isinstance(error, ToolFailed):
+        said = (
+            Outcome(value={"error": error.message})
+            if cause is None
+            else Outcome(error=cause)
+        )
+        return error if _tells_of_service(said) else Blaming(error.message)
     if cause is None and isinstance(error.__context__, TimeoutError):
         cause = error.__context__  # so the framework says that a tool ran over its timeout
-    if isinstance(cause, Exception) and _tells_of_service(cause):
+    if isinstance(cause, Exception) and _tells_of_service(Outcome(error=cause)):
         return cause
     return error
 
 
-def _tells_of_service(error: Exception) -> bool:
-    return service_errors(Outcome(error=error)) is Verdict.FAILURE
+def _tells_of_service(outcome: Outcome) -> bool:
+    return service_errors(outcome) is Verdict.FAILURE
 
 
 # What a value is as text is asked for by the orchestrator, and told to the call: whether
