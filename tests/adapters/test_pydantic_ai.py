@@ -22,19 +22,22 @@ from pydantic_ai.exceptions import (
     RunCancelled,
     RunTimedOut,
     SkipToolExecution,
+    ToolFailedError,
+    ToolRetryError,
     UnexpectedModelBehavior,
     UsageLimitExceeded,
 )
 from pydantic_ai.messages import (
     BinaryContent,
     FunctionToolResultEvent,
+    ToolReturnPart,
 )
 from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.tool_manager import ToolManager
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.usage import RunUsage, UsageLimits
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -56,6 +59,7 @@ from orchestrator_async.adapters.pydantic_ai import (
     CircuitToolset,
     OrchestratorToolset,
 )
+from orchestrator_async.adapters.pydantic_ai._call import CONTROL_FLOW, IGNORE
 from tests.support import HandClock, assert_adds_up
 
 from .pydantic_ai_model import Script, outcomes, returns_of, times, told
@@ -396,6 +400,23 @@ async def test_a_usage_limit_of_an_agent_within_a_tool_ends_the_run() -> None:
     with pytest.raises(UsageLimitExceeded):
         await agent.run("go")
     assert orch.stats("look").total_failures == 0
+
+
+@pytest.mark.parametrize("signal", [*CONTROL_FLOW, *IGNORE], ids=lambda kind: kind.__name__)
+async def test_each_signal_of_the_framework_is_raised_on_as_it_is(
+    signal: type[Exception],
+) -> None:
+    part = ToolReturnPart(tool_name="look", content="told")
+    raised = signal(part) if signal in (ToolFailedError, ToolRetryError) else signal("told")
+    orch, tools = orchestrator(failure_threshold=1), Tools(raised)
+    toolset = CircuitToolset(tools.toolset, orch)
+    usage = RunUsage()
+    ctx: RunContext[Any] = RunContext(deps=None, model=TestModel(), usage=usage)
+    tool = (await toolset.get_tools(ctx))["look"]
+    with pytest.raises(signal) as caught:
+        await toolset.call_tool("look", {}, ctx, tool)
+    assert caught.value is raised
+    assert (orch.stats("look").ignored, state(orch)) == (1, CircuitState.CLOSED)
 
 
 async def test_an_error_about_arguments_of_ours_becomes_a_retry() -> None:

@@ -98,10 +98,7 @@ def test_without_the_framework_the_extra_is_named() -> None:
     assert 'pip install "orchestrator-async[pydantic-ai]"' in said_by("-c", WITHOUT)
 
 
-OLD = """
-from importlib import metadata
-
-metadata.version = lambda name: "2.59.1"
+TOLD = """
 try:
     import orchestrator_async.adapters.pydantic_ai
 except ImportError as error:
@@ -109,7 +106,15 @@ except ImportError as error:
 """
 
 
-def test_a_version_that_is_too_old_is_told_of() -> None:
-    said = said_by("-c", OLD)
+@pytest.mark.parametrize("version", ["2.59.1", "3.0.0"])
+def test_a_version_that_is_too_old_or_too_new_is_told_of(
+    version: str, tmp_path: Path
+) -> None:
+    info = tmp_path / f"pydantic_ai_slim-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: pydantic-ai-slim\nVersion: {version}\n"
+    )
+    said = said_by("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TOLD}")
     assert "from 2.60 to below 3" in said
-    assert "2.59.1 is installed" in said
+    assert f"{version} is installed" in said
