@@ -54,7 +54,7 @@ async def measure(effort: Effort) -> dict[str, float]:
     Nanoseconds of each case, and what the adapter adds, by what it is compared with.
     """
     registry = Registry()
-    registry.tool(look, validate=False)
+    registry.tool(validate=False)(look)
     core = ToolOrchestrator(registry)
     told = {"run_id": "r1", "deps": None}
 

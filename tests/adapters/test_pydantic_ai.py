@@ -4,6 +4,7 @@ Tools of Pydantic AI under circuits: the real package, with a scripted model.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,9 +180,15 @@ async def test_plain_functions_are_guarded_and_give_their_threads_back() -> None
 def test_the_sync_face_of_the_framework_works() -> None:
     orch, tools = orchestrator(), Tools(down())
     toolset = CircuitToolset(tools.toolset, orch)
-    for _ in range(3):
-        agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
-        assert agent.run_sync("go").output == "done"
+    loop = asyncio.new_event_loop()  # the framework takes the thread's, and leaves it open
+    asyncio.set_event_loop(loop)
+    try:
+        for _ in range(3):
+            agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
+            assert agent.run_sync("go").output == "done"
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
     assert tools.runs == 2
 
 
@@ -602,10 +609,10 @@ class Spans(NoOpTracer):
         self.spans: list[Span] = []
 
     @contextmanager
-    def start_as_current_span(self, name: str, *args: Any, **options: Any) -> Iterator[Any]:
-        span = Span(name, dict(options.get("attributes") or {}))
-        self.spans.append(span)
-        yield span
+    def start_as_current_span(  # type: ignore[override]
+        self, name: str, *args: Any, **options: Any
+    ) -> Iterator[Any]:
+        yield self.start_span(name, *args, **options)
 
     def start_span(self, name: str, *args: Any, **options: Any) -> Any:
         span = Span(name, dict(options.get("attributes") or {}))
@@ -897,9 +904,12 @@ async def test_guards_and_observers_are_told_of_the_run() -> None:
 
     orch = orchestrator(policy=ToolPolicy(guard=guard))
     events: list[CallFinished] = []
-    orch.add_observer(
-        lambda event: isinstance(event, CallFinished) and events.append(event)
-    )
+
+    def observe(event: Any) -> None:
+        if isinstance(event, CallFinished):
+            events.append(event)
+
+    orch.add_observer(observe)
     toolset = CircuitToolset(Tools("sun").toolset, orch)
     for deps, outcome in [("ada", "success"), ("bob", "failed")]:
         agent = Agent(

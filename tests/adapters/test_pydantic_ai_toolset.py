@@ -155,7 +155,7 @@ async def test_nobody_is_asked_to_approve_what_does_not_fit() -> None:
     assert valid == [False, True]
     asked = result.result.output
     assert isinstance(asked, DeferredToolRequests)
-    approvals = {each.tool_call_id: True for each in asked.approvals}
+    approvals: Any = {each.tool_call_id: True for each in asked.approvals}
     done = await agent.run(
         message_history=result.result.all_messages(),
         deferred_tool_results=DeferredToolResults(approvals=approvals),
