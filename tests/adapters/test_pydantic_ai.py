@@ -851,6 +851,8 @@ async def test_a_retry_of_ours_runs_what_is_said_to_be_idempotent() -> None:
         True,
         "Look at something.",
     )
+    assert tool.render is not None
+    assert tool.render({"sun": 1}) == '{"sun":1}'
     unmarked = CircuitToolset(Tools(down(), "sun").toolset, orchestrator(), policy=policy)
     agent = Agent(Script(*times(1, "look")).model, toolsets=[unmarked])
     assert outcomes((await agent.run("go")).all_messages()) == ["failed"]
