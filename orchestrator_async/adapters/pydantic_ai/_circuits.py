@@ -1,0 +1,170 @@
+"""
+The framework's tools under circuits: those of a toolset, or all of an agent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from pydantic_ai import RunContext
+from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.tools import AgentDepsT
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+
+from orchestrator_async import (
+    BreakerPolicy,
+    ConversationPolicy,
+    ToolOrchestrator,
+    ToolPolicy,
+)
+from orchestrator_async._chat import Conversation
+from orchestrator_async.adapters._guarding import Guarding
+
+from ._call import CONTROL_FLOW, IGNORE, GuardedCall, current, described
+from ._runs import RunContextData, conversation_of, layers_of, marked, run_data
+
+
+@dataclass
+class CircuitToolset(WrapperToolset[AgentDepsT]):
+    """
+    A toolset whose tools run under circuits, one for each name.
+
+    A tool that fails is told to the model as ``ToolFailed``, with our text; one whose
+    circuit is open is not run. What the framework signals by exceptions, and what tools
+    return, passes as it is. All state is in the orchestrator, so toolsets of one
+    orchestrator share the circuits of tools that have the same name.
+
+    Args:
+        wrapped: The toolset, of any kind.
+        orch: The orchestrator. Its registry gets a stand-in for each tool that is called.
+        policy: How the tools are run and judged. Default: as the orchestrator says.
+        conversation: Whether each run of an agent is a conversation, which ends loops by
+            advice; or the policy of these. Default: it is not.
+        context: What guards and observers are told of a run. Default: ``run_data``.
+
+    Raises:
+        TypeError: ``orch`` is no orchestrator, or ``policy`` no policy.
+    """
+
+    orch: ToolOrchestrator
+    _: KW_ONLY
+    policy: ToolPolicy | BreakerPolicy | None = None
+    conversation: bool | ConversationPolicy = False
+    context: RunContextData = run_data
+    _chat: Conversation | None = field(default=None, repr=False, compare=False)
+    _guarding: Guarding = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # It has no state of its own: the framework copies toolsets from run to run.
+        self._guarding = Guarding(
+            self.orch,
+            framework="Pydantic AI",
+            policy=self.policy,
+            control_flow=CONTROL_FLOW,
+            ignore=IGNORE,
+        )
+
+    async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:
+        """
+        The toolset of one run of an agent.
+        """
+        wrapped = await self.wrapped.for_run(ctx)
+        chat = conversation_of(self.orch, self.conversation)
+        if wrapped is self.wrapped and chat is None:
+            return self
+        return replace(self, wrapped=wrapped, _chat=chat)
+
+    async def __aexit__(self, *args: object) -> bool | None:
+        try:
+            return await self.wrapped.__aexit__(*args)
+        finally:
+            if self._chat is not None:
+                await self._chat.__aexit__(None, None, None)
+
+    async def get_tools(
+        self, ctx: RunContext[AgentDepsT]
+    ) -> dict[str, ToolsetTool[AgentDepsT]]:
+        """
+        The tools of the wrapped toolset.
+        """
+        tools = await self.wrapped.get_tools(ctx)
+        return {name: marked(tool, layers_of(tool) + 1) for name, tool in tools.items()}
+
+    async def call_tool(
+        self,
+        name: str,
+        tool_args: dict[str, Any],
+        ctx: RunContext[AgentDepsT],
+        tool: ToolsetTool[AgentDepsT],
+    ) -> Any:
+        """
+        Run the tool, or refuse it.
+
+        Raises:
+            ToolFailed: It has failed, or was refused.
+        """
+        if (layers := layers_of(tool)) > 1:
+            # Another toolset of ours is beneath, and counts the call.
+            inner = marked(tool, layers - 1)
+            return await self.wrapped.call_tool(name, tool_args, ctx, inner)
+        call = GuardedCall(self.wrapped, name, tool_args, ctx, tool)
+        token = current.set(call)
+        try:
+            result = self._guarding.run(
+                name,
+                tool_args,
+                call,
+                call_id=ctx.tool_call_id,
+                described=partial(described, tool.tool_def),
+                runner=self._chat,
+                **self.context(ctx),
+            )
+            return call.end(await result)
+        finally:
+            current.reset(token)
+
+
+@dataclass
+class Circuits(AbstractCapability[AgentDepsT]):
+    """
+    All tools of an agent under circuits, those of ``@agent.tool`` and of its toolsets.
+
+    It is a ``CircuitToolset`` around them all. Tools that are under one already, and those
+    of an ``OrchestratorToolset``, are left to that one. Output tools are never under one.
+
+    Args:
+        orch: The orchestrator.
+        policy: How the tools are run and judged. Default: as the orchestrator says.
+        conversation: Whether each run of the agent is a conversation, which ends loops by
+            advice; or the policy of these. Default: it is not.
+        context: What guards and observers are told of a run. Default: ``run_data``.
+    """
+
+    orch: ToolOrchestrator
+    _: KW_ONLY
+    policy: ToolPolicy | BreakerPolicy | None = None
+    conversation: bool | ConversationPolicy = False
+    context: RunContextData = run_data
+
+    @classmethod
+    def get_serialization_name(cls) -> str | None:
+        """
+        None: an orchestrator cannot be written down.
+        """
+        return None
+
+    def get_wrapper_toolset(
+        self, toolset: AbstractToolset[AgentDepsT]
+    ) -> AbstractToolset[AgentDepsT]:
+        """
+        The agent's tools, under circuits.
+        """
+        return CircuitToolset(
+            toolset,
+            self.orch,
+            policy=self.policy,
+            conversation=self.conversation,
+            context=self.context,
+        )
