@@ -15,7 +15,6 @@ from langchain_core.messages import HumanMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from orchestrator_async import ConversationPolicy, ToolOrchestrator
-
 from orchestrator_async.adapters._guarding import Runner
 
 _MOST: Final = 1000

@@ -19,8 +19,8 @@ from langchain_core.tools import BaseTool, ToolException
 from pydantic import PrivateAttr
 
 from orchestrator_async import ToolOrchestrator, ToolResult
-
 from orchestrator_async.adapters._guarding import Runner, own_tools
+
 from ._portal import portal_of
 
 runner: Final[ContextVar[Runner | None]] = ContextVar("runner", default=None)

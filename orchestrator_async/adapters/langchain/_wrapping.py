@@ -23,8 +23,8 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
 )
-
 from orchestrator_async.adapters._guarding import Guarding, Runner
+
 from ._errors import ToolMessageError, judge
 from ._portal import in_thread, portal_of
 from ._runs import Conversations
