@@ -8,6 +8,7 @@ from typing import Final
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import ToolException
+from langgraph.prebuilt.tool_node import ToolInvocationError
 
 from orchestrator_async import Outcome, Verdict, any_error, service_errors
 
@@ -41,7 +42,7 @@ def judge(outcome: Outcome) -> Verdict | None:
     error, value = outcome.error, outcome.value
     if isinstance(error, ToolMessageError):
         return _of_message(error, outcome)
-    if isinstance(error, ToolException):
+    if isinstance(error, ToolException) and not isinstance(error, ToolInvocationError):
         return service_errors(outcome)
     if error is None and isinstance(value, ToolMessage):
         return any_error(Outcome(value=value.content, context=outcome.context))

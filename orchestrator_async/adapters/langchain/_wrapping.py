@@ -240,7 +240,7 @@ def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) ->
     if isinstance(error, ToolMessageError):
         message = error.tool_message
         return message if chat is None else _with_text(message, result.content)
-    if error is not None or not _is_answer(value):
+    if error is not None or (result.source != name and not _is_answer(value)):
         return message_of(result, name, call_id)
     if isinstance(value, ToolMessage) and result.content != text_of(value):
         return _with_text(value, result.content)
@@ -248,8 +248,9 @@ def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) ->
 
 
 def _is_answer(value: object) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_answer, value))
+    """
+    Whether a fallback has answered in the words of LangGraph.
+    """
     return isinstance(value, ToolMessage | Command)
 
 
