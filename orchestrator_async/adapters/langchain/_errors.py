@@ -15,6 +15,9 @@ from orchestrator_async import Outcome, Verdict, any_error, service_errors
 _BLAMES_ARGUMENTS: Final = ("Error invoking tool '", "Error: ToolInvocationError(")
 """How LangGraph begins what it tells a model of arguments that do not fit."""
 
+_MAY_BE_AN_OBJECT: Final = frozenset("{ \t\n\r")
+"""How a text begins that may be a JSON object."""
+
 
 class ToolMessageError(ToolException):
     """
@@ -40,13 +43,22 @@ def judge(outcome: Outcome) -> Verdict | None:
     world. What is no error is looked at as any tool's value is.
     """
     error, value = outcome.error, outcome.value
+    if error is None:
+        return _of_value(value, outcome)
     if isinstance(error, ToolMessageError):
         return _of_message(error, outcome)
     if isinstance(error, ToolException) and not isinstance(error, ToolInvocationError):
         return service_errors(outcome)
-    if error is None and isinstance(value, ToolMessage):
-        return any_error(Outcome(value=value.content, context=outcome.context))
     return None
+
+
+def _of_value(value: object, outcome: Outcome) -> Verdict | None:
+    if not isinstance(value, ToolMessage):
+        return None
+    content = value.content
+    if isinstance(content, str) and content[:1] not in _MAY_BE_AN_OBJECT:
+        return Verdict.SUCCESS  # most are, and this is less work
+    return any_error(Outcome(value=content, context=outcome.context))
 
 
 def _of_message(error: ToolMessageError, outcome: Outcome) -> Verdict:

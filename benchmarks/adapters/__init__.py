@@ -1,0 +1,3 @@
+"""
+What the adapters cost, beside the frameworks that they are for.
+"""
