@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import anyio
 import pytest
-from langchain.agents import AgentState, create_agent
+from langchain.agents import AgentState
 from langchain.agents.middleware import (
     AgentMiddleware,
     HumanInTheLoopMiddleware,
@@ -24,7 +24,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import ParentCommand
 from langgraph.graph import StateGraph
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
-from langgraph.prebuilt.tool_node import ToolInvocationError
+from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, interrupt
@@ -837,8 +837,6 @@ async def test_a_run_is_known_by_state_of_any_kind(kind: str) -> None:
 
 
 def request_for(look: BaseTool, made: Any, state: Any = None) -> Any:
-    from langgraph.prebuilt.tool_node import ToolCallRequest
-
     return ToolCallRequest(tool_call=made, tool=look, state=state, runtime=None)  # type: ignore[arg-type]
 
 
@@ -891,6 +889,22 @@ def test_an_agent_without_a_loop_has_its_tools_under_circuits() -> None:
     assert "circuit_breaker" in str(messages[2].content)
     assert {str(each.content)[:5] for each in messages[3:]} == {"fine", "Error"}
     assert orch.stats("look").in_flight == 0
+
+
+def test_without_a_loop_an_agent_may_be_a_tool_of_another() -> None:
+    orch = orchestrator()
+    middleware = [CircuitMiddleware(orch)]
+    inner = agent_of(call("ask"), tools=[sync_tool("ask")], middleware=middleware)
+
+    @tool
+    def delegate(task: str) -> str:
+        """Ask another agent."""
+        return str(told(inner.invoke({"messages": [("user", task)]}))[0].content)
+
+    agent = agent_of(call("delegate", task="x"), tools=[delegate], middleware=middleware)
+    (message,) = told(agent.invoke(HELLO))
+    assert message.content == "fine"
+    assert (orch.stats("ask").successes, orch.stats("delegate").successes) == (1, 1)
 
 
 def sync_tool(name: str) -> BaseTool:
@@ -1006,10 +1020,3 @@ async def test_a_name_that_is_taken_in_the_registry_is_told_of() -> None:
     )
     with pytest.raises(ValueError, match="not that of LangChain"):
         await agent.ainvoke(HELLO)
-
-
-def test_agents_are_made_with_it_as_types_have_it() -> None:
-    middleware = CircuitMiddleware(orchestrator())
-    assert middleware.name == "CircuitMiddleware"
-    assert create_agent is not None
-    assert issubclass(ToolInvocationError, ToolException)

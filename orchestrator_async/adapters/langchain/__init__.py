@@ -39,18 +39,12 @@ _WHERE: Final = {
 
 
 def _check_versions(*, of_langchain: bool) -> None:
-    require(
-        "langchain-core",
-        module="langchain_core",
-        extra="langchain",
-        at_least="1.4",
-        below="2",
-    )
-    require("langgraph", module="langgraph", extra="langchain", at_least="1.2", below="2")
+    needed = [("langchain-core", "1.6"), ("langgraph", "1.2.11")]
     if of_langchain:
-        require(
-            "langchain", module="langchain", extra="langchain", at_least="1.3", below="2"
-        )
+        needed.append(("langchain", "1.4"))
+    for name, at_least in needed:
+        module = name.replace("-", "_")
+        require(name, module=module, extra="langchain", at_least=at_least, below="2")
 
 
 def __getattr__(name: str) -> Any:

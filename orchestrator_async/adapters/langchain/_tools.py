@@ -18,7 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import PrivateAttr
 
-from orchestrator_async import ToolOrchestrator, ToolResult
+from orchestrator_async import Tool, ToolOrchestrator, ToolResult
 from orchestrator_async.adapters._guarding import Runner, own_tools
 
 from ._portal import portal_of
@@ -58,7 +58,11 @@ class OrchestratorTool(BaseTool):
     ) -> tuple[Any, Any]:
         run = (runner.get() or self._orch).run
         context = {"config": config, **self._context}
-        result: ToolResult = await run(self.name, args, call_id=call_id, **context)
+        token = runner.set(None)  # what it calls itself are calls of their own
+        try:
+            result: ToolResult = await run(self.name, args, call_id=call_id, **context)
+        finally:
+            runner.reset(token)
         return self._told(result)
 
     def _run(
@@ -113,31 +117,34 @@ def langchain_tools(
             each call, beside ``config``, LangChain's configuration of the run.
 
     Raises:
+        TypeError: A tool's signature does not lend itself to a schema.
         UnknownToolError: One of the names is that of no tool.
         ValueError: One is that of a tool which only a framework can run.
     """
     tools = {tool.name: tool for tool in own_tools(orch)}
     if names is not None:
         tools = {name: tools.get(name) or _missing(orch, name) for name in names}
-    schemas = {each["name"]: each for each in orch.registry.definitions("mcp")}
-    made = []
-    for name, tool in tools.items():
-        schema = schemas[name]
-        made.append(
-            offered := OrchestratorTool(
-                name=name,
-                description=schema.get("description") or "",
-                args_schema=schema["inputSchema"],
-                response_format="content_and_artifact",
-                handle_tool_error=True,
-                metadata={"idempotent": tool.idempotent, "read_only": tool.read_only},
-            )
-        )
+    made: list[BaseTool] = []
+    for tool in tools.values():
+        offered = _offered(tool)
         offered._orch, offered._artifacts, offered._context = orch, artifacts, context
-    return list(made)
+        made.append(offered)
+    return made
 
 
-def _missing(orch: ToolOrchestrator, name: str) -> Any:
+def _offered(tool: Tool) -> OrchestratorTool:
+    said = tool.definition("mcp")
+    return OrchestratorTool(
+        name=tool.name,
+        description=said.get("description") or "",
+        args_schema=said["inputSchema"],
+        response_format="content_and_artifact",
+        handle_tool_error=True,
+        metadata={"idempotent": tool.idempotent, "read_only": tool.read_only},
+    )
+
+
+def _missing(orch: ToolOrchestrator, name: str) -> Tool:
     known = orch.registry[name]  # or there is none, and this says so
     raise ValueError(f"{known.name} is a tool that only a framework can run")
 

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_function
+from langgraph import errors as langgraph_errors
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.types import Command
@@ -30,17 +31,15 @@ from ._portal import in_thread, portal_of
 from ._runs import Conversations
 from ._tools import OrchestratorTool, message_of, runner
 
-try:
-    from langgraph.errors import is_invalid_resume
-except ImportError:  # before it was there, no answer to an interrupt was checked
-
-    def is_invalid_resume(error: BaseException) -> bool:
-        return False
-
-
 Answer = ToolMessage | Command[Any]
 Handler = Callable[[ToolCallRequest], Answer]
 AsyncHandler = Callable[[ToolCallRequest], Awaitable[Answer]]
+
+
+# Before it was there, no answer to an interrupt was checked.
+_is_invalid_resume: Final[Callable[[BaseException], bool]] = getattr(
+    langgraph_errors, "is_invalid_resume", lambda error: False
+)
 
 
 class _InvalidResumeError(Exception):
@@ -189,7 +188,7 @@ async def _made(request: ToolCallRequest, handler: AsyncHandler) -> Answer:
     except GraphBubbleUp:
         raise
     except Exception as error:
-        if is_invalid_resume(error):
+        if _is_invalid_resume(error):
             raise _InvalidResumeError(error) from error
         raise
     if isinstance(answer, ToolMessage) and answer.status == "error":
