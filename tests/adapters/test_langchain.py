@@ -81,7 +81,7 @@ class Weather:
             """Look at a place."""
             return await self.answer()
 
-        return tool(name, **options)(look)  # type: ignore[no-any-return]
+        return tool(name, **options)(look)
 
 
 def config(thread: str = "t1") -> Any:
@@ -270,7 +270,7 @@ async def test_a_guard_is_asked_and_is_told_of_the_run() -> None:
 
 
 async def test_observers_see_the_call_and_who_made_it() -> None:
-    orch, events = orchestrator(), []
+    orch, events = orchestrator(), list[Any]()
     orch.add_observer(events.append)
     made = call("look", at="sky")
     agent = agent_of(made, tools=[Weather().tool()], middleware=[CircuitMiddleware(orch)])
@@ -325,7 +325,7 @@ async def test_one_whose_arguments_have_no_schema_is_run_all_the_same() -> None:
     ],
 )
 async def test_what_a_tool_does_is_judged(says: Any, verdict: Verdict) -> None:
-    orch, events = orchestrator(), []
+    orch, events = orchestrator(), list[Any]()
     orch.add_observer(events.append)
     agent = agent_of(
         call("look"), tools=[Weather(says).tool()], middleware=[CircuitMiddleware(orch)]
@@ -347,7 +347,7 @@ async def test_what_a_tool_does_is_judged(says: Any, verdict: Verdict) -> None:
 async def test_a_message_with_the_status_error_is_judged_by_its_text(
     text: str, verdict: Verdict
 ) -> None:
-    orch, events, made = orchestrator(), [], call("look")
+    orch, events, made = orchestrator(), list[Any](), call("look")
     orch.add_observer(events.append)
     given = ToolMessage(text, tool_call_id=made["id"], status="error", artifact=[1])
     agent = agent_of(
@@ -400,7 +400,7 @@ async def test_one_that_is_handled_by_its_tool_is_judged_too() -> None:
 async def test_a_judge_of_ones_own_takes_the_place_of_ours(
     policy: Any, verdict: Verdict
 ) -> None:
-    orch, events = orchestrator(), []
+    orch, events = orchestrator(), list[Any]()
     orch.add_observer(events.append)
     middleware = [CircuitMiddleware(orch, policy=policy)]
     look = Weather('{"error": "down"}').tool()
@@ -476,10 +476,10 @@ async def test_a_human_in_the_loop_decides_before_the_circuit() -> None:
     )
     await agent.ainvoke(HELLO, config())
     assert weather.runs == 0
-    yes = Command(resume={"decisions": [{"type": "approve"}]})
+    yes: Any = Command(resume={"decisions": [{"type": "approve"}]})
     await agent.ainvoke(yes, config())
     assert weather.runs == 1
-    no = Command(resume={"decisions": [{"type": "reject", "message": "no"}]})
+    no: Any = Command(resume={"decisions": [{"type": "reject", "message": "no"}]})
     state = await agent.ainvoke(no, config())
     approved, rejected = told(state)
     assert (approved.content, rejected.status) == ("sun", "error")
@@ -549,8 +549,15 @@ async def test_what_a_tool_returned_is_handed_on_as_it_was() -> None:
         tool_call_id="c",
         artifact=object(),
     )
-    odd = Command(update=[("messages", [])])
-    for value in (message, Command(goto="end"), [message, Command(goto="end")], odd, {}):
+    odd: Any = Command(update=[("messages", [])])
+    values: list[Any] = [
+        message,
+        Command(goto="end"),
+        [message, Command(goto="end")],
+        odd,
+        {},
+    ]
+    for value in values:
         assert await run(request, handing(value)) is value
 
 
@@ -572,11 +579,11 @@ async def test_commands_to_a_parent_graph_pass() -> None:
         inner = agent_of(
             call(name, to="other"), tools=[hand_over, transfer], middleware=middleware
         )
-        graph = StateGraph(AgentState)
+        graph: Any = StateGraph(AgentState)
         graph.add_node("first", inner)
         graph.add_node("other", lambda state: {"messages": [("assistant", "taken over")]})
         graph.set_entry_point("first")
-        state = await graph.compile().ainvoke(HELLO)  # type: ignore[arg-type]
+        state = await graph.compile().ainvoke(HELLO)
         assert state["messages"][-1].content == "taken over"
         assert orch.circuit(name).state is CircuitState.CLOSED
 
@@ -836,16 +843,19 @@ async def test_a_run_is_known_by_state_of_any_kind(kind: str) -> None:
 # --- a bare node --------------------------------------------------------------------
 
 
+NO_RUNTIME: Any = None
+
+
 def request_for(look: BaseTool, made: Any, state: Any = None) -> Any:
-    return ToolCallRequest(tool_call=made, tool=look, state=state, runtime=None)  # type: ignore[arg-type]
+    return ToolCallRequest(tool_call=made, tool=look, state=state, runtime=NO_RUNTIME)
 
 
 async def run_node(node: ToolNode, *calls: Any) -> list[ToolMessage]:
-    graph = StateGraph(AgentState)
+    graph: Any = StateGraph(AgentState)
     graph.add_node("tools", node)
     graph.set_entry_point("tools")
     said = AIMessage("", tool_calls=list(calls))
-    state = await graph.compile().ainvoke({"messages": [said]})  # type: ignore[arg-type]
+    state = await graph.compile().ainvoke({"messages": [said]})
     return told(state)
 
 
@@ -912,7 +922,7 @@ def sync_tool(name: str) -> BaseTool:
         """Answer."""
         return "fine"
 
-    return tool(name)(answer)  # type: ignore[no-any-return]
+    return tool(name)(answer)
 
 
 def test_without_a_loop_one_probe_is_made_and_interrupts_pass() -> None:
@@ -978,7 +988,7 @@ def test_without_a_loop_a_tool_that_hangs_is_given_up() -> None:
         return "late"
 
     def node_of() -> Any:
-        graph = StateGraph(AgentState)
+        graph: Any = StateGraph(AgentState)
         graph.add_node("tools", ToolNode([look], wrap_tool_call=wrap_tool_call(orch)))
         graph.set_entry_point("tools")
         return graph.compile()

@@ -154,7 +154,7 @@ async def test_an_argument_may_have_any_name() -> None:
 
 
 async def test_a_tool_and_observers_are_told_of_the_run() -> None:
-    registry, events = Registry(), []
+    registry, events = Registry(), list[Any]()
 
     @registry.tool
     async def who(context: ToolContext) -> str:

@@ -13,7 +13,6 @@ from langchain_core.callbacks import (
     AsyncCallbackManagerForToolRun,
     CallbackManagerForToolRun,
 )
-from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, ToolException
 from pydantic import PrivateAttr
@@ -22,6 +21,7 @@ from orchestrator_async import Tool, ToolOrchestrator, ToolResult
 from orchestrator_async.adapters._guarding import Runner, own_tools
 
 from ._portal import portal_of
+from ._results import content_of, message_of
 
 runner: Final[ContextVar[Runner | None]] = ContextVar("runner", default=None)
 """The conversation that tools of ours are run in, where a middleware has one."""
@@ -147,44 +147,3 @@ def _offered(tool: Tool) -> OrchestratorTool:
 def _missing(orch: ToolOrchestrator, name: str) -> Tool:
     known = orch.registry[name]  # or there is none, and this says so
     raise ValueError(f"{known.name} is a tool that only a framework can run")
-
-
-def content_of(result: ToolResult) -> str | list[str | dict[str, Any]]:
-    """
-    What a model reads of a result, and looks at: text, or blocks of content.
-    """
-    if not result.ok or isinstance(result.value, str):
-        return result.content
-    text, *others = result.message("mcp")["content"]
-    if not others:
-        return result.content
-    return [{"type": "text", "text": text["text"]}, *map(_block, others)]
-
-
-def _block(block: dict[str, Any]) -> dict[str, Any]:
-    """
-    A block of an MCP result as one of LangChain's. A message of a tool has no place for
-    sounds but as files.
-    """
-    held = block.get("resource")
-    if held is None:
-        kind = "image" if block["type"] == "image" else "file"
-        return {"type": kind, "base64": block["data"], "mime_type": block["mimeType"]}
-    name = held["uri"].rpartition("/")[2]
-    made = {"type": "file", "base64": held["blob"], "mime_type": held["mimeType"]}
-    return {**made, "extras": {"filename": name}}
-
-
-def message_of(
-    result: ToolResult, name: str, call_id: str, *, artifact: bool = True
-) -> ToolMessage:
-    """
-    The message that hands a result back.
-    """
-    return ToolMessage(
-        content=content_of(result),
-        name=name,
-        tool_call_id=call_id,
-        artifact=result.value if artifact else None,
-        status="success" if result.ok else "error",
-    )

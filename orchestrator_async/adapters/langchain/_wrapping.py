@@ -28,8 +28,9 @@ from orchestrator_async.adapters._guarding import Guarding, Runner
 
 from ._errors import ToolMessageError, judge
 from ._portal import in_thread, portal_of
+from ._results import message_of, text_of, with_text
 from ._runs import Conversations
-from ._tools import OrchestratorTool, message_of, runner
+from ._tools import OrchestratorTool, runner
 
 Answer = ToolMessage | Command[Any]
 Handler = Callable[[ToolCallRequest], Answer]
@@ -217,20 +218,6 @@ def _parameters(tool: BaseTool) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {"type": "object"}
 
 
-def text_of(answer: object) -> str:
-    """
-    The text in what a tool has answered: the same for two calls that come to the same.
-    """
-    if isinstance(answer, ToolMessage):
-        content = answer.content
-        return content if isinstance(content, str) else str(answer.text)
-    if isinstance(answer, list):
-        return "\n".join(map(text_of, answer))
-    if isinstance(answer, Command) and isinstance(answer.update, dict):
-        return text_of(answer.update.get("messages"))
-    return "" if answer is None else type(answer).__name__
-
-
 def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) -> Answer:
     """
     What LangGraph is handed: as the tool has answered, but for what has been said since.
@@ -238,11 +225,11 @@ def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) ->
     error, value = result.error, result.value
     if isinstance(error, ToolMessageError):
         message = error.tool_message
-        return message if chat is None else _with_text(message, result.content)
+        return message if chat is None else with_text(message, result.content)
     if error is not None or (result.source != name and not _is_answer(value)):
         return message_of(result, name, call_id)
     if isinstance(value, ToolMessage) and result.content != text_of(value):
-        return _with_text(value, result.content)
+        return with_text(value, result.content)
     return cast("Answer", value)
 
 
@@ -251,18 +238,3 @@ def _is_answer(value: object) -> bool:
     Whether a fallback has answered in the words of LangGraph.
     """
     return isinstance(value, ToolMessage | Command)
-
-
-def _with_text(message: ToolMessage, text: str) -> ToolMessage:
-    """
-    The message with another text; images and the like stay.
-    """
-    content: Any = text
-    if not isinstance(message.content, str):
-        others = [
-            each
-            for each in message.content
-            if isinstance(each, dict) and each.get("type") != "text"
-        ]
-        content = [{"type": "text", "text": text}, *others]
-    return message.model_copy(update={"content": content})
