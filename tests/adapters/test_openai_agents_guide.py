@@ -18,7 +18,7 @@ from agents import set_trace_processors
 from .openai_model import Script, call
 
 ROOT = Path(__file__).parent.parent.parent
-GUIDE = (ROOT / "docs" / "openai_agents.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "openai-agents.md").read_text(encoding="utf-8")
 
 
 def said_by(*command: str) -> str:
