@@ -27,11 +27,10 @@ def message_of(result: ToolResult, format: str) -> dict[str, Any]:
     """
     See ``ToolResult.message``.
     """
-    make = _FORMATS.get(format) if isinstance(format, str) else None
-    if make is None:
+    if format not in _FORMATS:
         *others, last = map(repr, _FORMATS)
         raise ValueError(f"format={format!r}: expected {', '.join(others)} or {last}")
-    return make(result)
+    return _FORMATS[format](result)
 
 
 def _seen(result: ToolResult) -> list[Media]:
@@ -109,7 +108,11 @@ def _mcp(result: ToolResult) -> dict[str, Any]:
     for each in _seen(result):
         kind = each.mime_type.partition("/")[0]
         if kind in ("image", "audio"):
-            block = {"type": kind, "data": each.base64, "mimeType": each.mime_type}
+            block: dict[str, Any] = {
+                "type": kind,
+                "data": each.base64,
+                "mimeType": each.mime_type,
+            }
         else:
             uri = f"resource:///{quote(each.name or 'file')}"
             held = {"uri": uri, "blob": each.base64, "mimeType": each.mime_type}
