@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command
 
@@ -59,7 +60,7 @@ class CircuitMiddleware(AgentMiddleware[Any, Any, Any]):
         conversation: bool | ConversationPolicy = False,
     ) -> None:
         super().__init__()
-        self.tools = []
+        self.tools: list[BaseTool] = []
         self._circuits = Circuits(orch, policy=policy, conversation=conversation)
 
     async def awrap_tool_call(

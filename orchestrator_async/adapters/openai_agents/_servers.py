@@ -93,7 +93,7 @@ class GuardedMCPServer(MCPServer):
         always_answer: bool,
     ) -> None:
         # Not the base's own: what it would set is set in the server.
-        self.orch = guarding.orch
+        self.orch: ToolOrchestrator = guarding.orch
         self._server = server
         self._guarding = guarding
         self._prefix = prefix
