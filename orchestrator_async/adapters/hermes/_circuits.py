@@ -1,0 +1,312 @@
+"""
+Our circuits inside hermes.
+
+Hermes is synchronous, and calls tools from several threads. Each call is a task on one event
+loop in a thread of ours; the tool itself runs in the thread that has called, which waits
+meanwhile for word from the loop. So what hermes keeps by thread goes on working: the flag
+that interrupts a tool, who is asked for approvals and passwords, who is told that a command
+still runs, which tools a forked agent may use, and the event loops of its own; and so do its
+context variables, and Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from logging import getLogger
+from queue import Empty, SimpleQueue
+from typing import Any, Final
+
+import anyio
+from anyio.abc import BlockingPortal
+from anyio.from_thread import start_blocking_portal
+
+from orchestrator_async import (
+    BreakerPolicy,
+    OrchestratorError,
+    Registry,
+    ToolOrchestrator,
+    ToolPolicy,
+    ToolResult,
+)
+
+from ..._policy import as_tool_policy
+from .._guarding import Guarding
+from . import _hermes
+from ._judge import hermes_errors
+from ._known import READ_ONLY
+from ._stopping import Stoppable
+from ._tools import over
+
+logger: Final = getLogger("orchestrator_async.hermes")
+
+_TOLD: Final = ("task_id", "session_id", "turn_id", "api_request_id")
+_POLL: Final = 0.05
+"""Seconds after which a thread that waits for its turn looks whether it is interrupted."""
+
+
+class HermesCircuits:
+    """
+    Circuits for the tools that hermes runs: middleware for ``tool_execution``.
+
+    ``ctx.register_middleware("tool_execution", circuits.middleware)`` in a plugin of your
+    own, or have hermes load ours. What a tool returns reaches hermes as it was. A call that
+    is refused, has failed or is out of time has our text for an answer, JSON with an
+    ``error``. Where something of ours fails, the tool is run as if we were not there.
+
+    Args:
+        orch: The orchestrator. It runs on a loop of its own from now on: use it elsewhere
+            for figures alone. Default: one with a registry of its own.
+        policy: How tools are run and judged, before the judge ``hermes_errors``. A timeout
+            interrupts the tool, which ends when it looks; the answer is then that of the
+            timeout. Retries are made only of what was turned away, as hermes runs a call
+            once.
+        backend: The event loop: ``"asyncio"`` or ``"trio"``.
+
+    Raises:
+        ImportError: hermes-agent is not installed, or in another version.
+        TypeError: An argument is of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        orch: ToolOrchestrator | None = None,
+        *,
+        policy: ToolPolicy | BreakerPolicy | None = None,
+        backend: str = "asyncio",
+    ) -> None:
+        _hermes.check()
+        if orch is None:
+            orch = ToolOrchestrator(Registry())
+        made = over(as_tool_policy(policy), ToolPolicy(judge=hermes_errors))
+        self._guarding = Guarding(orch, framework="hermes", policy=made)
+        self._loop = _Loop(backend)
+        self._nested = threading.local()
+
+    @property
+    def orch(self) -> ToolOrchestrator:
+        """
+        The orchestrator, for its figures.
+        """
+        return self._guarding.orch
+
+    def middleware(
+        self, *, tool_name: str, args: Any, next_call: Callable[[Any], Any], **told: Any
+    ) -> Any:
+        """
+        Run a call of a tool, or refuse it.
+
+        Args:
+            tool_name: The tool's name.
+            args: Its arguments.
+            next_call: Runs it, once.
+            told: What hermes tells of the call besides.
+        """
+        this = (tool_name, told.get("tool_call_id") or None)
+        calls: list[Any] = self._nested.__dict__.setdefault("calls", [])
+        if this in calls and this[1] is not None:
+            return next_call(args)  # hermes' loop passes here twice in one call
+        calls.append(this)
+        try:
+            return self._run(tool_name, args, next_call, this[1], told)
+        finally:
+            calls.pop()
+
+    def _run(
+        self,
+        name: str,
+        args: Any,
+        next_call: Callable[[Any], Any],
+        call_id: str | None,
+        told: Mapping[str, Any],
+    ) -> Any:
+        call = _Call(name, lambda: next_call(args))
+        context = {key: told[key] for key in _TOLD if told.get(key)}
+
+        async def guarded() -> ToolResult:
+            return await self._guarding.run(
+                name,
+                args,
+                call.wait,
+                call_id=call_id,
+                described=lambda: _described(name),
+                **context,
+            )
+
+        try:
+            portal = self._loop.portal()
+            result: ToolResult = call.drive(portal, portal.start_task_soon(guarded))
+        except InterruptedCallError as error:
+            return json.dumps({"error": str(error)})
+        except Exception as error:
+            logger.warning("%s is run without a circuit: %s", name, error, exc_info=True)
+            return call.outcome()
+        return call.value if call.answers(result) else _text_of(result)
+
+    def close(self) -> None:
+        """
+        End the event loop. Calls that still run go on without a circuit; the next one has
+        a new loop.
+        """
+        self._loop.close()
+
+
+class InterruptedCallError(Exception):
+    """
+    The user has interrupted hermes while a call waited for its turn.
+    """
+
+
+class _Call:
+    """
+    One call. Its thread waits in ``drive``, and the task for it in ``wait``.
+    """
+
+    def __init__(self, name: str, run: Callable[[], Any]) -> None:
+        flag, self._is_interrupted = _hermes.interrupts()
+        self._name, self._run = name, run
+        self._stop = Stoppable(flag)
+        self._inbox: SimpleQueue[bool] = SimpleQueue()
+        self._ended: anyio.Event | None = None
+        self._has_run = False
+        self._error: Exception | None = None
+        self.value: Any = None
+
+    # On the loop
+
+    async def wait(self) -> Any:
+        """
+        Have the call's thread run the tool.
+        """
+        if self._ended is not None:
+            raise OrchestratorError(
+                f"{self._name} was run already, and hermes runs a call once.",
+                tool_name=self._name,
+            )
+        self._ended = anyio.Event()
+        self._inbox.put(True)
+        try:
+            await self._ended.wait()
+        finally:
+            if not self._ended.is_set():
+                self._stop.give_up()
+        if self._error is not None:
+            raise self._error
+        return self.value
+
+    # In the thread of the call
+
+    def drive(self, portal: BlockingPortal, task: Future[ToolResult]) -> ToolResult:
+        """
+        Wait for the result, and run the tool when it is its turn.
+
+        Raises:
+            InterruptedCallError: The user did not want to wait for that.
+            BaseException: What ends the thread's work altogether, such as Ctrl-C.
+        """
+        task.add_done_callback(lambda _: self._inbox.put(False))
+        try:
+            while self._is_its_turn():
+                self._run_now()
+                assert self._ended is not None
+                portal.start_task_soon(self._ended.set)
+            return task.result()
+        except BaseException:
+            task.cancel()
+            raise
+
+    def _is_its_turn(self) -> bool:
+        """
+        Wait until it is, or the result is there.
+        """
+        while True:
+            try:
+                return self._inbox.get(timeout=_POLL)
+            except Empty:
+                if not self._has_run and self._is_interrupted():
+                    raise InterruptedCallError(
+                        f"{self._name} was not run: the user interrupted while it waited."
+                    ) from None
+
+    def _run_now(self) -> None:
+        if not self._stop.begin():
+            return
+        self._has_run = True
+        try:
+            self.value = self._run()
+        except Exception as error:
+            # Hermes wraps what comes from below, to tell it from what a plugin raises.
+            self._error = error
+        finally:
+            self._stop.end()
+
+    def outcome(self) -> Any:
+        """
+        What the tool returns or raises, without a circuit.
+        """
+        if not self._has_run:
+            self._run_now()
+        if self._error is not None:
+            raise self._error
+        return self.value
+
+    def answers(self, result: ToolResult) -> bool:
+        """
+        Whether what the tool has returned is the result.
+        """
+        return self._has_run and result.error is None and result.value is self.value
+
+
+class _Loop:
+    """
+    An event loop in a thread, begun when it is first asked for. A forked process has none
+    of its parent's threads, and begins its own.
+    """
+
+    def __init__(self, backend: str) -> None:
+        self._backend = backend
+        self._lock = threading.Lock()
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+        self._process = 0
+
+    def portal(self) -> BlockingPortal:
+        with self._lock:
+            if self._portal is None or self._process != os.getpid():
+                self._stack, self._process = ExitStack(), os.getpid()
+                name = "orchestrator_async loop"
+                made = start_blocking_portal(self._backend, name=name)
+                self._portal = self._stack.enter_context(made)
+            return self._portal
+
+    def close(self) -> None:
+        with self._lock:
+            portal, self._portal = self._portal, None
+            if portal is not None:
+                portal.start_task_soon(portal.stop, True)
+                self._stack.close()
+
+
+def _described(name: str) -> dict[str, Any]:
+    """
+    What hermes knows of a tool.
+    """
+    told = _hermes.registry().get_schema(name) or {}
+    return {
+        "description": told.get("description") or "",
+        "parameters": told.get("parameters") or {"type": "object"},
+        "read_only": name in READ_ONLY,
+    }
+
+
+def _text_of(result: ToolResult) -> Any:
+    """
+    An answer that is not the tool's own: text, or the envelope that a fallback returned.
+    """
+    if isinstance(result.value, dict) and result.value.get("_multimodal"):
+        return result.value
+    return result.content
