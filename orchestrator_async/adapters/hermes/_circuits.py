@@ -21,9 +21,7 @@ from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-import anyio
-from anyio.abc import BlockingPortal
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -33,9 +31,10 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
 )
+from orchestrator_async._loop import Bell
+from orchestrator_async._policy import as_tool_policy
+from orchestrator_async.adapters._guarding import Guarding
 
-from ..._policy import as_tool_policy
-from .._guarding import Guarding
 from . import _hermes
 from ._judge import hermes_errors
 from ._known import READ_ONLY
@@ -138,8 +137,7 @@ class HermesCircuits:
             )
 
         try:
-            portal = self._loop.portal()
-            result: ToolResult = call.drive(portal, portal.start_task_soon(guarded))
+            result = call.drive(self._loop.portal().start_task_soon(guarded))
         except InterruptedCallError as error:
             return json.dumps({"error": str(error)})
         except Exception as error:
@@ -171,7 +169,7 @@ class _Call:
         self._name, self._run = name, run
         self._stop = Stoppable(flag)
         self._inbox: SimpleQueue[bool] = SimpleQueue()
-        self._ended: anyio.Event | None = None
+        self._ended: Bell | None = None
         self._has_run = False
         self._error: Exception | None = None
         self.value: Any = None
@@ -187,20 +185,19 @@ class _Call:
                 f"{self._name} was run already, and hermes runs a call once.",
                 tool_name=self._name,
             )
-        self._ended = anyio.Event()
+        self._ended = Bell()
         self._inbox.put(True)
         try:
             await self._ended.wait()
         finally:
-            if not self._ended.is_set():
-                self._stop.give_up()
+            self._stop.give_up()  # which does nothing where it has ended
         if self._error is not None:
             raise self._error
         return self.value
 
     # In the thread of the call
 
-    def drive(self, portal: BlockingPortal, task: Future[ToolResult]) -> ToolResult:
+    def drive(self, task: Future[ToolResult]) -> ToolResult:
         """
         Wait for the result, and run the tool when it is its turn.
 
@@ -213,7 +210,7 @@ class _Call:
             while self._is_its_turn():
                 self._run_now()
                 assert self._ended is not None
-                portal.start_task_soon(self._ended.set)
+                self._ended.ring()
             return task.result()
         except BaseException:
             task.cancel()
@@ -272,11 +269,14 @@ class _Loop:
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
+        self._of_parents: list[ExitStack] = []
         self._process = 0
 
     def portal(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None or self._process != os.getpid():
+                if self._portal is not None:
+                    self._of_parents.append(self._stack)  # letting go of it would wait
                 self._stack, self._process = ExitStack(), os.getpid()
                 name = "orchestrator_async loop"
                 made = start_blocking_portal(self._backend, name=name)

@@ -17,6 +17,9 @@ _MOST: Final = 20_000
 """Characters of a result in which more than errors of the usual form are looked for."""
 
 _OF_INTEREST: Final = ('"exit_code"', '"results"', '"tool_result_contract"')
+_SHUT_OUT: Final = "Blocked: "
+"""How hermes begins what it says of an address that it does not go to."""
+
 _NOT_RUN: Final = ("blocked", "pending_approval")
 
 
@@ -71,5 +74,6 @@ def _of_all(results: list[Any]) -> Verdict:
     for each in results:
         if not isinstance(each, dict) or not each.get("error"):
             return Verdict.SUCCESS
-        said.add(service_errors(Outcome(value={"error": each["error"]})))
+        if not str(each["error"]).startswith(_SHUT_OUT):
+            said.add(service_errors(Outcome(value={"error": each["error"]})))
     return Verdict.FAILURE if Verdict.FAILURE in said else Verdict.IGNORE

@@ -28,9 +28,9 @@ from orchestrator_async import (
     ToolContext,
     ToolPolicy,
 )
+from orchestrator_async._policy import as_tool_policy
+from orchestrator_async._threads import NoThreadError, Slots, ThreadedCall
 
-from ..._policy import as_tool_policy
-from ..._threads import NoThreadError, Slots, ThreadedCall
 from . import _hermes
 from ._judge import hermes_errors
 from ._known import NEEDS_AN_AGENT, READ_ONLY, WRITERS
@@ -133,7 +133,8 @@ class HermesTools:
         for call in tuple(self._running):
             call.give_up()
         with anyio.move_on_after(_FAREWELL, shield=True):
-            while self._running:
+            # They end in threads, of which some wait for none of our loops.
+            while self._running:  # noqa: ASYNC110
                 await anyio.sleep(0.02)
 
     async def _keep_fresh(self, seconds: float) -> None:
@@ -154,7 +155,8 @@ class HermesTools:
         """
         told = await anyio.to_thread.run_sync(self._definitions, abandon_on_cancel=True)
         offered = {
-            name: self._offered.get(name) or self._tool(name, *rest) for name, *rest in told
+            name: self._offered.get(name) or self._tool(name, described, size)
+            for name, described, size in told
         }
         before, self._offered = self._offered, offered
         for registry in self._registries:
@@ -263,10 +265,10 @@ class HermesTools:
         """
         The thread's part.
         """
-        if not call.begin():
-            return None
         self._running.add(call)
         try:
+            if not call.begin():
+                return None
             made = _hermes.tools_module().coerce_tool_args(name, args)
             return _hermes.registry().dispatch(name, made, **kwargs)
         finally:
