@@ -198,10 +198,49 @@ def test_a_timeout_stops_a_command(make: Make, tmp_path: Path) -> None:
     circuits = make(policy=ToolPolicy(timeout=1.0))
     pid_file = tmp_path / "pid"
     said = call("terminal", {"command": f"echo $$ > {pid_file}; sleep 60"})
-    assert said["error"].startswith("terminal did not finish within its 1 s.")
+    assert said["error"].startswith("terminal did not finish within its 1 s, and was told")
+    assert json.loads(said["late_result"])["exit_code"] == 130
     assert is_gone(pid_in(pid_file))
     assert circuits.orch.stats("terminal").timeouts == 1
     assert call("terminal", {"command": "echo on"})["output"] == "on"
+
+
+@pytest.mark.parametrize("how", ["works", "fails"])
+def test_what_comes_after_a_timeout_is_told(make: Make, thing: Puppet, how: str) -> None:
+    circuits = make(policy=ToolPolicy(timeout=0.05))
+
+    def late(args: Any) -> Any:
+        until(hermes.interrupt.is_interrupted)
+        if how == "fails":
+            raise ConnectionError("the service is down")
+        return "done after all"
+
+    said = json.loads(circuits.middleware(tool_name="slow", args={}, next_call=late))
+    came = "done after all" if how == "works" else "It raised ConnectionError('the service"
+    assert said["timeout"]
+    assert said["late_result"].startswith(came)
+    assert circuits.orch.stats("slow").timeouts == 1
+
+
+def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
+    make: Make, thing: Puppet
+) -> None:
+    limits = LimitPolicy(max_concurrent=1)
+    make(policy=ToolPolicy(limits=limits, total_timeout=0.05))
+    entered, go_on = threading.Event(), threading.Event()
+
+    def waits(args: dict[str, Any]) -> Any:
+        entered.set()
+        assert go_on.wait(20)
+        return thing.works(args)
+
+    thing.behaviour = waits
+    first = Thread(call)
+    assert entered.wait(20)
+    assert "late_result" not in call()
+    go_on.set()
+    first.result()
+    assert thing.runs == 1
 
 
 def test_a_flag_that_hermes_has_set_stays(make: Make, thing: Puppet) -> None:
@@ -387,6 +426,17 @@ def test_an_error_of_a_call_that_was_left_alone_is_raised(make: Make) -> None:
         caller.result()
 
 
+def test_a_program_that_never_closes_its_circuits_ends() -> None:
+    code = """
+from orchestrator_async.adapters.hermes import HermesCircuits
+circuits = HermesCircuits()
+print(circuits.middleware(tool_name="a", args={}, next_call=lambda args: "fine"))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("fine\n", "")
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_has_a_loop_of_its_own() -> None:
     code = """
@@ -451,6 +501,16 @@ def test_settings_are_read_from_a_file(
     assert "a is down" in middleware(tool_name="a", args={}, next_call=fails)
 
 
+def test_a_loop_that_cannot_begin_takes_nothing_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    circuits = HermesCircuits()
+    circuits._loop._backend = "puppets"
+    told: dict[str, Any] = {"tool_name": "a", "args": {}, "next_call": lambda args: "fine"}
+    assert circuits.middleware(**told) == "fine"
+    assert "a is run without a circuit" in caplog.text
+
+
 def test_loading_it_again_leaves_the_circuits_as_they_are(unregistered: None) -> None:
     our_plugin.register(context())
     made = our_plugin.circuits()
@@ -478,7 +538,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert lines[5:] == [
         'tool:  {"sky": "clear"}',
         "model: Sunny.",
-        "runs: 4, refused: 1, state: closed",
+        "runs:  4",
     ]
 
 
@@ -532,3 +592,16 @@ def test_its_home_is_the_one_that_was_named() -> None:
 def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=words):
         HermesTools(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"orch": Registry()}, "orch must be a ToolOrchestrator"),
+        ({"policy": 1}, "expected a ToolPolicy"),
+        ({"backend": "curio"}, "expected 'asyncio' or 'trio'"),
+    ],
+)
+def test_what_makes_no_circuits_is_told_of(options: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        HermesCircuits(**options)

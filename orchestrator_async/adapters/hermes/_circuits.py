@@ -16,12 +16,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
 from logging import getLogger
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -30,6 +30,7 @@ from orchestrator_async import (
     ToolOrchestrator,
     ToolPolicy,
     ToolResult,
+    ToolTimeoutError,
 )
 from orchestrator_async._loop import Bell
 from orchestrator_async._policy import as_tool_policy
@@ -61,14 +62,15 @@ class HermesCircuits:
         orch: The orchestrator. It runs on a loop of its own from now on: use it elsewhere
             for figures alone. Default: one with a registry of its own.
         policy: How tools are run and judged, before the judge ``hermes_errors``. A timeout
-            interrupts the tool, which ends when it looks; the answer is then that of the
-            timeout. Retries are made only of what was turned away, as hermes runs a call
-            once.
+            interrupts the tool, which ends when it looks; hermes waits until then, and is
+            told of the timeout and of what came in the end. Nothing is run twice, for
+            hermes runs a call once: only what was turned away is tried again.
         backend: The event loop: ``"asyncio"`` or ``"trio"``.
 
     Raises:
         ImportError: hermes-agent is not installed, or in another version.
         TypeError: An argument is of the wrong kind.
+        ValueError: There is no such backend, or a setting cannot be.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class HermesCircuits:
         policy: ToolPolicy | BreakerPolicy | None = None,
         backend: str = "asyncio",
     ) -> None:
+        if backend not in ("asyncio", "trio"):
+            raise ValueError(f"backend={backend!r}: expected 'asyncio' or 'trio'")
         _hermes.check()
         if orch is None:
             orch = ToolOrchestrator(Registry())
@@ -143,7 +147,7 @@ class HermesCircuits:
         except Exception as error:
             logger.warning("%s is run without a circuit: %s", name, error, exc_info=True)
             return call.outcome()
-        return call.value if call.answers(result) else _text_of(result)
+        return call.answer(result)
 
     def close(self) -> None:
         """
@@ -251,44 +255,86 @@ class _Call:
             raise self._error
         return self.value
 
-    def answers(self, result: ToolResult) -> bool:
+    def answer(self, result: ToolResult) -> Any:
         """
-        Whether what the tool has returned is the result.
+        What hermes is told: what the tool has returned, if that is the result, or a
+        fallback; else text.
         """
-        return self._has_run and result.error is None and result.value is self.value
+        value, error = result.value, result.error
+        if error is None and (value is self.value or _is_envelope(value)):
+            return value
+        if self._has_run and isinstance(error, ToolTimeoutError):
+            return self._late(error.timeout)
+        return result.content
+
+    def _late(self, timeout: float) -> str:
+        """
+        The thread has waited until the tool ended, so what came of that can be told.
+        """
+        came = self.value if self._error is None else f"It raised {self._error!r}."
+        told = {
+            "error": f"{self._name} did not finish within its {timeout:g} s, and was told "
+            "to stop. What it has returned then is the late_result: it may be cut short, "
+            "or whole. Do not repeat the call blindly.",
+            "tool_name": self._name,
+            "timeout": True,
+            "late_result": came,
+        }
+        return json.dumps(told, ensure_ascii=False, default=str)
 
 
 class _Loop:
     """
     An event loop in a thread, begun when it is first asked for. A forked process has none
     of its parent's threads, and begins its own.
+
+    The thread is a daemon and nothing waits for it when the program ends: anyio's own way
+    to such a loop would, and hang, for by then no other thread gets on.
     """
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._lock = threading.Lock()
         self._portal: BlockingPortal | None = None
-        self._stack = ExitStack()
-        self._of_parents: list[ExitStack] = []
+        self._thread: threading.Thread | None = None
         self._process = 0
 
     def portal(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None or self._process != os.getpid():
-                if self._portal is not None:
-                    self._of_parents.append(self._stack)  # letting go of it would wait
-                self._stack, self._process = ExitStack(), os.getpid()
-                name = "orchestrator_async loop"
-                made = start_blocking_portal(self._backend, name=name)
-                self._portal = self._stack.enter_context(made)
+                self._portal = self._begun()
             return self._portal
+
+    def _begun(self) -> BlockingPortal:
+        ready: Future[BlockingPortal] = Future()
+        self._process = os.getpid()
+        self._thread = threading.Thread(
+            target=self._run, args=(ready,), name="orchestrator_async loop", daemon=True
+        )
+        self._thread.start()
+        return ready.result()
+
+    def _run(self, ready: Future[BlockingPortal]) -> None:
+        try:
+            anyio.run(_serve, ready, backend=self._backend)
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
 
     def close(self) -> None:
         with self._lock:
             portal, self._portal = self._portal, None
-            if portal is not None:
+            if portal is not None and self._process == os.getpid():
+                assert self._thread is not None
                 portal.start_task_soon(portal.stop, True)
-                self._stack.close()
+                self._thread.join()
+
+
+async def _serve(ready: Future[BlockingPortal]) -> None:
+    async with BlockingPortal() as portal:
+        ready.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 def _described(name: str) -> dict[str, Any]:
@@ -303,10 +349,8 @@ def _described(name: str) -> dict[str, Any]:
     }
 
 
-def _text_of(result: ToolResult) -> Any:
+def _is_envelope(value: Any) -> bool:
     """
-    An answer that is not the tool's own: text, or the envelope that a fallback returned.
+    Whether it is what hermes takes besides text, for images.
     """
-    if isinstance(result.value, dict) and result.value.get("_multimodal"):
-        return result.value
-    return result.content
+    return isinstance(value, dict) and value.get("_multimodal") is True
