@@ -318,9 +318,29 @@ def test_what_is_raised_below_us_is_told_of_and_not_raised(make: Make) -> None:
     def fails(args: Any) -> Any:
         raise ConnectionError("the service is down")
 
-    for _ in range(3):
-        assert "the service is down" in run("agents_own", {}, fails)
+    def misses(args: Any) -> Any:
+        raise FileNotFoundError("/nope")
+
+    for each in (misses, misses, misses, fails, fails):
+        assert "error" in json.loads(run("agents_own", {}, each))
+    assert "the service is down" in run("agents_own", {}, fails)
     assert "agents_own is down" in run("agents_own", {}, fails)
+
+
+def test_control_flow_passes_and_gives_no_verdict(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    circuits = make(policy=ToolPolicy(control_flow=(LookupError,)))
+    run = importlib.import_module("hermes_cli.middleware").run_tool_execution_middleware
+
+    def hands_over(args: Any) -> Any:
+        raise KeyError("another agent")
+
+    with pytest.raises(KeyError):
+        run("agents_own", {}, hands_over)
+    assert "has no circuit" not in caplog.text
+    until(lambda: landed(circuits, "agents_own"))
+    assert circuits.orch.stats("agents_own").total_failures == 0
 
 
 def test_a_call_that_passes_twice_is_counted_once(make: Make, thing: Puppet) -> None:
@@ -383,7 +403,7 @@ def test_what_fails_of_ours_takes_nothing_away(
         return "ours"
 
     assert call()["fine"]
-    assert "puppet is run without a circuit" in caplog.text
+    assert "puppet has no circuit" in caplog.text
     thing.behaviour = thing.fails
     assert "TOOL_ERROR" in call()["error"]
 
@@ -508,7 +528,7 @@ def test_a_loop_that_cannot_begin_takes_nothing_away(
     circuits._loop._backend = "puppets"
     told: dict[str, Any] = {"tool_name": "a", "args": {}, "next_call": lambda args: "fine"}
     assert circuits.middleware(**told) == "fine"
-    assert "a is run without a circuit" in caplog.text
+    assert "a has no circuit" in caplog.text
 
 
 def test_loading_it_again_leaves_the_circuits_as_they_are(unregistered: None) -> None:

@@ -256,21 +256,57 @@ async def test_one_that_stays_keeps_its_circuit_when_hermes_is_asked_again(
         assert orch.circuit("puppet").state is CircuitState.OPEN
 
 
-async def test_a_refresh_that_fails_is_logged_and_made_again(
+async def test_what_hermes_says_anew_of_a_tool_is_told(thing: Puppet) -> None:
+    described = ["one"]
+    told = {"dynamic_schema_overrides": lambda: {"description": described[0]}}
+    with puppet("changing", **told):
+        async with HermesTools(tools=["changing"], refresh_every=None) as tools:
+            orch = orch_of(tools)
+            await orch.dispatch("changing")
+            described[0] = "another"
+            await tools.refresh()
+            assert orch.registry["changing"].description == "another"
+            await orch.dispatch("changing")
+            assert orch.stats("changing").successes == 2
+
+
+async def test_a_new_tool_whose_name_is_taken_is_left_out(
     thing: Puppet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    registered = Registry()
-    async with HermesTools(tools=["puppet", "other"], refresh_every=0.01) as tools:
-        registered.include(tools)
+    async with HermesTools(tools=["puppet", "other"], refresh_every=None) as tools:
+        orch = orch_of(tools)
 
-        @registered.tool
+        @orch.registry.tool
         def other() -> str:
             return "ours"
 
-        with puppet("other"), anyio.fail_after(20):
-            while "could not be asked" not in caplog.text:  # noqa: ASYNC110
+        with puppet("other"):
+            await tools.refresh()
+            await tools.refresh()
+            assert caplog.text.count("a new tool of hermes is left out") == 1
+            assert await orch.dispatch("other") == "ours"
+        await tools.refresh()
+        assert await orch.dispatch("other") == "ours"
+
+
+async def test_a_tool_that_no_model_can_call_is_left_out(
+    thing: Puppet, caplog: pytest.LogCaptureFixture
+) -> None:
+    with puppet("a name " * 40):
+        async with HermesTools(tools=["a name*", "puppet"]) as tools:
+            assert [tool.name for tool in orch_of(tools).registry] == ["puppet"]
+    assert "a tool of hermes is left out" in caplog.text
+
+
+async def test_a_refresh_that_fails_is_logged_and_made_again(
+    thing: Puppet, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with HermesTools(tools=["puppet", "broken"], refresh_every=0.01) as tools:
+        orch = orch_of(tools)
+        with puppet("broken", max_result_size_chars="many"), anyio.fail_after(20):
+            while caplog.text.count("could not be asked") < 2:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
-        assert (await ToolOrchestrator(registered).run("puppet")).ok
+        assert (await orch.run("puppet")).ok
 
 
 async def test_what_needs_an_agent_is_offered_with_what_it_needs_alone() -> None:

@@ -69,8 +69,8 @@ class HermesCircuits:
 
     Raises:
         ImportError: hermes-agent is not installed, or in another version.
-        TypeError: An argument is of the wrong kind.
-        ValueError: There is no such backend, or a setting cannot be.
+        TypeError: ``orch`` is none.
+        ValueError: ``policy`` is none, or there is no such backend.
     """
 
     def __init__(
@@ -145,7 +145,8 @@ class HermesCircuits:
         except InterruptedCallError as error:
             return json.dumps({"error": str(error)})
         except Exception as error:
-            logger.warning("%s is run without a circuit: %s", name, error, exc_info=True)
+            if error is not call.error:  # which it is where it is control flow
+                logger.warning("%s has no circuit: %s", name, error, exc_info=True)
             return call.outcome()
         return call.answer(result)
 
@@ -175,8 +176,18 @@ class _Call:
         self._inbox: SimpleQueue[bool] = SimpleQueue()
         self._ended: Bell | None = None
         self._has_run = False
-        self._error: Exception | None = None
+        self._raised: Exception | None = None
         self.value: Any = None
+
+    @property
+    def error(self) -> BaseException | None:
+        """
+        What the tool has raised. Hermes wraps what comes from below a plugin, to tell it
+        from what the plugin raises.
+        """
+        raised = self._raised
+        wrapped = type(raised).__name__ == "_DownstreamExecutionError"
+        return getattr(raised, "original", raised) if wrapped else raised
 
     # On the loop
 
@@ -195,8 +206,8 @@ class _Call:
             await self._ended.wait()
         finally:
             self._stop.give_up()  # which does nothing where it has ended
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self.value
 
     # In the thread of the call
@@ -240,8 +251,7 @@ class _Call:
         try:
             self.value = self._run()
         except Exception as error:
-            # Hermes wraps what comes from below, to tell it from what a plugin raises.
-            self._error = error
+            self._raised = error
         finally:
             self._stop.end()
 
@@ -251,8 +261,8 @@ class _Call:
         """
         if not self._has_run:
             self._run_now()
-        if self._error is not None:
-            raise self._error
+        if self._raised is not None:
+            raise self._raised
         return self.value
 
     def answer(self, result: ToolResult) -> Any:
@@ -261,7 +271,9 @@ class _Call:
         fallback; else text.
         """
         value, error = result.value, result.error
-        if error is None and (value is self.value or _is_envelope(value)):
+        if error is None and (
+            (self._has_run and value is self.value) or _is_envelope(value)
+        ):
             return value
         if self._has_run and isinstance(error, ToolTimeoutError):
             return self._late(error.timeout)
@@ -271,7 +283,7 @@ class _Call:
         """
         The thread has waited until the tool ended, so what came of that can be told.
         """
-        came = self.value if self._error is None else f"It raised {self._error!r}."
+        came = self.value if self.error is None else f"It raised {self.error!r}."
         told = {
             "error": f"{self._name} did not finish within its {timeout:g} s, and was told "
             "to stop. What it has returned then is the late_result: it may be cut short, "

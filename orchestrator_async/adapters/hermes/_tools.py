@@ -45,6 +45,11 @@ _FAREWELL: Final = 3.0
 """Seconds that commands have to end when the tools are left."""
 
 
+_Told = tuple[str, str, Mapping[str, Any], float]
+"""A tool's name, its description, the schema of its arguments, and the most characters of a
+result."""
+
+
 class HermesTools:
     """
     The tools of hermes-agent, for registries.
@@ -150,44 +155,66 @@ class HermesTools:
         Ask hermes what is available, and change the registries accordingly. Hermes itself
         remembers for some 30 s what it has found out.
 
-        Raises:
-            DuplicateToolError: A tool that is new has a name that a registry has already.
+        A tool that is new, and whose name a registry has already, is left out there.
         """
         told = await anyio.to_thread.run_sync(self._definitions, abandon_on_cancel=True)
-        offered = {
-            name: self._offered.get(name) or self._tool(name, described, size)
-            for name, described, size in told
-        }
-        before, self._offered = self._offered, offered
+        before, self._offered = self._offered, self._made(told)
         for registry in self._registries:
             for name, tool in before.items():
-                if name not in offered and registry.get(name) is tool:
+                if name not in self._offered and registry.get(name) is tool:
                     registry.remove(name)
-            for name, tool in offered.items():
-                if name not in before:
-                    registry.add(tool)
+            for name, tool in self._offered.items():
+                known = before.get(name)
+                if known is not tool:
+                    _add(registry, tool, replaces=known)
 
-    def _definitions(self) -> list[tuple[str, Mapping[str, Any], float]]:
+    def _made(self, told: Iterable[_Told]) -> dict[str, Tool]:
         """
-        In a thread: the names of those available, what a model is told of each, and the
-        most characters of a result.
+        The tools that hermes tells of: the same ones as long as it tells the same.
+        """
+        made: dict[str, Tool] = {}
+        for name, description, parameters, size in told:
+            tool = self._offered.get(name)
+            if tool is None or (tool.description, tool.parameters) != (
+                description,
+                parameters,
+            ):
+                try:
+                    tool = self._tool(name, description, parameters, size)
+                except (TypeError, ValueError) as error:
+                    logger.warning("a tool of hermes is left out: %s", error)
+                    continue
+            made[name] = tool
+        return made
+
+    def _definitions(self) -> list[_Told]:
+        """
+        In a thread: those that are available.
         """
         registry = _hermes.registry()
         _hermes.tools_module()
         names = {name for name in registry.get_all_tool_names() if self._takes(name)}
-        found = registry.get_definitions(names, quiet=True)
-        told = [each["function"] for each in found]
-        return [
-            (each["name"], each, registry.get_max_result_size(each["name"]))
-            for each in told
-        ]
+        told = []
+        for each in registry.get_definitions(names, quiet=True):
+            function = each["function"]
+            told.append(
+                (
+                    function["name"],
+                    function.get("description") or "",
+                    function.get("parameters") or {"type": "object", "properties": {}},
+                    registry.get_max_result_size(function["name"]),
+                )
+            )
+        return told
 
     def _takes(self, name: str) -> bool:
         if name in NEEDS_AN_AGENT and name not in self._handler_kwargs:
             return False
         return any(fnmatchcase(name, pattern) for pattern in self._patterns)
 
-    def _tool(self, name: str, told: Mapping[str, Any], size: float) -> Tool:
+    def _tool(
+        self, name: str, description: str, parameters: Mapping[str, Any], size: float
+    ) -> Tool:
         known = ToolPolicy(
             judge=hermes_errors,
             max_result_size=int(size) if 200 <= size < float("inf") else None,
@@ -195,8 +222,8 @@ class HermesTools:
         return Tool(
             fn=HermesTool(self, name),
             name=name,
-            description=told.get("description") or "",
-            parameters=told.get("parameters") or {"type": "object", "properties": {}},
+            description=description,
+            parameters=parameters,
             policy=over(self._policy, known),
             circuit=self._circuit if name in WRITERS else None,
             read_only=name in READ_ONLY,
@@ -279,6 +306,14 @@ class HermesTools:
         return LimitExceededError(
             tool_name=name, limit="threads", size=self._slots.size, retry_after=1.0
         )
+
+
+def _add(registry: Registry, tool: Tool, *, replaces: Tool | None) -> None:
+    there = registry.get(tool.name)
+    try:
+        registry.add(tool, replace=there is not None and there is replaces)
+    except (DuplicateToolError, ValueError) as error:
+        logger.warning("a new tool of hermes is left out: %s", error)
 
 
 class HermesTool:
