@@ -32,6 +32,7 @@ from orchestrator_async import (
 )
 from orchestrator_async.adapters.hermes import HermesCircuits, HermesTools
 from orchestrator_async.adapters.hermes import plugin as our_plugin
+from orchestrator_async.adapters.hermes._circuits import _Call
 from orchestrator_async.adapters.hermes._stopping import Stoppable
 from tests.support import HandClock
 
@@ -426,6 +427,12 @@ def test_closing_takes_nothing_from_a_call_that_runs(make: Make, thing: Puppet) 
     assert caller.result()["fine"]
     thing.behaviour = thing.works
     assert call()["fine"]
+
+
+def test_a_call_that_the_loop_has_given_up_is_run_all_the_same() -> None:
+    asked = _Call("a", lambda: "fine")
+    asked._stop.give_up()
+    assert asked.outcome() == "fine"
 
 
 def test_an_error_of_a_call_that_was_left_alone_is_raised(make: Make) -> None:

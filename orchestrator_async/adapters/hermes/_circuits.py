@@ -260,7 +260,7 @@ class _Call:
         What the tool returns or raises, without a circuit.
         """
         if not self._has_run:
-            self._run_now()
+            return self._run()
         if self._raised is not None:
             raise self._raised
         return self.value

@@ -266,7 +266,7 @@ class HermesTools:
 
     # Calls
 
-    async def run(self, name: str, args: dict[str, Any], context: ToolContext) -> Any:
+    async def run_tool(self, name: str, args: dict[str, Any], context: ToolContext) -> Any:
         """
         Run a tool in a thread, and stop it if nobody waits for it any more.
         """
@@ -326,7 +326,7 @@ class HermesTool:
         self.name = name
 
     async def __call__(self, /, *, __tool_context__: ToolContext, **arguments: Any) -> Any:
-        return await self._tools.run(self.name, arguments, __tool_context__)
+        return await self._tools.run_tool(self.name, arguments, __tool_context__)
 
 
 def text_of(value: Any) -> str:
