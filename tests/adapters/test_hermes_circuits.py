@@ -191,7 +191,8 @@ def test_an_interrupt_of_hermes_stops_a_command(make: Make, tmp_path: Path) -> N
     finally:
         hermes.interrupt.set_interrupt(False, caller.ident)
     assert (said["exit_code"], is_gone(pid)) == (130, True)
-    assert circuits.orch.stats("terminal").total_failures == 0
+    until(lambda: landed(circuits, "terminal"))
+    assert circuits.orch.stats("terminal").ignored == 1
 
 
 @pytest.mark.skipif(not hermes.POSIX, reason="looks at processes in /proc")
@@ -244,12 +245,23 @@ def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
     assert thing.runs == 1
 
 
-def test_a_flag_that_hermes_has_set_stays(make: Make, thing: Puppet) -> None:
-    make()
-    thing.behaviour = lambda args: hermes.interrupt.set_interrupt(True) or "{}"
-    call()
-    assert hermes.interrupt.is_interrupted()
-    hermes.interrupt.set_interrupt(False)
+def test_a_flag_that_hermes_has_set_stays_and_the_call_gives_no_verdict(
+    make: Make, thing: Puppet
+) -> None:
+    circuits = make()
+
+    def stopped(args: Any) -> Any:
+        hermes.interrupt.set_interrupt(True)
+        raise InterruptedError("User sent a new message")
+
+    thing.behaviour = stopped
+    try:
+        assert "User sent a new message" in call()["error"]
+        assert hermes.interrupt.is_interrupted()
+    finally:
+        hermes.interrupt.set_interrupt(False)
+    until(lambda: landed(circuits, "puppet"))
+    assert circuits.orch.stats("puppet").ignored == 1
 
 
 def test_who_waits_for_a_place_can_be_interrupted(make: Make, thing: Puppet) -> None:

@@ -86,7 +86,9 @@ class HermesCircuits:
         if orch is None:
             orch = ToolOrchestrator(Registry())
         made = over(as_tool_policy(policy), ToolPolicy(judge=hermes_errors))
-        self._guarding = Guarding(orch, framework="hermes", policy=made)
+        self._guarding = Guarding(
+            orch, framework="hermes", policy=made, control_flow=(InterruptedCallError,)
+        )
         self._loop = _Loop(backend)
         self._nested = threading.local()
 
@@ -143,7 +145,7 @@ class HermesCircuits:
         try:
             result = call.drive(self._loop.portal().start_task_soon(guarded))
         except InterruptedCallError as error:
-            return json.dumps({"error": str(error)})
+            return call.outcome() if call.has_run else json.dumps({"error": str(error)})
         except Exception as error:
             if error is not call.error:  # which it is where it is control flow
                 logger.warning("%s has no circuit: %s", name, error, exc_info=True)
@@ -160,7 +162,8 @@ class HermesCircuits:
 
 class InterruptedCallError(Exception):
     """
-    The user has interrupted hermes while a call waited for its turn.
+    The user has interrupted hermes while a call waited for its turn, or while it ran: then
+    what came of it says nothing of the tool.
     """
 
 
@@ -175,7 +178,8 @@ class _Call:
         self._stop = Stoppable(flag)
         self._inbox: SimpleQueue[bool] = SimpleQueue()
         self._ended: Bell | None = None
-        self._has_run = False
+        self.has_run = False
+        self._was_interrupted = False
         self._raised: Exception | None = None
         self.value: Any = None
 
@@ -206,6 +210,8 @@ class _Call:
             await self._ended.wait()
         finally:
             self._stop.give_up()  # which does nothing where it has ended
+        if self._was_interrupted:
+            raise InterruptedCallError(self._name)
         if self.error is not None:
             raise self.error
         return self.value
@@ -217,7 +223,7 @@ class _Call:
         Wait for the result, and run the tool when it is its turn.
 
         Raises:
-            InterruptedCallError: The user did not want to wait for that.
+            InterruptedCallError: The user did not want to wait for that, or for the tool.
             BaseException: What ends the thread's work altogether, such as Ctrl-C.
         """
         task.add_done_callback(lambda _: self._inbox.put(False))
@@ -239,7 +245,7 @@ class _Call:
             try:
                 return self._inbox.get(timeout=_POLL)
             except Empty:
-                if not self._has_run and self._is_interrupted():
+                if not self.has_run and self._is_interrupted():
                     raise InterruptedCallError(
                         f"{self._name} was not run: the user interrupted while it waited."
                     ) from None
@@ -247,19 +253,20 @@ class _Call:
     def _run_now(self) -> None:
         if not self._stop.begin():
             return
-        self._has_run = True
+        self.has_run = True
         try:
             self.value = self._run()
         except Exception as error:
             self._raised = error
         finally:
             self._stop.end()
+            self._was_interrupted = self._is_interrupted()
 
     def outcome(self) -> Any:
         """
         What the tool returns or raises, without a circuit.
         """
-        if not self._has_run:
+        if not self.has_run:
             return self._run()
         if self._raised is not None:
             raise self._raised
@@ -272,10 +279,10 @@ class _Call:
         """
         value, error = result.value, result.error
         if error is None and (
-            (self._has_run and value is self.value) or _is_envelope(value)
+            (self.has_run and value is self.value) or _is_envelope(value)
         ):
             return value
-        if self._has_run and isinstance(error, ToolTimeoutError):
+        if self.has_run and isinstance(error, ToolTimeoutError):
             return self._late(error.timeout)
         return result.content
 
