@@ -78,7 +78,7 @@ def puppet(name: str = "puppet", **options: Any) -> Iterator[Puppet]:
     One that is registered for so long.
     """
     made = Puppet(name)
-    schema = {
+    schema: Any = {
         "name": name,
         "description": "A puppet.",
         "parameters": {
@@ -87,6 +87,7 @@ def puppet(name: str = "puppet", **options: Any) -> Iterator[Puppet]:
         },
     }
     options = {"handler": made, "check_fn": made.is_available, **options}
+    schema = options.pop("schema", schema)
     registry.register(name, "puppets", schema, **options)
     try:
         yield made

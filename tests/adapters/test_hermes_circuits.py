@@ -227,8 +227,12 @@ def test_what_comes_after_a_timeout_is_told(make: Make, thing: Puppet, how: str)
 def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
     make: Make, thing: Puppet
 ) -> None:
-    limits = LimitPolicy(max_concurrent=1)
-    make(policy=ToolPolicy(limits=limits, total_timeout=0.05))
+    orch = ToolOrchestrator(
+        Registry(),
+        limits=LimitPolicy(max_concurrent=1),
+        tools={"other": ToolPolicy(total_timeout=0.05)},
+    )
+    make(orch=orch)
     entered, go_on = threading.Event(), threading.Event()
 
     def waits(args: dict[str, Any]) -> Any:
@@ -239,10 +243,12 @@ def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
     thing.behaviour = waits
     first = Thread(call)
     assert entered.wait(20)
-    assert "late_result" not in call()
+    with puppet("other") as other:
+        said = call("other")
+        assert (other.runs, "late_result" in said) == (0, False)
+        assert "error" in said
     go_on.set()
-    first.result()
-    assert thing.runs == 1
+    assert first.result()["fine"]
 
 
 def test_a_flag_that_hermes_has_set_stays_and_the_call_gives_no_verdict(
@@ -444,6 +450,8 @@ def test_closing_takes_nothing_from_a_call_that_runs(make: Make, thing: Puppet) 
 def test_a_call_that_the_loop_has_given_up_is_run_all_the_same() -> None:
     asked = _Call("a", lambda: "fine")
     asked._stop.give_up()
+    asked._run_now()
+    assert not asked.has_run
     assert asked.outcome() == "fine"
 
 
@@ -586,6 +594,8 @@ def test_the_example_runs(tmp_path: Path) -> None:
 
 def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
     chance = random.Random(7)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
     current: list[Stoppable | None] = [None]
     done = threading.Event()
     stopped = [0]
@@ -598,7 +608,7 @@ def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
 
     killers = [hermes.Thread(kill) for _ in range(3)]
     try:
-        for _ in range(20_000):
+        for _ in range(10_000):
             call = Stoppable(hermes.interrupt.set_interrupt)
             assert call.begin()
             assert not hermes.interrupt.is_interrupted()
@@ -610,10 +620,53 @@ def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
             assert not hermes.interrupt.is_interrupted()
     finally:
         done.set()
+        sys.setswitchinterval(before)
         hermes.interrupt.set_interrupt(False)
     for each in killers:
         each.result()
     assert stopped[0] > 0
+
+
+def test_a_thread_that_cannot_be_had_is_held_against_nobody(tmp_path: Path) -> None:
+    code = """
+import anyio, threading
+from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async.adapters.hermes import HermesTools
+
+async def main():
+    registry = Registry()
+    async with HermesTools(tools=["skills_list"]) as tools:
+        registry.include(tools)
+        orch = ToolOrchestrator(registry, failure_threshold=1)
+        # Room for a stack that no machine has: a thread cannot be started.
+        threading.stack_size(1 << 46)
+        refused = await orch.run("skills_list")
+        threading.stack_size(0)
+        print(refused.verdict, "system threads in use" in refused.content)
+        print((await orch.run("skills_list")).ok)
+
+anyio.run(main)
+"""
+    command = [sys.executable, "-c", code]
+    env = {**os.environ, "HERMES_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "ignore True\nTrue\n", done.stderr
+
+
+def test_tools_of_another_are_not_taken_for_those_of_hermes(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text("")
+    code = """
+from orchestrator_async.adapters.hermes import HermesCircuits
+circuits = HermesCircuits()
+try:
+    from orchestrator_async.adapters.hermes import _hermes
+    _hermes.registry()
+except ImportError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "the module `tools` is not its own" in done.stdout
 
 
 def test_its_home_is_the_one_that_was_named() -> None:

@@ -337,7 +337,7 @@ class _Loop:
         try:
             anyio.run(_serve, ready, backend=self._backend)
         except BaseException as error:
-            if ready.done():
+            if ready.done():  # pragma: no cover - it ends when it is closed, and by itself
                 raise
             ready.set_exception(error)
 

@@ -8,6 +8,7 @@ that is done in threads.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import fields, replace
@@ -101,6 +102,7 @@ class HermesTools:
         self._slots = Slots(max_threads)
         self._registries: list[Registry] = []
         self._offered: dict[str, Tool] = {}
+        self._left_out: set[str] = set()
         self._running: set[Stoppable] = set()
         self._stack: AsyncExitStack | None = None
 
@@ -182,7 +184,9 @@ class HermesTools:
                 try:
                     tool = self._tool(name, description, parameters, size)
                 except (TypeError, ValueError) as error:
-                    logger.warning("a tool of hermes is left out: %s", error)
+                    if name not in self._left_out:
+                        logger.warning("a tool of hermes is left out: %s", error)
+                    self._left_out.add(name)
                     continue
             made[name] = tool
         return made
@@ -275,14 +279,15 @@ class HermesTools:
             kwargs.setdefault("enabled_tools", list(self._offered))
         kwargs.update(self._handler_kwargs.get(name, {}))
         if not self._slots.take():
-            raise self._no_thread(name)
+            raise _no_thread(name, "threads", self._slots.size)
         call = Stoppable(_hermes.interrupts()[0])
         try:
             return await ThreadedCall(self._slots).wait(
                 functools.partial(self._dispatch, call, name, args, kwargs)
             )
         except NoThreadError as error:
-            raise self._no_thread(name) from error
+            count = threading.active_count()
+            raise _no_thread(name, "system threads", count) from error
         finally:
             call.give_up()
 
@@ -302,10 +307,9 @@ class HermesTools:
             call.end()
             self._running.discard(call)
 
-    def _no_thread(self, name: str) -> LimitExceededError:
-        return LimitExceededError(
-            tool_name=name, limit="threads", size=self._slots.size, retry_after=1.0
-        )
+
+def _no_thread(name: str, limit: str, size: int) -> LimitExceededError:
+    return LimitExceededError(tool_name=name, limit=limit, size=size, retry_after=1.0)
 
 
 def _add(registry: Registry, tool: Tool, *, replaces: Tool | None) -> None:
@@ -329,12 +333,10 @@ class HermesTool:
         return await self._tools.run_tool(self.name, arguments, __tool_context__)
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Mapping[str, Any]) -> str:
     """
     What a model reads of a result that is no text: of an envelope with images, its texts.
     """
-    if not isinstance(value, dict) or not value.get("_multimodal"):
-        raise TypeError(f"hermes returns text or an envelope, not {type(value).__name__}")
     summary = value.get("text_summary")
     if isinstance(summary, str) and summary:
         return summary
