@@ -159,7 +159,12 @@ def test_the_tool_runs_in_the_thread_and_the_context_of_its_caller(
     make()
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
     seen: list[Any] = []
-    thing.behaviour = lambda args: seen.append((threading.get_ident(), user.get())) or "{}"
+
+    def looks(args: dict[str, Any]) -> str:
+        seen.append((threading.get_ident(), user.get()))
+        return "{}"
+
+    thing.behaviour = looks
 
     def calls(name: str) -> None:
         user.set(name)
@@ -173,7 +178,12 @@ def test_the_tool_runs_in_the_thread_and_the_context_of_its_caller(
 def test_what_a_tool_sets_in_its_context_stays(make: Make, thing: Puppet) -> None:
     make()
     left: contextvars.ContextVar[str] = contextvars.ContextVar("left", default="")
-    thing.behaviour = lambda args: left.set("behind") and "{}"
+
+    def leaves(args: dict[str, Any]) -> str:
+        left.set("behind")
+        return "{}"
+
+    thing.behaviour = leaves
     call()
     assert left.get() == "behind"
 
@@ -365,7 +375,7 @@ def test_control_flow_passes_and_gives_no_verdict(
 def test_a_call_that_passes_twice_is_counted_once(make: Make, thing: Puppet) -> None:
     circuits = make()
     run = importlib.import_module("hermes_cli.middleware").run_tool_execution_middleware
-    told = {"tool_call_id": "c1"}
+    told: dict[str, Any] = {"tool_call_id": "c1"}
     assert run("puppet", {}, lambda args: handle("puppet", args, **told), **told)
     assert (thing.runs, circuits.orch.stats("puppet").calls) == (1, 1)
     assert call(**told)["fine"]
