@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -610,6 +611,11 @@ def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
     done = threading.Event()
     stopped = [0]
 
+    def flag(on: bool, thread: int | None) -> None:
+        if on:
+            time.sleep(1e-6)  # in which the call could end, and the next one begin
+        hermes.interrupt.set_interrupt(on, thread)
+
     def kill() -> None:
         while not done.is_set():
             call = current[0]
@@ -618,8 +624,8 @@ def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
 
     killers = [hermes.Thread(kill) for _ in range(3)]
     try:
-        for _ in range(10_000):
-            call = Stoppable(hermes.interrupt.set_interrupt)
+        for _ in range(3_000):
+            call = Stoppable(flag)
             assert call.begin()
             assert not hermes.interrupt.is_interrupted()
             current[0] = call
