@@ -4,7 +4,7 @@ An agent of hermes whose tool dies and comes back, with our circuits as a plugin
     python -m examples.hermes_agent
 
 It runs offline, in a home that is removed: the model is a script behind a server of this
-program. (By its path it would find ``agent.py`` beside it, for hermes has such a module.)
+program. (By its path it would find ``agent.py`` beside it: hermes has such a module.)
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typing import Any
 
 WAIT = ("terminal", {"command": "sleep 1.1"})
 CALLS = [*[("weather", {})] * 4, WAIT, ("weather", {})]
-NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
-WEATHER = {"name": "weather", "description": "The weather.", "parameters": NOTHING}
+WEATHER = {"name": "weather", "description": "The weather.", "parameters": {}}
 
 
 class Model(BaseHTTPRequestHandler):
@@ -39,8 +38,8 @@ class Model(BaseHTTPRequestHandler):
             function = {"name": name, "arguments": json.dumps(args)}
             call = {"index": 0, "id": f"c{made}", "type": "function", "function": function}
             says = {"role": "assistant", "content": None, "tool_calls": [call]}
-        why = "stop" if says["content"] else "tool_calls"
-        choice = {"index": 0, "delta": says, "message": says, "finish_reason": why}
+        choice: dict[str, Any] = {"index": 0, "delta": says, "message": says}
+        choice["finish_reason"] = "stop" if says["content"] else "tool_calls"
         text = json.dumps({"id": "1", "created": 1, "model": "m", "choices": [choice]})
         kind = "application/json"
         if asked.get("stream"):
@@ -66,7 +65,7 @@ def main() -> None:
     from run_agent import AIAgent  # now that it has a home
     from tools.registry import registry
 
-    runs = []
+    runs: list[object] = []
 
     def weather(args: dict[str, Any], **told: Any) -> str:
         runs.append(args)
