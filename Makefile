@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BACKEND ?= asyncio
 SECONDS ?= 600
+CONSTRAINTS ?= constraints.txt
 ARGS ?=
 
 ifneq ($(words $(VENV)),1)
@@ -14,12 +15,12 @@ endif
 
 PY := $(VENV)/bin/python
 SAYS := @echo "==>"
-INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
+.PHONY: help demo test test-hermes test-hermes-here lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -33,6 +34,13 @@ demo: $(VENV)/.installed-demo  ## Run the example agent (BACKEND=trio for the ot
 test: $(VENV)/.installed-test  ## Run the tests (ARGS="-k breaker" for some of them)
 	$(SAYS) "the tests"
 	@$(PY) -m pytest $(ARGS)
+
+test-hermes:  ## Run the tests with hermes-agent, which pins so much, in VENV-hermes
+	@$(MAKE) --no-print-directory VENV="$(VENV)-hermes" CONSTRAINTS=constraints-hermes.txt test-hermes-here
+
+test-hermes-here: $(VENV)/.installed-hermes
+	$(SAYS) "the tests with hermes-agent"
+	@$(PY) -m pytest tests/adapters/test_hermes_*.py $(ARGS)
 
 coverage: $(VENV)/.installed-test  ## Run the tests, and say which branches they miss
 	$(SAYS) "the tests, measured"
@@ -102,7 +110,7 @@ clean:  ## Remove the environment, the caches and what was built
 # --- the environment ---------------------------------------------------------------
 
 # A pip that knows dependency groups comes first: the one bundled with Python may not.
-$(VENV)/.made: constraints.txt
+$(VENV)/.made: $(CONSTRAINTS)
 	@command -v "$(PYTHON)" >/dev/null || { \
 	  echo "$(PYTHON) is not there; name a Python 3.11 or newer that is: make PYTHON=python3.12 ..." >&2; \
 	  exit 1; }
@@ -120,20 +128,20 @@ $(VENV)/.made: constraints.txt
 	@$(INSTALL) --upgrade pip
 	@touch $@
 
-$(VENV)/.installed-lint: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.installed-lint: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(SAYS) "installing ruff (once)"
 	@$(INSTALL) --group lint
 	@touch $@
 
 # The peers are no dependencies of the project, and one that cannot be had is no error.
-$(VENV)/.installed-peers: $(VENV)/.made pyproject.toml constraints.txt benchmarks/peers/requirements.txt
+$(VENV)/.installed-peers: $(VENV)/.made pyproject.toml $(CONSTRAINTS) benchmarks/peers/requirements.txt
 	$(SAYS) "installing the peers (once)"
 	@$(INSTALL) --editable . trio
-	@$(PY) -m benchmarks.peers.install --quiet --disable-pip-version-check --constraint constraints.txt
+	@$(PY) -m benchmarks.peers.install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 	@touch $@
 
 # Servers of others that the tests talk to: programs of Node, which itself is a wheel.
-$(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt tests/mcp/package.json
+$(VENV)/.installed-test: $(VENV)/.made pyproject.toml $(CONSTRAINTS) tests/mcp/package.json
 	$(SAYS) "installing what 'test' needs (once)"
 	@$(INSTALL) --group test --editable .
 	$(SAYS) "installing the servers that the tests talk to (once)"
@@ -142,7 +150,7 @@ $(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt tests/mcp/
 	  install --prefix $(VENV)/npm --silent --no-audit --no-fund --no-save --no-package-lock
 	@touch $@
 
-$(VENV)/.installed-%: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.installed-%: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(SAYS) "installing what '$*' needs (once)"
 	@$(INSTALL) --group $* --editable .
 	@touch $@
