@@ -143,6 +143,9 @@ async def hold_the_end() -> str:
 def _until_interrupted() -> None:
     while getattr(interrupts._cancel, "__name__", "") != "_nothing":
         time.sleep(0.001)
+    # Let the loop begin to wait: asyncio sets no wakeup descriptor, so that Python may hear
+    # of a signal that comes the moment before only when the next thing happens.
+    time.sleep(0.2)
     say("the call is over")
     while interrupts.number is None:
         time.sleep(0.001)
