@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 import threading
 import time
@@ -143,13 +144,30 @@ async def hold_the_end() -> str:
 def _until_interrupted() -> None:
     while getattr(interrupts._cancel, "__name__", "") != "_nothing":
         time.sleep(0.001)
-    # Let the loop begin to wait: asyncio sets no wakeup descriptor, so that Python may hear
-    # of a signal that comes the moment before only when the next thing happens.
-    time.sleep(0.2)
     say("the call is over")
     while interrupts.number is None:
         time.sleep(0.001)
     say("heard")
+
+
+@registry.tool
+async def signal_elsewhere() -> str:
+    """Have a signal come that does not break off what the main thread waits for."""
+    threading.Thread(target=_signalled_at_rest, daemon=True).start()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        say("cleaned up")
+    return ""
+
+
+def _signalled_at_rest() -> None:
+    seen: list[object] = []
+    while len(seen) < 20 or len(set(seen[-20:])) > 1:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        seen.append((id(frame), frame.f_lasti))
+        time.sleep(0.005)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
 
 @registry.tool
