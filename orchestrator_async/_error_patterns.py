@@ -5,11 +5,11 @@ A text is read as words: in lower case, ``NOT_FOUND`` and ``NotFound`` as "not f
 matches whole words anywhere in it. Rows have a strength, and the strongest that matches
 decides: what a program wrote for programs (``ECONNREFUSED``, ``status code 404``) counts more
 than a phrase ("connection refused"), and a phrase more than a single word ("timeout"), which
-may as well be the name of an argument or of a file. Where rows of both kinds are equally
-strong, the service's decides, as it does for a text that no row matches: an error that was
-wrongly held against a tool costs a pause, and one that was wrongly overlooked keeps an agent
-at a dead tool. Where the strongest row is a word, or one of two phrases of both kinds, all
-words are weighed together (``_error_words``), and so they are where no row matches.
+may as well be the name of an argument or of a file. Where the strongest row is a word, or
+one of two phrases of both kinds, or where there is none, all words are weighed together
+(``_error_words``). Where codes of both kinds match, and where the words say nothing, it is
+the service: an error that was wrongly held against a tool costs a pause, and one that was
+wrongly overlooked keeps an agent at a dead tool.
 """
 
 from __future__ import annotations

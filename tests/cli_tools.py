@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 import sys
 import threading
 import time
@@ -147,6 +148,26 @@ def _until_interrupted() -> None:
     while interrupts.number is None:
         time.sleep(0.001)
     say("heard")
+
+
+@registry.tool
+async def signal_elsewhere() -> str:
+    """Have a signal come that does not break off what the main thread waits for."""
+    threading.Thread(target=_signalled_at_rest, daemon=True).start()
+    try:
+        await anyio.sleep_forever()
+    finally:
+        say("cleaned up")
+    return ""
+
+
+def _signalled_at_rest() -> None:
+    seen: list[object] = []
+    while len(seen) < 20 or len(set(seen[-20:])) > 1:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        seen.append((id(frame), frame.f_lasti))
+        time.sleep(0.005)
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
 
 @registry.tool

@@ -7,12 +7,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from orchestrator_async.cli._waking import Waking
 
 from .cli_program import START, TOOLS, begun, environment, in_a_terminal
 from .test_cli import on_each_backend
@@ -120,6 +123,35 @@ def test_the_second_signal_ends_it_at_once(backend: str, tool: str, first: str) 
         process.send_signal(signal.SIGINT)
         assert rest(process) == ("", "")
         assert process.returncode == 130
+
+
+@on_each_backend
+def test_a_signal_is_heard_by_a_loop_that_it_does_not_break_off(backend: str) -> None:
+    with begun("call", "signal_elsewhere", "{}", "--backend", backend) as process:
+        assert rest(process) == ("", "cleaned up\n")
+        assert process.returncode == 130
+
+
+def test_a_loop_that_hears_of_signals_by_itself_is_left_to_it() -> None:
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    with reader, writer:
+        signal.set_wakeup_fd(writer.fileno())
+        try:
+            waking = Waking(lambda: None)
+            waking.end()
+        finally:
+            assert signal.set_wakeup_fd(-1) == writer.fileno()
+
+
+def test_whoever_comes_after_it_stays() -> None:
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    with reader, writer:
+        waking = Waking(lambda: None)
+        signal.set_wakeup_fd(writer.fileno())
+        waking.end()
+        assert signal.set_wakeup_fd(-1) == writer.fileno()
 
 
 @on_each_signal

@@ -19,6 +19,8 @@ from anyio.lowlevel import current_token
 
 from orchestrator_async import _loop
 
+from ._waking import Waking
+
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 
@@ -34,6 +36,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.number: int | None = None
         self._cancel: Callable[[], object] | None = None
+        self._waking: Waking | None = None
         # Before it is known which command it is for, SIGHUP is put off.
         self._hang_up: Callable[[], object] | None = self._put_off
         self._was_hung_up = False
@@ -61,6 +64,7 @@ class Interrupts:
         Cancel the scope by the first signal; outside of this, it ends the program.
         """
         self._cancel = functools.partial(_loop.wake, current_token(), scope.cancel)
+        self._waking = Waking(functools.partial(_loop.wake, current_token(), _nothing))
         if self.number is not None:
             scope.cancel()  # it came before, and somebody's code has swallowed it
         try:
@@ -98,6 +102,9 @@ class Interrupts:
         The loop has ended.
         """
         self._cancel = None
+        if self._waking is not None:
+            self._waking.end()
+            self._waking = None
 
     def _hear(self, number: int, frame: object) -> None:
         if self._hang_up is not None and signal.Signals(number).name == "SIGHUP":
