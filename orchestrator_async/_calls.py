@@ -103,6 +103,18 @@ class ToolContext(_Reporting):
         return reporting(again, getattr(self, "_report", None))
 
 
+_context: Final = quick(ToolContext)
+
+
+def context_for_judges(
+    tool_name: str, call_id: str | None, data: Mapping[str, Any]
+) -> ToolContext:
+    """
+    What whoever is asked of a call is told of it, who is not to report its progress.
+    """
+    return _context(tool_name, call_id, data=data)
+
+
 def reporting(
     context: ToolContext, report: Callable[[Any, Any, Any], None] | None
 ) -> ToolContext:

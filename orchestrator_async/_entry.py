@@ -18,7 +18,14 @@ from ._errors import CircuitOpenError, OrchestratorError
 from ._foreign import bare_type_name, is_a
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback
-from ._outcome import Judge, any_error, error_text, exceptions_only, of_value
+from ._outcome import (
+    Judge,
+    any_error,
+    error_text,
+    exceptions_only,
+    of_value,
+    value_judge,
+)
 from ._policy import ToolSettings
 from ._stats import Figures
 from ._threads import Slots
@@ -36,9 +43,11 @@ class Entry:
 
     Attributes:
         judge: What the tool's own judge is, or ``None`` for the ready-made ones.
+        judge_value: What that says of a value alone, where it says it.
         reads_values: Whether a returned ``error`` counts.
-        simple: Whether the short path of ``dispatch`` can run it: a coroutine function
-            that wants no context, has no judge of its own, and one circuit.
+        direct: Whether a short path can run it: a coroutine function that wants no context,
+            and has one circuit.
+        simple: Whether that of ``dispatch`` can, as it has no judge of its own either.
         keyed: Its circuits by key, where it has such; ``circuit`` is then that of calls
             that have none.
         streams: Whether the tool is an async generator.
@@ -60,10 +69,12 @@ class Entry:
         "check",
         "circuit",
         "complained",
+        "direct",
         "figures",
         "fn",
         "is_async",
         "judge",
+        "judge_value",
         "keyed",
         "name",
         "reads_values",
@@ -100,18 +111,19 @@ class Entry:
         self.binder = Binder(tool, settings)
         self.check = self.binder.check
         self.judge, self.reads_values = _judge_of(settings)
+        self.judge_value = value_judge(self.judge)
         self._clean = clean
         self.complained: set[str] | None = None  # most have nothing to complain of
         self.slots = slots
         self.around: Step | None = None
-        self.simple = (
+        self.direct = (
             self.is_async
             and not self.streams
-            and self.judge is None
             and self.binder.context_parameter is None
             and keyed is None
             and settings.max_result_size is None
         )
+        self.simple = self.direct and self.judge is None
         self._refusal_generation = -1
         self._refusal_seconds: int | None = None
         self._refusal_text = ""
@@ -228,6 +240,7 @@ class Entry:
         Have calls go through this.
         """
         self.around = step
+        self.direct = self.direct and step is None
         self.simple = self.simple and step is None
 
     def key_of(self, arguments: Mapping[str, Any], request: Request) -> str | None:

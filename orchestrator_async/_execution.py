@@ -13,7 +13,7 @@ import inspect
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import Any, Final, NamedTuple
@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import anyio
 from anyio.lowlevel import checkpoint
 
+from . import _loop
 from ._answers import Answers
 from ._breaker import Breaker, Permit, Refusal
 from ._callbacks import is_control_flow
@@ -28,12 +29,17 @@ from ._calls import Course, Request, ToolContext, ToolResult, copied, reporting,
 from ._circuit import Circuit
 from ._conversation import Call
 from ._entry import Entry
-from ._errors import InvalidArgumentsError, OrchestratorError, ToolTimeoutError
+from ._errors import (
+    InvalidArgumentsError,
+    InvalidResultError,
+    OrchestratorError,
+    ToolTimeoutError,
+)
 from ._events import Observers, finished
 from ._fleet import Fleet
 from ._foreign import is_a
 from ._marks import Marks, put, take_off
-from ._outcome import Verdict
+from ._outcome import Verdict, judge_value, opinion, to_text
 from ._progress import Reporter
 from ._settle import (
     End,
@@ -41,6 +47,7 @@ from ._settle import (
     end_in_the_dark,
     end_with_error,
     end_with_value,
+    outcome_for,
     verdict_of_leaving,
 )
 from ._stack import check_room, with_room
@@ -109,9 +116,155 @@ class Execution:
             return await entry.around(request, render)
         return await self._run(entry, request, render)
 
+    @binds_arguments
+    async def short(
+        self,
+        entry: Entry,
+        permit: Permit,
+        started: float,
+        args: Any,
+        call_id: str | None,
+        context: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        *,
+        render: bool = True,
+        handler: Callable[[], Awaitable[Any]] | None = None,
+        brief: bool = False,
+    ) -> ToolResult | None:
+        """
+        The same as ``run``, on the short path, which ``dispatch`` has written out for
+        itself.
+
+        Args:
+            entry: The tool, which is ``direct``, and nobody observes.
+            permit: The one with which its circuit lets all calls run.
+            started: The time now.
+            args: What the caller has sent. Where there is a handler, it alone has them, and
+                what gives them will do.
+            call_id: The caller's id of the call.
+            context: What the tool could find in its context, if it wanted one, or what
+                gives that.
+            render: Whether a value is also made text, which can fail.
+            handler: What is run in the place of the tool's own function.
+            brief: Whether nothing is to be told of a success.
+
+        Returns:
+            What came of it; ``None`` for a success of which nothing is told.
+
+        Raises:
+            BaseException: Cancellation and control flow, and nothing else.
+        """
+        arguments = {} if handler is not None else args
+        if type(arguments) is not dict or entry.check is not None:
+            try:
+                arguments = entry.binder.bind(args)
+            except InvalidArgumentsError as error:
+                told = context() if callable(context) else context
+                request = Request(entry.name, args, call_id, told)
+                answer = self._answers.invalid(entry, error, request)
+                await checkpoint()
+                return answer
+        figures, breaker, timeout = entry.figures, entry.breaker, entry.timeout
+        try:
+            task = _loop.current_task()
+        except RuntimeError:
+            task = _loop.this_task()
+        requests = 0
+        if task is not None and task.cancelling():
+            requests = _loop.cancel_requests(task)
+        scope = failure = closing = heard = None
+        on_time = False
+        number = figures.begin(started)
+        try:
+            if timeout is None:
+                if handler is None:
+                    value = await entry.fn(**arguments)
+                else:
+                    value = await handler()
+            else:
+                with anyio.move_on_after(timeout) as scope:
+                    try:
+                        if handler is None:
+                            value = await entry.fn(**arguments)
+                        else:
+                            value = await handler()
+                    except GeneratorExit as ended:
+                        closing = ended
+                        raise
+                if scope.cancelled_caught:
+                    raise struck(entry)
+            try:
+                duration = self._clock() - started
+            except Exception:
+                duration = math.nan
+            if (task is None or task.cancelling() == requests) and (
+                scope is None or not is_late(scope, duration, entry)
+            ):
+                on_time = True
+                if entry.judge is not None:
+                    heard = _heard(entry, value, duration, call_id, context)
+                if heard is not None:
+                    text = None
+                elif type(value) is str and "{" not in value:
+                    text = value
+                elif entry.judge is not None and not render:
+                    text = ""
+                else:
+                    try:
+                        text = text_of_success(entry, value, render)
+                    except InvalidResultError:
+                        text = None  # who is told of that is also given the value
+                counting = breaker.counting
+                if text is not None and not (counting and duration >= breaker.slow_above):
+                    late = permit is not breaker.closed_permit
+                    if late:
+                        figures.late += 1
+                    elif counting:
+                        breaker.succeeded(permit, started + duration, duration)
+                    figures.end(number)
+                    if duration > 0:
+                        figures.total_time += duration
+                    else:
+                        duration = 0.0
+                    if brief:
+                        return None
+                    name = entry.name
+                    verdict = Verdict.IGNORE if late else Verdict.SUCCESS
+                    state = breaker.state
+                    return result(  # in the order of its fields
+                        *(name, call_id, text if render else "", value, None, True),
+                        *(verdict, late, state, name, duration, 1),
+                    )
+        except BaseException as error:
+            failure, value = error, None
+        try:
+            if handler is not None and callable(args):
+                args = args()
+            if callable(context):
+                context = context()
+            request = Request(entry.name, args, call_id, context)
+            flight = Flight(entry, entry.circuit, request, arguments, permit)
+            flight.number, flight.started, flight.scope = number, started, scope
+            flight.task, flight.requests, flight.closing = task, requests, closing
+            flight.on_time, flight.heard = on_time, heard
+            render = render or brief  # there is something to be told
+            end = await self.land(flight, value, failure, render=render)
+            return result_of(flight, end)
+        except RecursionError:
+            # There is no room even to ask for some: calls nothing, so it cannot fail.
+            if number == figures.alone:
+                figures.alone = 0
+                figures.ignored += 1
+            elif number in figures.flights:
+                del figures.flights[number]
+                figures.ignored += 1
+            raise
+        finally:
+            # An exception refers to this frame, which must not keep it in turn.
+            del failure, value, heard
+
     async def text(self, request: Request) -> str:
         """
-        The same, and return what the model reads.
+        The same as ``run``, and return what the model reads.
         """
         entry = self._entry(request)
         if isinstance(entry, ToolResult):
@@ -811,6 +964,55 @@ class Execution:
             return None  # it is a failure like others
         end.throttled = throttle is not None
         return throttle
+
+
+def is_late(scope: anyio.CancelScope, duration: float, entry: Entry) -> bool:
+    """
+    Whether the timeout has struck. A tool that blocks the loop keeps the scope from
+    knowing, so the time that it took is looked at too.
+    """
+    assert entry.timeout is not None
+    return scope.cancel_called or duration >= entry.timeout
+
+
+def _heard(
+    entry: Entry,
+    value: Any,
+    duration: float,
+    call_id: str | None,
+    context: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+) -> Callable[[], Verdict | None] | None:
+    """
+    What the tool's judge says of a value, or raises, for whoever asks it next; ``None`` if
+    that is a success.
+    """
+    assert entry.judge is not None
+    try:
+        if entry.judge_value is not None:
+            said = entry.judge_value(value)
+        else:
+            told = context() if callable(context) else context
+            took = max(0.0, duration)
+            outcome = outcome_for(entry, value, None, took, call_id, told)
+            said = opinion(entry.judge, outcome)
+    except BaseException as error:
+        return functools.partial(raise_as_it_was, error)
+    return None if said is Verdict.SUCCESS else lambda: said
+
+
+def text_of_success(entry: Entry, value: Any, render: bool = True) -> str | None:
+    """
+    The value as the model reads it, or ``None`` if it tells of an error.
+
+    Raises:
+        InvalidResultError: It cannot be made JSON.
+    """
+    judged = entry.judge is None and entry.reads_values
+    if judged and judge_value(value) is not Verdict.SUCCESS:
+        return None
+    if not render:
+        return ""
+    return to_text(value, tool_name=entry.name, render=entry.tool.render)
 
 
 def struck(entry: Entry, timeout: float | None = None) -> ToolTimeoutError:

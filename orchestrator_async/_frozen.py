@@ -19,7 +19,8 @@ Record = TypeVar("Record")
 def quick(cls: type[Record]) -> Callable[..., Record]:
     """
     What makes records of a frozen dataclass with slots. It takes the same arguments, by
-    name or in the order of the fields.
+    name or in the order of the fields; one whose default is made anew for each is to be
+    given, by name.
     """
 
     def become(self: Any) -> None:
@@ -27,12 +28,13 @@ def quick(cls: type[Record]) -> Callable[..., Record]:
 
     layout: list[tuple[str, Any, Any]] = []
     for each in fields(cast("Any", cls)):
-        if each.default_factory is not MISSING:
-            raise TypeError(f"{cls.__name__}.{each.name}: a default must be a plain value")
-        layout.append((each.name, Any, field(default=each.default)))
+        is_made = each.default_factory is not MISSING
+        made_field = field(kw_only=True) if is_made else field(default=each.default)
+        layout.append((each.name, Any, made_field))
     made = make_dataclass(
         f"_{cls.__name__}",
         layout,
+        bases=cls.__bases__,
         namespace={"__post_init__": become},
         repr=False,
         eq=False,

@@ -22,7 +22,7 @@ from anyio.lowlevel import checkpoint
 from . import _loop
 from ._answers import Answers
 from ._around import Surroundings
-from ._breaker import CircuitState
+from ._breaker import CircuitState, Permit
 from ._calls import (
     Request,
     ToolCall,
@@ -39,11 +39,16 @@ from ._conversation import ConversationPolicy
 from ._entry import Entry
 from ._errors import InvalidArgumentsError, OrchestratorError
 from ._events import Observer, Observers, rejected
-from ._execution import Execution, calling_probe, struck
+from ._execution import (
+    Execution,
+    calling_probe,
+    is_late,
+    struck,
+    text_of_success,
+)
 from ._fleet import Fleet, Intended
 from ._log import logger
 from ._named import Named
-from ._outcome import Verdict, judge_value, to_text
 from ._policy import (
     BreakerPolicy,
     BudgetPolicy,
@@ -262,13 +267,13 @@ class ToolOrchestrator:
             except Exception:
                 duration = math.nan
             if (task is None or task.cancelling() == requests) and (
-                scope is None or not _is_late(scope, duration, entry)
+                scope is None or not is_late(scope, duration, entry)
             ):
                 on_time = True
                 if type(value) is str and "{" not in value:
                     text = value
                 else:
-                    text = _text_of_success(entry, value)
+                    text = text_of_success(entry, value)
                 counting = breaker.counting
                 if text is not None and not (counting and duration >= breaker.slow_above):
                     if permit is not breaker.closed_permit:
@@ -329,9 +334,7 @@ class ToolOrchestrator:
             LimitExceededError: A limit refused the call.
             Exception: Whatever the tool raised, as it was.
         """
-        check_context(context)
-        request = Request(name, args, call_id, context)
-        result = await self._execution.run(request, render=False)
+        result = await self._run(name, args, call_id, context, render=False)
         try:
             if result.error is not None:
                 _raise(result.error, result.name)
@@ -351,8 +354,7 @@ class ToolOrchestrator:
             call_id: The model's id of the call, for events and for the tool.
             **context: What a tool finds in its ``ToolContext``.
         """
-        check_context(context)
-        return await self._execution.run(Request(name, args, call_id, context))
+        return await self._run(name, args, call_id, context)
 
     def stream(
         self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any
@@ -788,6 +790,39 @@ class ToolOrchestrator:
             return None
         return circuit
 
+    def _shortcut(self, name: Any) -> tuple[Entry, Permit, float] | None:
+        """
+        What a call needs to go the short path, and the time now; or ``None``.
+        """
+        try:
+            entry = self._entries[name]
+            permit = entry.breaker.closed_permit
+            if permit is None or not entry.direct or self._observers.listening:
+                return None
+            return entry, permit, self._clock()
+        except Exception:
+            return None  # no such tool, or none yet; or the clock fails
+
+    async def _run(
+        self,
+        name: Any,
+        args: Any,
+        call_id: str | None,
+        context: Mapping[str, Any],
+        *,
+        render: bool = True,
+    ) -> ToolResult:
+        check_context(context)
+        short = self._shortcut(name)
+        if short is not None:
+            made = await self._execution.short(
+                *short, args, call_id, context, render=render
+            )
+            assert made is not None
+            return made
+        request = Request(name, args, call_id, context)
+        return await self._execution.run(request, render=render)
+
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
     ) -> str:
@@ -815,8 +850,7 @@ class ToolOrchestrator:
             result = self._answers.malformed(error, request)
             await checkpoint()
             return result
-        request = Request(call.name, call.args, call.id, context)
-        return await self._execution.run(request)
+        return await self._run(call.name, call.args, call.id, context)
 
     def _time_if_any(self) -> float | None:
         try:
@@ -828,27 +862,6 @@ class ToolOrchestrator:
 async def _told(answer: ToolResult) -> str:
     await checkpoint()
     return answer.content
-
-
-def _is_late(scope: anyio.CancelScope, duration: float, entry: Entry) -> bool:
-    """
-    Whether the timeout has struck. A tool that blocks the loop keeps the scope from
-    knowing, so the time that it took is looked at too.
-    """
-    assert entry.timeout is not None
-    return scope.cancel_called or duration >= entry.timeout
-
-
-def _text_of_success(entry: Entry, value: Any) -> str | None:
-    """
-    The value as the model reads it, or ``None`` if it tells of an error.
-
-    Raises:
-        InvalidResultError: It cannot be made JSON.
-    """
-    if entry.reads_values and judge_value(value) is not Verdict.SUCCESS:
-        return None
-    return to_text(value, tool_name=entry.name, render=entry.tool.render)
 
 
 def _raise(error: BaseException, tool_name: str) -> NoReturn:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 from weakref import WeakKeyDictionary
 
 from . import _media
@@ -29,6 +29,7 @@ from ._errors import (
     LimitExceededError,
 )
 from ._foreign import bare_type_name, is_a, members_of
+from ._frozen import quick
 from ._generators import drained
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Outcome:
     duration: float = 0.0
     context: ToolContext | None = field(default=None, repr=False)
 
+
+outcome_of: Final = quick(Outcome)
 
 Judge = Callable[[Outcome], Verdict | bool | None]
 """A verdict, or true for a failure and false for a success, or ``None``: no opinion."""
@@ -279,6 +282,36 @@ def opinion(judge: Judge, outcome: Outcome) -> Verdict | None:
     raise TypeError(
         f"a judge returned a {type(said).__name__}; expected a Verdict, a bool or None"
     )
+
+
+JudgeT = TypeVar("JudgeT")
+
+
+def looks_at_values_alone(
+    of_value: Callable[[Any], Verdict | None],
+) -> Callable[[JudgeT], JudgeT]:
+    """
+    Note of a judge what it says of a value that was returned, for which it needs nothing
+    else: it is then asked for that without an ``Outcome``, which costs more than most of
+    what judges do.
+    """
+
+    def note(judge: JudgeT) -> JudgeT:
+        setattr(judge, _OF_VALUE, of_value)
+        return judge
+
+    return note
+
+
+def value_judge(judge: Judge | None) -> Callable[[Any], Verdict | None] | None:
+    """
+    What was noted of it, if anything was.
+    """
+    found: Callable[[Any], Verdict | None] | None = getattr(judge, _OF_VALUE, None)
+    return found
+
+
+_OF_VALUE: Final = "_orchestrator_of_value"
 
 
 def of_value(predicate: Callable[[Any], bool]) -> Judge:

@@ -36,6 +36,7 @@ from ._outcome import (
     field_of,
     judge_error,
     judge_value,
+    looks_at_values_alone,
     read_object,
 )
 from ._throttle import status_of
@@ -59,6 +60,14 @@ def _patterns() -> Patterns:
     return Patterns(weights=Weights(WORDS, STARTS))
 
 
+def of_value(value: Any) -> Verdict:
+    """
+    What ``service_errors`` says of a value that was returned.
+    """
+    return _of_returned(value, _patterns())
+
+
+@looks_at_values_alone(of_value)
 def service_errors(outcome: Outcome) -> Verdict:
     """
     The judge for tools that report errors of the service and errors of the caller alike,

@@ -9,7 +9,7 @@ scope has been left. ``_execution`` then gives the permit back and acts on the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,7 +18,7 @@ from . import _loop
 from ._breaker import Permit
 from ._callbacks import is_control_flow, is_its_own
 from ._caller import Caller
-from ._calls import Request, ToolContext
+from ._calls import Request, context_for_judges
 from ._circuit import Circuit
 from ._entry import Entry
 from ._errors import (
@@ -28,7 +28,15 @@ from ._errors import (
     ToolTimeoutError,
 )
 from ._foreign import context_of, is_a, members_of
-from ._outcome import Outcome, Verdict, judge_error, judge_value, opinion, to_text
+from ._outcome import (
+    Outcome,
+    Verdict,
+    judge_error,
+    judge_value,
+    opinion,
+    outcome_of,
+    to_text,
+)
 from ._policy import HANGS
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
@@ -63,6 +71,7 @@ class Flight(Caller):
         reporter: What tells of its progress, if the tool can.
         steps: What gets its chunks, if the tool is an async generator.
         on_time: Whether it is known that the tool ended within its timeout.
+        heard: What the tool's judge has said of the value, or raised, if it was asked.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
     """
@@ -72,6 +81,7 @@ class Flight(Caller):
         "circuit",
         "closing",
         "entry",
+        "heard",
         "is_cut",
         "is_probe",
         "key",
@@ -113,6 +123,7 @@ class Flight(Caller):
         self.on_time = self.is_cut = False
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
+        self.heard: Callable[[], Verdict | None] | None = None
         self.pause: Pause | None = None
         self.steps: Steps | None = None
 
@@ -447,18 +458,32 @@ def _opinion(
     if entry.judge is None:
         return None
     request = flight.request
-    context = ToolContext(
-        tool_name=entry.name, call_id=request.call_id, data=request.context
-    )
-    took = flight.spent + duration
-    outcome = Outcome(value=value, error=error, duration=took, context=context)
     try:
+        if error is None and flight.heard is not None:
+            return flight.heard()
+        took = flight.spent + duration
+        outcome = outcome_for(entry, value, error, took, request.call_id, request.context)
         return opinion(entry.judge, outcome)
     except BaseException as raised:
         if not is_its_own(raised, entry.settings.control_flow):
             raise
         entry.complain("its judge raised, so it has no opinion", raised)
         return None
+
+
+def outcome_for(
+    entry: Entry,
+    value: Any,
+    error: BaseException | None,
+    duration: float,
+    call_id: str | None,
+    data: Mapping[str, Any],
+) -> Outcome:
+    """
+    What the tool's judge sees of a call.
+    """
+    context = context_for_judges(entry.name, call_id, data)
+    return outcome_of(value, error, duration, context)
 
 
 def part(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -14,11 +14,13 @@ from orchestrator_async import (
     CallFinished,
     CircuitState,
     OrchestratorError,
+    Outcome,
     Registry,
     RetryPolicy,
     Tool,
     ToolOrchestrator,
     ToolPolicy,
+    ToolResult,
     Verdict,
 )
 from orchestrator_async.adapters._guarding import Guarding, is_foreign, own_tools
@@ -35,6 +37,15 @@ def guarding(**options: Any) -> Guarding:
     return Guarding(orch, framework="puppets", **options)
 
 
+async def run(guard: Guarding, *args: Any, **options: Any) -> ToolResult:
+    """
+    A call of which there is something to say.
+    """
+    result = await guard.run(*args, **options)
+    assert result is not None
+    return result
+
+
 async def works() -> str:
     return "fine"
 
@@ -45,7 +56,7 @@ async def fails() -> str:
 
 async def test_a_frameworks_tool_is_run_by_its_handler() -> None:
     guard = guarding()
-    result = await guard.run("look", {"at": "sun"}, works, call_id="c1")
+    result = await run(guard, "look", {"at": "sun"}, works, call_id="c1")
     assert (result.content, result.value, result.call_id) == ("fine", "fine", "c1")
     assert guard.orch.stats("look").successes == 1
 
@@ -55,9 +66,9 @@ async def test_one_that_dies_is_refused_and_probed_once() -> None:
     orch = ToolOrchestrator(Registry(), failure_threshold=2, clock=clock)
     guard = Guarding(orch, framework="puppets")
     for _ in range(2):
-        result = await guard.run("look", {}, fails)
+        result = await run(guard, "look", {}, fails)
         assert isinstance(result.error, ConnectionError)
-    assert (await guard.run("look", {}, works)).attempts == 0
+    assert (await run(guard, "look", {}, works)).attempts == 0
     clock.now += 300
     ran = 0
 
@@ -84,7 +95,7 @@ async def test_a_retry_runs_the_handler_again() -> None:
             raise error
         return "fine"
 
-    result = await guard.run("look", {}, flaky, described=lambda: {"idempotent": True})
+    result = await run(guard, "look", {}, flaky, described=lambda: {"idempotent": True})
     assert (result.content, result.attempts) == ("fine", 2)
 
 
@@ -96,9 +107,9 @@ async def test_the_frameworks_own_interruptions_pass_and_count_for_nothing() -> 
 
     for _ in range(3):
         with pytest.raises(Interrupted):
-            await guard.run("look", {}, interrupts)
+            await run(guard, "look", {}, interrupts)
     assert guard.orch.circuit("look").state is CircuitState.CLOSED
-    await guard.run("look", {}, fails)
+    await run(guard, "look", {}, fails)
     assert guard.orch.circuit("look").state is CircuitState.OPEN
 
 
@@ -114,15 +125,15 @@ async def test_types_of_the_policy_are_kept_beside_those_of_the_framework() -> N
 
     for flow in (KeyError(), Interrupted()):
         with pytest.raises(type(flow)):
-            await guard.run("look", {}, raises(flow))
+            await run(guard, "look", {}, raises(flow))
     for blame in (IndexError(), TypeError()):
-        result = await guard.run("look", {}, raises(blame))
+        result = await run(guard, "look", {}, raises(blame))
         assert result.verdict is Verdict.IGNORE
 
 
 async def test_settings_by_name_are_those_of_the_orchestrator() -> None:
     orch = ToolOrchestrator(Registry(), tools={"lo*": ToolPolicy(timeout=0.02)})
-    result = await Guarding(orch, framework="puppets").run("look", {}, anyio.sleep_forever)
+    result = await run(Guarding(orch, framework="puppets"), "look", {}, anyio.sleep_forever)
     assert result.verdict is Verdict.FAILURE
     assert "0.02 s" in result.content
 
@@ -131,20 +142,23 @@ async def test_observers_see_arguments_and_context() -> None:
     guard = guarding()
     events: list[Any] = []
     guard.orch.add_observer(events.append)
-    await guard.run("look", {"at": "sun"}, works, user="ada")
+    await run(guard, "look", {"at": "sun"}, works, context={"user": "ada"})
     (event,) = [each for each in events if isinstance(each, CallFinished)]
     assert (event.arguments, event.context) == ({"at": "sun"}, {"user": "ada"})
 
 
 async def test_an_argument_may_have_any_name() -> None:
     args = {"self": 1, "name": 2, "handler": 3, "timeout": 4, "__tool_context__": 5}
-    assert (await guarding().run("look", args, works)).ok
+    guard = guarding()
+    assert (await run(guard, "look", args, works)).ok
+    assert await guard.run("look", args, works) is None
+    assert guard.orch.stats("look").successes == 2
 
 
 async def test_a_conversation_counts_its_calls() -> None:
     guard = guarding()
     async with guard.orch.conversation() as chat:
-        results = [await guard.run("look", {}, works, runner=chat) for _ in range(30)]
+        results = [await run(guard, "look", {}, works, runner=chat) for _ in range(30)]
     assert any(each.attempts == 0 for each in results)
 
 
@@ -174,21 +188,21 @@ async def test_what_a_handler_calls_is_not_run_by_its_own_handler() -> None:
     guard = guarding()
 
     async def nests() -> str:
-        inner = await guard.run("other", {}, works)
+        inner = await run(guard, "other", {}, works)
         outside = await guard.orch.run("look", {})
         assert isinstance(outside.error, OrchestratorError)
         return inner.content
 
-    assert (await guard.run("look", {}, nests)).content == "fine"
+    assert (await run(guard, "look", {}, nests)).content == "fine"
 
 
 async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
     guard = guarding()
-    await guard.run("other", {}, works)
+    await run(guard, "other", {}, works)
     orch = ToolOrchestrator(
         guard.orch.registry, tools={"look": ToolPolicy(fallback="other")}
     )
-    result = await Guarding(orch, framework="puppets").run("look", {}, fails)
+    result = await run(Guarding(orch, framework="puppets"), "look", {}, fails)
     assert isinstance(result.error, ConnectionError)
 
 
@@ -200,23 +214,23 @@ async def test_a_name_that_is_taken_is_told_of() -> None:
 
     guard.orch.registry.add(Tool(fn=look))
     with pytest.raises(ValueError, match="'look', which is not that of puppets"):
-        await guard.run("look", {}, works)
+        await run(guard, "look", {}, works)
     assert [tool.name for tool in own_tools(guard.orch)] == ["look"]
 
 
 async def test_two_adapters_of_one_framework_share_what_is_of_one_name() -> None:
     guard = guarding()
     other = Guarding(guard.orch, framework="puppets")
-    await guard.run("look", {}, fails)
+    await run(guard, "look", {}, fails)
     await other.run("look", {}, fails)
     assert guard.orch.circuit("look").state is CircuitState.OPEN
 
 
 async def test_a_tool_that_was_taken_out_comes_back() -> None:
     guard = guarding()
-    await guard.run("look", {}, works)
+    await run(guard, "look", {}, works)
     guard.orch.registry.remove("look")
-    assert (await guard.run("look", {}, works)).ok
+    assert (await run(guard, "look", {}, works)).ok
 
 
 async def test_a_caller_who_leaves_leaves_nothing() -> None:
@@ -224,7 +238,137 @@ async def test_a_caller_who_leaves_leaves_nothing() -> None:
     with anyio.move_on_after(0.01):
         await guard.run("look", {}, anyio.sleep_forever)
     assert guard.orch.stats("look").in_flight == 0
-    assert (await guard.run("look", {}, works)).ok
+    with anyio.move_on_after(0.01):  # a second one goes another way
+        await guard.run("look", {}, anyio.sleep_forever)
+    assert guard.orch.stats("look").in_flight == 0
+    assert guard.orch.stats("look").cancelled == 2
+    assert await guard.run("look", {}, works) is None
+
+
+def given(value: Any) -> Any:
+    async def give() -> Any:
+        return value
+
+    return give
+
+
+async def known(guard: Guarding) -> None:
+    """
+    Have the tool called once: its next calls go the short way.
+    """
+    await run(guard, "look", {}, works)
+
+
+async def test_a_success_of_which_there_is_nothing_to_say_has_no_result() -> None:
+    guard = guarding()
+    await known(guard)
+    assert await guard.run("look", {}, given({"sun": 1})) is None
+    assert guard.orch.stats("look").successes == 2
+
+
+async def test_a_failure_is_told_whichever_way_the_call_went() -> None:
+    guard = guarding()
+    told = []
+    for _ in range(2):
+        await guard.run("look", {}, works)
+        told.append(await run(guard, "look", {}, given({"error": "boom"}), call_id="c1"))
+        await guard.run("look", {}, works)
+        told.append(await run(guard, "look", {}, fails, call_id="c1"))
+    assert told[0].content == told[2].content == '{"error":"boom"}'
+    assert [each.verdict for each in told] == [Verdict.FAILURE] * 4
+    assert [type(each.error) for each in told[1::2]] == [ConnectionError] * 2
+    assert {each.call_id for each in told} == {"c1"}
+
+
+async def test_what_nobody_wants_is_not_asked_for() -> None:
+    asked: list[str] = []
+
+    def asking(what: str, value: Any) -> Any:
+        def ask() -> Any:
+            asked.append(what)
+            return value
+
+        return ask
+
+    guard = guarding()
+    await known(guard)
+    args, context = asking("args", {"at": "sun"}), asking("context", {"user": "ada"})
+    await guard.run("look", args, works, context=context)
+    assert asked == []
+    await run(guard, "look", args, fails, context=context)
+    assert sorted(asked) == ["args", "context"]
+    events: list[Any] = []
+    guard.orch.add_observer(events.append)
+    await run(guard, "look", args, works, context=context)
+    (event,) = [each for each in events if isinstance(each, CallFinished)]
+    assert (event.arguments, event.context) == ({"at": "sun"}, {"user": "ada"})
+
+
+@pytest.mark.parametrize("seen", [Verdict.SUCCESS, Verdict.IGNORE, Verdict.FAILURE, None])
+async def test_a_judge_is_asked_once_and_told_who_calls(seen: Verdict | None) -> None:
+    heard: list[tuple[Any, Any, Any]] = []
+
+    def judge(outcome: Outcome) -> Verdict | None:
+        assert outcome.context is not None
+        told = outcome.context.tool_name, outcome.context.call_id, outcome.context.data
+        heard.append(told)
+        return seen
+
+    guard = guarding(policy=ToolPolicy(judge=judge))
+    options: dict[str, Any] = {"call_id": "c1", "context": lambda: {"user": "ada"}}
+    results = [
+        await guard.run("look", {}, given({"error": "x"}), **options) for _ in range(2)
+    ]
+    assert heard == [("look", "c1", {"user": "ada"})] * 2
+    first, second = results
+    assert first is not None
+    if seen is Verdict.SUCCESS:
+        assert second is None
+    else:
+        assert second is not None
+        assert (second.ok, second.verdict) == (first.ok, first.verdict)
+        assert second.verdict is (seen or Verdict.FAILURE)
+
+
+async def test_a_judge_that_raises_has_no_opinion_and_is_asked_once() -> None:
+    asked = 0
+
+    def judge(outcome: Outcome) -> Verdict:
+        nonlocal asked
+        asked += 1
+        raise RuntimeError("judge")
+
+    guard = guarding(policy=ToolPolicy(judge=judge))
+    for _ in range(2):
+        assert (await run(guard, "look", {}, works)).ok
+    assert asked == 2
+
+
+async def test_a_judges_control_flow_goes_up_whichever_way_the_call_went() -> None:
+    def judge(outcome: Outcome) -> Verdict:
+        raise Interrupted
+
+    guard = guarding(policy=ToolPolicy(judge=judge), control_flow=(Interrupted,))
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            await guard.run("look", {}, works)
+    assert guard.orch.stats("look").ignored == 2
+
+
+async def test_a_context_that_looks_like_an_option_is_refused_every_time() -> None:
+    guard = guarding()
+    for _ in range(2):
+        with pytest.raises(TypeError, match="timeout: not an option"):
+            await guard.run("look", {}, works, context={"timeout": 1})
+        await guard.run("look", {}, works)
+
+
+async def test_a_short_way_is_not_taken_with_a_name_that_is_another_frameworks() -> None:
+    guard = guarding()
+    await known(guard)
+    other = Guarding(guard.orch, framework="dolls")
+    with pytest.raises(ValueError, match="which is not that of dolls"):
+        await other.run("look", {}, works)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +379,6 @@ async def test_a_caller_who_leaves_leaves_nothing() -> None:
     ],
 )
 def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:
-    given = {"orch": ToolOrchestrator(Registry()), **options}
+    made = {"orch": ToolOrchestrator(Registry()), **options}
     with pytest.raises(TypeError, match=words):
-        Guarding(given.pop("orch"), framework="puppets", **given)
+        Guarding(made.pop("orch"), framework="puppets", **made)

@@ -932,7 +932,7 @@ async def test_nothing_is_lost_wherever_a_caller_is_cancelled(name: str) -> None
 UNWATCHED = [
     name
     for name in SCENARIOS
-    if not name.startswith(("call ", "run ", "turn ", "wait for swallow"))
+    if not name.startswith(("turn ", "wait for swallow"))
     and name != "nested_turn"
     and "limits" not in name
 ]

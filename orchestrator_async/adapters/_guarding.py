@@ -4,13 +4,12 @@ Tools that a framework runs, each under a circuit of ours.
 A framework hands over a call and the way to run it. The call goes through the orchestrator
 like any other, and comes back as a ``ToolResult``, from which the adapter makes what its
 framework expects. The tools are in the orchestrator's registry under their names, so that
-its settings by name, its figures and its circuits are theirs as well. Below it stands the
-public surface alone; above it, the adapters.
+its settings by name, its figures and its circuits are theirs as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -22,9 +21,14 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
 )
+from orchestrator_async._calls import check_context
+from orchestrator_async._entry import Entry
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
+
+
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Runner(Protocol):
@@ -48,6 +52,8 @@ class Guarding:
         control_flow: Exception types by which the framework interrupts a run, which are
             raised on and give no verdict: besides those of the policy.
         ignore: Exception types that blame the call, besides those of the policy.
+        checks_text: Whether it is a failure where a value cannot be made text, by the
+            ``render`` of its tool. Default: a value is made text where somebody reads it.
 
     Raises:
         TypeError: ``orch`` is none, or ``policy`` is none.
@@ -61,53 +67,98 @@ class Guarding:
         policy: ToolPolicy | BreakerPolicy | None = None,
         control_flow: tuple[type[BaseException], ...] = (),
         ignore: tuple[type[BaseException], ...] = (),
+        checks_text: bool = False,
     ) -> None:
         given: object = orch
         if not isinstance(given, ToolOrchestrator):
             raise TypeError(f"orch must be a ToolOrchestrator, not {given!r:.100}")
         self.orch = orch
         self._framework = framework
+        self._checks_text = checks_text
         self._policy = _with_types(policy, control_flow=control_flow, ignore=ignore)
 
-    async def run(
+    def run(
         self,
         name: str,
-        args: Mapping[str, Any],
+        args: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
         handler: Handler,
         /,
         *,
         call_id: str | None = None,
         described: Callable[[], Mapping[str, Any]] | None = None,
         runner: Runner | None = None,
-        **context: Any,
-    ) -> ToolResult:
+        context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = _NOTHING,
+    ) -> Coroutine[Any, Any, ToolResult | None]:
         """
-        Run a call of a framework's tool, or refuse it.
+        Run a call of a framework's tool, or refuse it. To be awaited.
 
         Args:
             name: The tool's name.
-            args: Its arguments, for guards, events and circuits by key. The handler has
-                its own.
+            args: Its arguments, for guards, events and circuits by key, or what gives them
+                where somebody wants them. The handler has its own.
             handler: Runs it.
             call_id: The model's id of the call.
             described: Gives what is known of the tool as fields of a ``Tool``
                 (``description``, ``parameters``, ``read_only``); asked when the tool is
                 seen for the first time.
             runner: A conversation of the orchestrator, to run it in.
-            context: What guards and observers find as the call's context.
+            context: What guards and observers find as the call's context, or what gives
+                that where somebody wants it.
+
+        Returns:
+            What came of it; ``None`` where its handler has succeeded, the framework is to
+            have what that gave, and there is nothing more to say: it is cheaper by half.
 
         Raises:
             ValueError: The registry has a tool of that name which is not this
                 framework's.
+            TypeError: The context has a name that looks like an option.
             BaseException: Cancellation, and control flow.
         """
+        if not callable(context):
+            check_context(context)
+        short = None if runner is not None else self.orch._shortcut(name)
+        if short is not None and self._is_ours(short[0]):
+            return self.orch._execution.short(
+                *short,
+                args,
+                call_id,
+                context,
+                render=self._checks_text,
+                handler=handler,
+                brief=True,
+            )
         self.know(name, described)
+        given = args() if callable(args) else args
+        told = context() if callable(context) else context
+        return self._run(runner or self.orch, name, given, handler, call_id, told)
+
+    async def _run(
+        self,
+        runner: Runner,
+        name: str,
+        args: Mapping[str, Any],
+        handler: Handler,
+        call_id: str | None,
+        context: Mapping[str, Any],
+    ) -> ToolResult:
         token = _call.set((name, handler))
         try:
-            run = self.orch.run if runner is None else runner.run
-            return await run(name, args, call_id=call_id, **context)
+            return await runner.run(name, args, call_id=call_id, **context)
         finally:
             _call.reset(token)
+
+    def _is_ours(self, entry: Entry) -> bool:
+        fn = entry.fn
+        if type(fn) is not ForeignTool or entry.check is not None:
+            return False
+        return fn.framework == self._framework
+
+    def knows(self, name: str) -> bool:
+        """
+        Whether the registry has a tool of that name.
+        """
+        return name in self.orch._entries or self.orch.registry.get(name) is not None
 
     def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         """

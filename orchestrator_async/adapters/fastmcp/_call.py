@@ -58,7 +58,7 @@ class Call:
         self._call_next = call_next
         self._raised: Exception | None = None
         self.error: Exception | None = None  # what has really happened
-        self._value: Any = None
+        self.value: Any = None
 
     async def run(self) -> ToolResult:
         """
@@ -70,8 +70,8 @@ class Call:
         except Exception as raised:
             self._raised, self.error = raised, (error := _behind(raised))
         else:
+            self.value = value
             if type(value) is not ToolResult and not _is_result(value):
-                self._value = value
                 raise PassedOn
             return value
         if _is_flow(error):
@@ -90,7 +90,7 @@ class Call:
         """
         if self._raised is not None:
             raise self._raised
-        value: ToolResult = self._value
+        value: ToolResult = self.value
         return value
 
     def told(self, result: CallResult) -> Exception:

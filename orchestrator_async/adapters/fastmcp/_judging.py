@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastmcp.exceptions import ValidationError
+from fastmcp.tools.base import ToolResult
+from mcp_types import TextContent
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -15,6 +17,8 @@ from orchestrator_async import (
     Verdict,
     service_errors,
 )
+from orchestrator_async._outcome import looks_at_values_alone
+from orchestrator_async._service_errors import of_value
 
 
 def judging(
@@ -37,6 +41,17 @@ def judging(
     return replace(policy, judge=_Judge(ignore))
 
 
+def of_result(value: object) -> Verdict:
+    """
+    What ``service_errors`` says of a result. Most are one text, and this is less work.
+    """
+    if type(value) is ToolResult and not value.is_error and len(value.content) == 1:
+        block = value.content[0]
+        if type(block) is TextContent:
+            return of_value(block.text)
+    return of_value(value)
+
+
 class _Judge:
     """
     ``service_errors``, but that types which the policy ignores are ignored: a judge that
@@ -45,6 +60,7 @@ class _Judge:
 
     def __init__(self, ignore: tuple[type[BaseException], ...]) -> None:
         self._ignore = (*ignore, ValidationError)
+        looks_at_values_alone(of_result)(self)
 
     def __call__(self, outcome: Outcome) -> Verdict:
         if isinstance(outcome.error, self._ignore):

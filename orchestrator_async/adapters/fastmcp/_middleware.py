@@ -94,7 +94,7 @@ class CircuitMiddleware(Middleware):
         """
         name = context.message.name
         described: Callable[[], Mapping[str, Any]] | None = None
-        if self._guard.orch.registry.get(name) is None:
+        if not self._guard.knows(name):
             fields = await self._fields_of(name, context)
             if fields is None:  # what there is not must not fill the registry
                 return await call_next(context)
@@ -107,12 +107,14 @@ class CircuitMiddleware(Middleware):
                 call.run,
                 call_id=_request_id(context),
                 described=described,
-                fastmcp_context=context.fastmcp_context,
+                context={"fastmcp_context": context.fastmcp_context},
             )
         except Exception as error:
             if not call.passes(error):
                 raise
         else:
+            if result is None:
+                return call.as_it_was()
             if type(result.value) is ToolResult:
                 return result.value
             return await self._answer(result, call)

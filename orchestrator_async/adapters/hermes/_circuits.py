@@ -132,14 +132,14 @@ class HermesCircuits:
         call = _Call(name, lambda: next_call(args))
         context = {key: told[key] for key in _TOLD if told.get(key)}
 
-        async def guarded() -> ToolResult:
+        async def guarded() -> ToolResult | None:
             return await self._guarding.run(
                 name,
                 args,
                 call.wait,
                 call_id=call_id,
                 described=lambda: _described(name),
-                **context,
+                context=context,
             )
 
         try:
@@ -218,7 +218,7 @@ class _Call:
 
     # In the thread of the call
 
-    def drive(self, task: Future[ToolResult]) -> ToolResult:
+    def drive(self, task: Future[ToolResult | None]) -> ToolResult | None:
         """
         Wait for the result, and run the tool when it is its turn.
 
@@ -272,11 +272,13 @@ class _Call:
             raise self._raised
         return self.value
 
-    def answer(self, result: ToolResult) -> Any:
+    def answer(self, result: ToolResult | None) -> Any:
         """
         What hermes is told: what the tool has returned, if that is the result, or a
         fallback; else text.
         """
+        if result is None:
+            return self.value
         value, error = result.value, result.error
         if error is None and (
             (self.has_run and value is self.value) or _is_envelope(value)

@@ -11,6 +11,7 @@ from langchain_core.tools import ToolException
 from langgraph.prebuilt.tool_node import ToolInvocationError
 
 from orchestrator_async import Outcome, Verdict, any_error, service_errors
+from orchestrator_async._outcome import looks_at_values_alone
 
 _BLAMES_ARGUMENTS: Final = ("Error invoking tool '", "Error: ToolInvocationError(")
 """How LangGraph begins what it tells a model of arguments that do not fit."""
@@ -36,6 +37,16 @@ class ToolMessageError(ToolException):
         return type(self), (self.tool_message,)
 
 
+def _of_value(value: object) -> Verdict | None:
+    if not isinstance(value, ToolMessage):
+        return None
+    content = value.content
+    if isinstance(content, str) and content[:1] not in _MAY_BE_AN_OBJECT:
+        return Verdict.SUCCESS  # most are, and this is less work
+    return any_error(Outcome(value=content))
+
+
+@looks_at_values_alone(_of_value)
 def judge(outcome: Outcome) -> Verdict | None:
     """
     The judge for LangChain's tools: an error that a tool returns, or raises as a
@@ -44,21 +55,12 @@ def judge(outcome: Outcome) -> Verdict | None:
     """
     error, value = outcome.error, outcome.value
     if error is None:
-        return _of_value(value, outcome)
+        return _of_value(value)
     if isinstance(error, ToolMessageError):
         return _of_message(error, outcome)
     if isinstance(error, ToolException) and not isinstance(error, ToolInvocationError):
         return service_errors(outcome)
     return None
-
-
-def _of_value(value: object, outcome: Outcome) -> Verdict | None:
-    if not isinstance(value, ToolMessage):
-        return None
-    content = value.content
-    if isinstance(content, str) and content[:1] not in _MAY_BE_AN_OBJECT:
-        return Verdict.SUCCESS  # most are, and this is less work
-    return any_error(Outcome(value=content, context=outcome.context))
 
 
 def _of_message(error: ToolMessageError, outcome: Outcome) -> Verdict:

@@ -98,19 +98,28 @@ class Circuits:
                 return await handler(request)
             finally:
                 runner.reset(token)
+        answer: Answer | None = None
+
+        async def made() -> Answer:
+            nonlocal answer
+            given = answer = await _made(request, handler)
+            return given
+
         try:
             result = await self._guarding.run(
                 call["name"],
                 call["args"],
-                partial(_made, request, handler),
+                made,
                 call_id=call["id"],
                 described=partial(_described, tool),
                 runner=chat,
-                runtime=request.runtime,
+                context=lambda: {"runtime": request.runtime},
             )
         except _InvalidResumeError as raised:
             invalid = raised.error
         else:
+            if result is None:
+                return cast("Answer", answer)
             return _answer(result, call["name"], call["id"] or "", chat)
         raise invalid
 

@@ -8,6 +8,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from agents import (
@@ -33,7 +34,7 @@ from orchestrator_async import (
 from orchestrator_async import ToolTimeoutError as OutOfTime
 from orchestrator_async.adapters._guarding import Guarding, as_policy
 
-from ._context import CONTROL_FLOW, Context, ConversationOf, runner_of
+from ._context import CONTROL_FLOW, Context, ConversationOf, runner_of, told
 
 FRAMEWORK = "the OpenAI Agents SDK"
 
@@ -115,11 +116,12 @@ class Guard:
             ToolTimeoutError: The tool ran out of time, and that is to end the run.
         """
         runner = runner_of(self._options.conversation, context)
-        told_of = self._options.context(context)
-        entered = False
+        told_of: Any = self._options.context
+        told_of = partial(told, context) if told_of is told else told_of(context)
+        entered, value = False, None
 
         async def handle() -> Any:
-            nonlocal entered
+            nonlocal entered, value
             entered = True
             value = await invoke(context, text)
             if tool._is_agent_tool and _waits(context):
@@ -129,12 +131,12 @@ class Guard:
         try:
             result = await self._guarding.run(
                 tool.qualified_name,  # a namespace may have made another one of it
-                arguments_of(text),
+                lambda: arguments_of(text),
                 handle,
                 call_id=getattr(context, "tool_call_id", None),
                 described=self._described,
                 runner=runner,
-                **told_of,
+                context=told_of,
             )
         except _PausedError as paused:
             return paused.value
@@ -142,6 +144,8 @@ class Guard:
             if not entered:  # a name that is taken, say: no tool has raised that
                 raise
             raise HandedOnError(control_flow) from None
+        if result is None:
+            return value
         if result.error is None:
             return _as_it_was(result, tool)
         failed = HandedOnError(result.error)

@@ -111,14 +111,18 @@ class GuardedMCPServer(MCPServer):
         arguments: dict[str, Any] | None,
         meta: dict[str, Any] | None = None,
     ) -> CallToolResult:
+        given: Any = None
+
         async def handle() -> Any:
+            nonlocal given
             # A server that knows of no meta is not told of one.
             more = {} if meta is None else {"meta": meta}
-            return await self._server.call_tool(tool_name, arguments, **more)
+            given = await self._server.call_tool(tool_name, arguments, **more)
+            return given
 
         result = await self._guarding.run(self._prefix + tool_name, arguments or {}, handle)
-        if result.error is None:
-            value: CallToolResult = result.value
+        if result is None or result.error is None:
+            value: CallToolResult = given if result is None else result.value
             return value
         if not self._always_answer and self._server._failure_error_function is not _UNSET:
             raise result.error

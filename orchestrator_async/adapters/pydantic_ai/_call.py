@@ -9,7 +9,6 @@ timeout or a lost connection.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 
@@ -73,7 +72,7 @@ def described(tool_def: ToolDefinition) -> Mapping[str, Any]:
     return {
         "description": tool_def.description,
         "parameters": tool_def.parameters_json_schema,
-        "render": _rendered,
+        "render": rendered,
         **{name: said[name] for name in _MARKS if type(said.get(name)) is bool},
     }
 
@@ -83,7 +82,7 @@ class GuardedCall:
     Runs the call in the framework's way, and remembers what came of its last attempt.
     """
 
-    __slots__ = ("_args", "_toolset", "asked", "raised", "returned", "text")
+    __slots__ = ("_args", "_toolset", "asked", "raised", "returned")
 
     def __init__(
         self,
@@ -92,18 +91,17 @@ class GuardedCall:
     ) -> None:
         self._toolset = toolset
         self._args = args
-        self._begin()
-
-    def _begin(self) -> None:
         self.asked: Exception | None = None
         """What the framework is to get: its own signal, as it was raised."""
         self.raised: Exception | None = None
         """What was counted in its place."""
         self.returned: Any = None
-        self.text: str | None = None
+
+    def _begin(self) -> None:
+        self.asked = self.raised = self.returned = None
 
     async def __call__(self) -> Any:
-        self._begin()
+        self.asked = self.raised = self.returned = None
         try:
             returned = await self._toolset.call_tool(*self._args)
         except (ModelRetry, ToolFailed, RunTimedOut) as error:
@@ -144,7 +142,7 @@ class GuardedCall:
         value = returned.return_value if is_wrapped else returned
         if result.value is not value:
             return data_of(result)  # its fallback has answered
-        if result.content == (value if self.text is None else self.text):
+        if result.content == (value if isinstance(value, str) else rendered(value)):
             return returned
         files = ToolReturnPart(tool_name=result.name, content=value).files
         told = [result.content, *files] if files else result.content
@@ -186,22 +184,11 @@ def _tells_of_service(outcome: Outcome) -> bool:
     return service_errors(outcome) is Verdict.FAILURE
 
 
-# What a value is as text is asked for by the orchestrator, and told to the call: whether
-# the model is to read something else can be seen without making it text again.
-
-current: Final[ContextVar[GuardedCall | None]] = ContextVar("current", default=None)
-"""The call that is being made."""
-
-
-def _rendered(value: Any) -> str:
+def rendered(value: Any) -> str:
     """
     The text that the framework would send of a value. Files are not in it.
 
     Raises:
         Exception: It cannot be sent, which would else end the run later.
     """
-    text = ToolReturnPart(tool_name="", content=value).model_response_str()
-    call = current.get()
-    if call is not None:
-        call.text = text
-    return text
+    return ToolReturnPart(tool_name="", content=value).model_response_str()

@@ -22,7 +22,7 @@ from orchestrator_async import (
 from orchestrator_async._chat import Conversation
 from orchestrator_async.adapters._guarding import Guarding
 
-from ._call import CONTROL_FLOW, IGNORE, GuardedCall, current, described
+from ._call import CONTROL_FLOW, IGNORE, GuardedCall, described
 from ._runs import RunContextData, conversation_of, layers_of, marked, run_data
 
 
@@ -64,6 +64,7 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
             policy=self.policy,
             control_flow=CONTROL_FLOW,
             ignore=IGNORE,
+            checks_text=True,  # what it cannot send ends a run
         )
 
     async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:
@@ -109,21 +110,19 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
             # Another toolset of ours is beneath, and counts the call.
             inner = marked(tool, layers - 1)
             return await self.wrapped.call_tool(name, tool_args, ctx, inner)
+        told: Any = self.context
+        told = partial(run_data, ctx) if told is run_data else told(ctx)
         call = GuardedCall(self.wrapped, name, tool_args, ctx, tool)
-        token = current.set(call)
-        try:
-            result = self._guarding.run(
-                name,
-                tool_args,
-                call,
-                call_id=ctx.tool_call_id,
-                described=partial(described, tool.tool_def),
-                runner=self._chat,
-                **self.context(ctx),
-            )
-            return call.end(await result)
-        finally:
-            current.reset(token)
+        result = await self._guarding.run(
+            name,
+            tool_args,
+            call,
+            call_id=ctx.tool_call_id,
+            described=partial(described, tool.tool_def),
+            runner=self._chat,
+            context=told,
+        )
+        return call.returned if result is None else call.end(result)
 
 
 @dataclass
