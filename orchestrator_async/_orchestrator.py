@@ -826,7 +826,12 @@ class ToolOrchestrator:
     async def _dispatch_long(
         self, name: Any, args: Any, call_id: str | None, context: Mapping[str, Any]
     ) -> str:
-        return await self._execution.text(Request(name, args, call_id, context))
+        short = self._shortcut(name)
+        if short is None:
+            return await self._execution.text(Request(name, args, call_id, context))
+        made = await self._execution.short(*short, args, call_id, context)
+        assert made is not None
+        return made.content
 
     def _turn(
         self,

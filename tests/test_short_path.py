@@ -14,7 +14,13 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from orchestrator_async import ToolOrchestrator, exceptions_only
+from orchestrator_async import (
+    Outcome,
+    ToolOrchestrator,
+    Verdict,
+    exceptions_only,
+    service_errors,
+)
 
 from .clock import AutojumpEventLoop
 from .support import HandClock, Service, assert_adds_up, bench, fail, succeed, when_blocked
@@ -156,6 +162,41 @@ async def where_no_value_is_looked_at_an_error_in_one_is_none(
     return await giving(orch, service, "x", {"error": "boom"}, '{"error": "boom"}')
 
 
+def strange(outcome: Outcome) -> Verdict | bool | None:
+    """
+    A judge that has every opinion, by what it is shown.
+    """
+    assert outcome.duration == 0
+    value = outcome.value
+    if value == "raise":
+        raise RuntimeError("judge")
+    opinions: dict[Any, Verdict | bool | None] = {
+        "bad": True,
+        "good": False,
+        "blamed": Verdict.IGNORE,
+        "failed": Verdict.FAILURE,
+        "well": Verdict.SUCCESS,
+    }
+    return opinions.get(value) if isinstance(value, str) else None
+
+
+@script({"successes": 4, "ignored": 1, "total_failures": 3}, judge=strange)
+async def a_judge_of_ones_own_decides(orch: Any, service: Any, clock: Any) -> list[str]:
+    said = await giving(orch, service, "bad", "good", "blamed", "failed", "well")
+    return said + await giving(orch, service, "raise", "no opinion", {"error": "boom"})
+
+
+@script({"successes": 2, "ignored": 2, "total_failures": 3}, judge=service_errors)
+async def errors_of_the_service_are_told_from_those_of_the_caller(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    said = await giving(orch, service, "fine", "Error: no such file: x", {"error": "503"})
+    service.behaviour = fail
+    said.append(await orch.dispatch("tool"))
+    said += await giving(orch, service, {"x": 1}, "Error: invalid argument y")
+    return said + await giving(orch, service, "Error: connection refused")
+
+
 @script({"successes": 0, "failures": 2, "total_failures": 2})
 async def what_cannot_be_made_text_is_a_failure(
     orch: Any, service: Any, clock: Any
@@ -269,6 +310,8 @@ class Asking:
     async def dispatch(self, name: str, args: Any = None) -> str:
         if self._way == "dispatch":
             return await self._orch.dispatch(name, args)
+        if self._way == "dispatch with a context":
+            return await self._orch.dispatch(name, args, call_id="c1", user="ann")
         if self._way == "call":
             try:
                 return plain(await self._orch.call(name, args))
@@ -286,7 +329,10 @@ def plain(value: object) -> str:
     return re.sub("at 0x[0-9a-f]+", "", repr(value))
 
 
-@pytest.mark.parametrize("way", ["dispatch", "run", "call"])
+WAYS = ["dispatch", "dispatch with a context", "run", "call"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_the_short_path_comes_to_what_the_long_one_does(name: str, way: str) -> None:
     steps, figures, options = SCRIPTS[name]

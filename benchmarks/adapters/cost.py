@@ -23,19 +23,20 @@ from typing import Any
 import anyio
 
 from benchmarks.measure import SMOKE, Batch, Effort, Row, in_turn
-from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async import Outcome, Registry, ToolOrchestrator, ToolPolicy, Verdict
 
 GOAL = 1.2
 
 Call = Callable[[], Awaitable[Any]]
+Judge = Callable[[Outcome], Verdict]
 
 Making = Callable[[], Awaitable[Mapping[str, Call]]]
 """Gives ``"bare"``, ``"adapter"`` and what else is to be compared."""
 
 
-def own(bare: Call) -> dict[str, Call]:
+def own(bare: Call, judge: Judge | None) -> dict[str, Call]:
     """
-    The bare call as a tool of the orchestrator.
+    The bare call as a tool of the orchestrator, judged as the adapter judges.
     """
     registry = Registry()
 
@@ -43,7 +44,8 @@ def own(bare: Call) -> dict[str, Call]:
         await bare()
         return "sun"
 
-    registry.tool(validate=False)(tool)
+    policy = ToolPolicy() if judge is None else ToolPolicy(judge=judge)
+    registry.tool(validate=False, policy=policy)(tool)
     orch = ToolOrchestrator(registry)
     args = {"at": "sky"}
     return {
@@ -52,12 +54,14 @@ def own(bare: Call) -> dict[str, Call]:
     }
 
 
-async def measured(making: Making, effort: Effort, loop: str) -> list[Row]:
+async def measured(
+    making: Making, effort: Effort, loop: str, judge: Judge | None
+) -> list[Row]:
     """
     The figures of one adapter on one loop.
     """
     calls = await making()
-    calls = {**calls, **own(calls["bare"])}
+    calls = {**calls, **own(calls["bare"], judge)}
     cases = {name: batch_of(call) for name, call in calls.items()}
     for call in calls.values():  # what is made once
         await call()
@@ -93,16 +97,17 @@ def batch_of(call: Call) -> Batch:
     return batch
 
 
-def main(making: Making, loops: tuple[str, ...] = ("asyncio", "uvloop")) -> None:
+def main(making: Making, judge: Judge | None = None) -> None:
     """
-    Measure on each loop, and print.
+    Measure on asyncio and on uvloop, and print.
     """
     parser = argparse.ArgumentParser(description="What an adapter adds to a call.")
     parser.add_argument("--smoke", action="store_true", help="only see that it works")
     effort = SMOKE if parser.parse_args().smoke else Effort()
-    for loop in loops:
+    for loop in ("asyncio", "uvloop"):
         options = {"use_uvloop": loop == "uvloop"}
-        for row in anyio.run(measured, making, effort, loop, backend_options=options):
+        rows = anyio.run(measured, making, effort, loop, judge, backend_options=options)
+        for row in rows:
             print(told(row))
 
 

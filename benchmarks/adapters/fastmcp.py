@@ -13,7 +13,7 @@ from fastmcp import FastMCP
 from fastmcp.server.middleware import Middleware
 
 from benchmarks.adapters.cost import Call, main
-from orchestrator_async import Registry, ToolOrchestrator
+from orchestrator_async import Registry, ToolOrchestrator, service_errors
 from orchestrator_async.adapters.fastmcp import CircuitMiddleware
 
 
@@ -41,4 +41,4 @@ async def calls() -> dict[str, Call]:
 
 
 if __name__ == "__main__":
-    main(calls)
+    main(calls, service_errors)

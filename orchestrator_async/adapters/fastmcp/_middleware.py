@@ -114,7 +114,8 @@ class CircuitMiddleware(Middleware):
                 raise
         else:
             if result is None:
-                return call.as_it_was()
+                value: ToolResult = call.value
+                return value
             if type(result.value) is ToolResult:
                 return result.value
             return await self._answer(result, call)
