@@ -616,6 +616,31 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
     )
 
 
+class Presets(NamedTuple):
+    """
+    What holds for a tool whatever its settings say, by ``PRESETS`` of its function: types
+    that are its framework's, of which whoever sets something by name need not know.
+    """
+
+    control_flow: ExceptionTypes = ()
+    ignore: ExceptionTypes = ()
+
+    @staticmethod
+    def join(settings: ToolSettings, fn: object) -> ToolSettings:
+        """
+        The settings, with those of the function if it has any.
+        """
+        own = getattr(fn, PRESETS, None)
+        if type(own) is not Presets:
+            return settings
+        return settings._replace(
+            control_flow=(*own.control_flow, *settings.control_flow),
+            ignore=(*own.ignore, *settings.ignore),
+        )
+
+
+PRESETS: Final = "_orchestrator_presets"
+
 HANGS: Final = 0.95
 """The part of its time after which a tool that has not ended is one that hangs."""
 

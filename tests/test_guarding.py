@@ -382,3 +382,25 @@ def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:
     made = {"orch": ToolOrchestrator(Registry()), **options}
     with pytest.raises(TypeError, match=words):
         Guarding(made.pop("orch"), framework="puppets", **made)
+
+
+@pytest.mark.parametrize("where", ["by name", "for all"])
+async def test_settings_of_the_orchestrator_keep_the_frameworks_types(where: str) -> None:
+    set_to = ToolPolicy(control_flow=(KeyError,), ignore=(LookupError,))
+    options: Any = {"tools": {"*": set_to}} if where == "by name" else {"policy": set_to}
+    orch = ToolOrchestrator(Registry(), failure_threshold=1, **options)
+    guard = Guarding(
+        orch, framework="puppets", control_flow=(Interrupted,), ignore=(TypeError,)
+    )
+
+    def raises(error: Exception) -> Any:
+        async def run() -> None:
+            raise error
+
+        return run
+
+    for flow in (KeyError(), Interrupted()):
+        with pytest.raises(type(flow)):
+            await guard.run("look", {}, raises(flow))
+    for blame in (IndexError(), TypeError()):
+        assert (await run(guard, "look", {}, raises(blame))).verdict is Verdict.IGNORE

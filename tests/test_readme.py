@@ -32,7 +32,14 @@ PEERS = ROOT / "docs" / "peers.md"
 TESTING = ROOT / "docs" / "testing.md"
 MCP = ROOT / "docs" / "mcp.md"
 CONFIGURATION = ROOT / "docs" / "configuration.md"
-DOCUMENTS = [README, DESIGN, REFERENCE, PEERS, TESTING, CONFIGURATION, MCP]
+FRAMEWORKS = [
+    ROOT / "docs" / f"{name}.md"
+    for name in (
+        *("adapters", "compatibility", "fastmcp", "hermes", "langchain"),
+        *("openai-agents", "pydantic-ai"),
+    )
+]
+DOCUMENTS = [README, DESIGN, REFERENCE, PEERS, TESTING, CONFIGURATION, MCP, *FRAMEWORKS]
 
 
 # --- what is shown runs -------------------------------------------------------------
@@ -173,9 +180,15 @@ def object_named(label: str) -> Any:
 
 def signature_of(label: str) -> str:
     """
+    The signature of what a label names.
+    """
+    return shown_signature(label, object_named(label))
+
+
+def shown_signature(label: str, shown: Any) -> str:
+    """
     A signature as the reference shows it, private parameters left out.
     """
-    shown = object_named(label)
     signature = inspect.signature(shown)
     parts = list(_parameters(shown, signature))
     kind, returns = "class", ""

@@ -23,6 +23,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._calls import check_context
 from orchestrator_async._entry import Entry
+from orchestrator_async._policy import PRESETS, Presets
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
@@ -50,8 +51,8 @@ class Guarding:
         framework: What the tools belong to, for error messages.
         policy: How they are run and judged. Default: as the orchestrator says.
         control_flow: Exception types by which the framework interrupts a run, which are
-            raised on and give no verdict: besides those of the policy.
-        ignore: Exception types that blame the call, besides those of the policy.
+            raised on and give no verdict: besides those of any policy.
+        ignore: Exception types that blame the call, besides those of any policy.
         checks_text: Whether it is a failure where a value cannot be made text, by the
             ``render`` of its tool. Default: a value is made text where somebody reads it.
 
@@ -75,7 +76,8 @@ class Guarding:
         self.orch = orch
         self._framework = framework
         self._checks_text = checks_text
-        self._policy = _with_types(policy, control_flow=control_flow, ignore=ignore)
+        self._policy = as_policy(policy)
+        self._presets = Presets(control_flow, ignore)
 
     def run(
         self,
@@ -172,7 +174,7 @@ class Guarding:
         known = registry.get(name)
         if known is None:
             fields = {"parameters": _ANYTHING} if described is None else dict(described())
-            fn = ForeignTool(name, self._framework)
+            fn = ForeignTool(name, self._framework, self._presets)
             registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
         elif not is_foreign(known, self._framework):
             raise ValueError(
@@ -191,9 +193,10 @@ class ForeignTool:
     Stands in a registry for a tool that only its framework can run.
     """
 
-    def __init__(self, name: str, framework: str) -> None:
+    def __init__(self, name: str, framework: str, presets: Presets) -> None:
         self.name = name
         self.framework = framework
+        setattr(self, PRESETS, presets)
 
     async def __call__(self, /, **arguments: Any) -> Any:
         made = _call.get()
@@ -239,20 +242,3 @@ def as_policy(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy:
     if isinstance(given, ToolPolicy):
         return given
     raise TypeError(f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}")
-
-
-def _with_types(
-    policy: ToolPolicy | BreakerPolicy | None, **more: tuple[type[BaseException], ...]
-) -> ToolPolicy:
-    """
-    The policy, with these types besides its own.
-    """
-    from dataclasses import replace
-
-    made = as_policy(policy)
-    fields: dict[str, Any] = {}
-    for name, types in more.items():
-        own = getattr(made, name)
-        if types:
-            fields[name] = (*types, *own) if isinstance(own, tuple) else types
-    return replace(made, **fields)
