@@ -171,7 +171,7 @@ class Execution:
         requests = 0
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
-        scope = failure = closing = heard = None
+        scope = failure = closing = heard = no_text = None
         on_time = False
         number = figures.begin(started)
         try:
@@ -211,8 +211,8 @@ class Execution:
                 else:
                     try:
                         text = text_of_success(entry, value, render)
-                    except InvalidResultError:
-                        text = None  # who is told of that is also given the value
+                    except InvalidResultError as error:
+                        text, no_text = None, error.with_traceback(None)
                 counting = breaker.counting
                 if text is not None and not (counting and duration >= breaker.slow_above):
                     late = permit is not breaker.closed_permit
@@ -245,7 +245,7 @@ class Execution:
             flight = Flight(entry, entry.circuit, request, arguments, permit)
             flight.number, flight.started, flight.scope = number, started, scope
             flight.task, flight.requests, flight.closing = task, requests, closing
-            flight.on_time, flight.heard = on_time, heard
+            flight.on_time, flight.heard, flight.no_text = on_time, heard, no_text
             render = render or brief  # there is something to be told
             end = await self.land(flight, value, failure, render=render)
             return result_of(flight, end)
@@ -260,7 +260,7 @@ class Execution:
             raise
         finally:
             # An exception refers to this frame, which must not keep it in turn.
-            del failure, value, heard
+            del failure, value, heard, no_text
 
     async def text(self, request: Request) -> str:
         """

@@ -72,6 +72,7 @@ class Flight(Caller):
         steps: What gets its chunks, if the tool is an async generator.
         on_time: Whether it is known that the tool ended within its timeout.
         heard: What the tool's judge has said of the value, or raised, if it was asked.
+        no_text: Why the value cannot be made text, if that was tried: it can be tried once.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
     """
@@ -86,6 +87,7 @@ class Flight(Caller):
         "is_probe",
         "key",
         "nested",
+        "no_text",
         "number",
         "on_time",
         "pause",
@@ -124,6 +126,7 @@ class Flight(Caller):
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
         self.heard: Callable[[], Verdict | None] | None = None
+        self.no_text: InvalidResultError | None = None
         self.pause: Pause | None = None
         self.steps: Steps | None = None
 
@@ -275,7 +278,9 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
         end.reassert, end.cancelled = asked, True
     elif struck:
         end.timed_out, end.verdict = True, _verdict_of_timeout(flight, duration)
-    if render:
+    if flight.no_text is not None:
+        end.error = flight.no_text
+    elif render:
         try:
             end.text = to_text(value, tool_name=entry.name, render=entry.tool.render)
         except InvalidResultError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
 
 import anyio
@@ -202,6 +202,18 @@ async def what_cannot_be_made_text_is_a_failure(
     orch: Any, service: Any, clock: Any
 ) -> list[str]:
     return await giving(orch, service, object(), [len])
+
+
+def broken_off() -> Iterator[int]:
+    yield 1
+    raise ValueError("no more")
+
+
+@script({"successes": 0, "failures": 1, "total_failures": 1})
+async def what_can_be_read_once_and_is_no_text_is_a_failure(
+    orch: Any, service: Any, clock: Any
+) -> list[str]:
+    return await giving(orch, service, broken_off())
 
 
 @script({"successes": 2, "total_failures": 0, "timeouts": 0, "failures": 0}, timeout=10)

@@ -10,11 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import anyio
-
-from benchmarks.adapters import fastmcp as bench
-from benchmarks.measure import SMOKE
-
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "fastmcp.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "examples" / "fastmcp_agent.py"
@@ -60,9 +55,3 @@ def test_the_example_loses_a_tool_and_finds_it_again() -> None:
     assert places[1] < places[0] < places[2]
     assert places[2:] == sorted(places[2:])
     assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 100
-
-
-def test_what_circuits_cost_can_be_measured() -> None:
-    rows = anyio.run(bench.measured, SMOKE)
-    assert [row.name for row in rows if row.goal] == ["circuits, more than bare"]
-    assert all(row.cost for row in rows)

@@ -116,7 +116,3 @@ from orchestrator_async.adapters.langchain import awrap_tool_call, langchain_too
 print("fine")
 """
     assert run("-c", code) == "fine\n"
-
-
-def test_the_benchmark_runs() -> None:
-    assert "core, run" in run("-m", "benchmarks.adapters.langchain", "--smoke")

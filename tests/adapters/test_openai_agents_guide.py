@@ -92,8 +92,3 @@ def test_another_version_of_the_sdk_is_named(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
     said = said_by("-c", code + ASKING)
     assert "0.24 to below 0.25, and 0.25.0 is installed" in said
-
-
-def test_the_benchmark_measures() -> None:
-    printed = said_by("-m", "benchmarks.adapters.openai_agents", "--smoke")
-    assert re.search(r"the guard adds [\d.]+ us: [\d.]+ of dispatch", printed)
