@@ -20,7 +20,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hermes test-hermes-here lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
+.PHONY: help demo test test-hermes test-hermes-here test-oldest lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -41,6 +41,9 @@ test-hermes:  ## Run the tests with hermes-agent, which pins so much, in VENV-he
 test-hermes-here: $(VENV)/.installed-hermes
 	$(SAYS) "the tests with hermes-agent"
 	@$(PY) -m pytest tests/adapters/test_hermes_*.py $(ARGS)
+
+test-oldest:  ## Run the adapters' tests with the oldest versions that they let in, in VENV-oldest
+	@$(MAKE) --no-print-directory VENV="$(VENV)-oldest" CONSTRAINTS=constraints-oldest.txt test ARGS="tests/adapters $(ARGS)"
 
 coverage: $(VENV)/.installed-test  ## Run the tests, and say which branches they miss
 	$(SAYS) "the tests, measured"
