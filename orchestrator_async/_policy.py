@@ -624,6 +624,16 @@ class Presets(NamedTuple):
 
     control_flow: ExceptionTypes = ()
     ignore: ExceptionTypes = ()
+    goes_on: Callable[[str], bool] | None = None
+    """Whether the tool of that name, which has been given up, may still be running."""
+
+    @staticmethod
+    def may_go_on(name: str, fn: object) -> bool:
+        """
+        Whether what was run for that function may have been left running.
+        """
+        own = getattr(fn, PRESETS, None)
+        return type(own) is Presets and own.goes_on is not None and own.goes_on(name)
 
     @staticmethod
     def join(settings: ToolSettings, fn: object) -> ToolSettings:

@@ -37,7 +37,7 @@ from ._outcome import (
     outcome_of,
     to_text,
 )
-from ._policy import HANGS
+from ._policy import HANGS, Presets
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
@@ -421,7 +421,11 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     timeout = ToolTimeoutError(
         tool_name=entry.name,
         timeout=flight.allowed or flight.hang_after,
-        still_running=flight.thread is not None and flight.thread.running,
+        still_running=(
+            Presets.may_go_on(entry.name, entry.fn)
+            if flight.thread is None
+            else flight.thread.running
+        ),
         chunk=flight.timed_steps is not None and not flight.timed_steps.is_cut,
     )
     if not is_a(error, ToolTimeoutError):

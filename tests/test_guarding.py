@@ -21,9 +21,15 @@ from orchestrator_async import (
     ToolOrchestrator,
     ToolPolicy,
     ToolResult,
+    ToolTimeoutError,
     Verdict,
 )
-from orchestrator_async.adapters._guarding import Guarding, is_foreign, own_tools
+from orchestrator_async.adapters._guarding import (
+    Guarding,
+    is_foreign,
+    left_running,
+    own_tools,
+)
 
 from .support import HandClock
 
@@ -257,6 +263,27 @@ async def known(guard: Guarding) -> None:
     Have the tool called once: its next calls go the short way.
     """
     await run(guard, "look", {}, works)
+
+
+@pytest.mark.parametrize("observed", [False, True])
+async def test_of_a_handler_that_leaves_something_running_the_model_is_told(
+    observed: bool,
+) -> None:
+    guard = guarding(policy=ToolPolicy(timeout=0.01))
+    if observed:
+        guard.orch.add_observer(lambda event: None)
+
+    async def leaves() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            left_running("look")
+
+    for handler, is_left in ((leaves, True), (anyio.sleep_forever, False)):
+        result = await run(guard, "look", {}, handler)
+        assert isinstance(result.error, ToolTimeoutError)
+        assert result.error.still_running is is_left
+        assert ("may still be running" in result.content) is is_left
 
 
 async def test_a_success_of_which_there_is_nothing_to_say_has_no_result() -> None:

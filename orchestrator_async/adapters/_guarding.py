@@ -77,7 +77,7 @@ class Guarding:
         self._framework = framework
         self._checks_text = checks_text
         self._policy = as_policy(policy)
-        self._presets = Presets(control_flow, ignore)
+        self._presets = Presets(control_flow, ignore, _was_left)
 
     def run(
         self,
@@ -186,6 +186,24 @@ class Guarding:
 _ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
 _call: Final[ContextVar[tuple[str, Handler] | None]] = ContextVar("_call", default=None)
 """The name and the handler of the call that is being made, until its tool is run."""
+
+
+_left: Final[ContextVar[str | None]] = ContextVar("_left", default=None)
+
+
+def left_running(name: str) -> None:
+    """
+    For a handler that is cancelled, to say that what it has run may go on, as a thread does:
+    a model that is told of a timeout is told of that as well, and no retry is made.
+    """
+    _left.set(name)
+
+
+def _was_left(name: str) -> bool:
+    if _left.get() != name:
+        return False
+    _left.set(None)
+    return True
 
 
 class ForeignTool:
