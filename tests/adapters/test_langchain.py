@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,7 +20,14 @@ from langchain.agents.middleware import (
     ToolRetryMiddleware,
 )
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import BaseTool, InjectedToolCallId, ToolException, tool
+from langchain_core.tools import (
+    BaseTool,
+    InjectedToolCallId,
+    StructuredTool,
+    ToolException,
+    tool,
+)
+from langchain_core.tools import Tool as SimpleTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import ParentCommand
 from langgraph.graph import StateGraph
@@ -165,6 +173,51 @@ async def test_a_tool_that_hangs_is_given_up() -> None:
     (message,) = told(await agent.ainvoke(HELLO))
     assert json.loads(str(message.content))["timeout"] is True
     assert orch.stats("look").in_flight == 0
+
+
+@pytest.mark.parametrize("kind", ["function", "single", "class", "coroutine"])
+async def test_of_one_that_goes_on_in_a_thread_the_model_is_told_so(kind: str) -> None:
+    go_on, runs = threading.Event(), list[str]()
+
+    def look(at: str = "here") -> str:
+        """Look."""
+        runs.append(at)
+        go_on.wait(20)
+        return "late"
+
+    async def alook(at: str = "here") -> str:
+        runs.append(at)
+        await anyio.sleep(20)
+        return "late"
+
+    class Look(BaseTool):
+        name: str = "look"
+        description: str = "Look."
+
+        def _run(self, at: str = "here") -> str:
+            return look(at)
+
+    may_repeat = {"idempotent": True}
+    made: BaseTool = Look(metadata=may_repeat)
+    if kind == "single":
+        made = SimpleTool("look", look, "Look.", metadata=may_repeat)
+    elif kind != "class":
+        coroutine = alook if kind == "coroutine" else None
+        made = StructuredTool.from_function(look, coroutine, metadata=may_repeat)
+    retry = RetryPolicy(wait_initial=0, wait_jitter=0)
+    orch = orchestrator(policy=ToolPolicy(timeout=0.02, retry=retry))
+    args = {"__arg1": "here"} if kind == "single" else {}
+    agent = agent_of(
+        call("look", **args), tools=[made], middleware=[CircuitMiddleware(orch)]
+    )
+    try:
+        (message,) = told(await agent.ainvoke(HELLO))
+    finally:
+        go_on.set()
+    is_left = kind != "coroutine"
+    assert ("may still be running" in str(message.content)) is is_left
+    assert ("It was stopped" in str(message.content)) is not is_left
+    assert len(runs) == (1 if is_left else 2)
 
 
 async def test_a_run_that_is_cancelled_leaves_nothing() -> None:
@@ -975,8 +1028,6 @@ def test_without_a_loop_one_probe_is_made_and_interrupts_pass() -> None:
 
 
 def test_without_a_loop_a_tool_that_hangs_is_given_up() -> None:
-    import threading
-
     orch, go_on = orchestrator(timeout=0.02), threading.Event()
     events: list[Any] = []
     orch.add_observer(events.append)
@@ -998,6 +1049,8 @@ def test_without_a_loop_a_tool_that_hangs_is_given_up() -> None:
     assert '"timeout": true' in str(told(state)[0].content)
     (event,) = [each for each in events if isinstance(each, CallFinished)]
     assert isinstance(event.error, ToolTimeoutError)
+    assert event.error.still_running
+    assert "may still be running" in str(told(state)[0].content)
     assert orch.stats("look").in_flight == 0
 
 

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 from anyio.from_thread import BlockingPortalProvider
+from langchain_core.tools import BaseTool, StructuredTool
+from langchain_core.tools import Tool as SimpleTool
 
 from orchestrator_async import ToolOrchestrator
 
@@ -49,3 +51,12 @@ def in_thread(fn: Callable[P, T]) -> Callable[P, Awaitable[T]]:
         )
 
     return run
+
+
+def has_thread(tool: BaseTool) -> bool:
+    """
+    Whether LangChain runs a tool in a thread where there is an event loop.
+    """
+    if isinstance(tool, StructuredTool | SimpleTool):
+        return not tool.coroutine
+    return type(tool)._arun is BaseTool._arun

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
+from anyio import get_cancelled_exc_class
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_function
@@ -24,10 +25,10 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
 )
-from orchestrator_async.adapters._guarding import Guarding, Runner
+from orchestrator_async.adapters._guarding import Guarding, Runner, left_running
 
 from ._errors import ToolMessageError, judge
-from ._portal import in_thread, portal_of
+from ._portal import has_thread, in_thread, portal_of
 from ._results import message_of, text_of, with_text
 from ._runs import Conversations
 from ._tools import OrchestratorTool, runner
@@ -84,9 +85,14 @@ class Circuits:
             orch.conversation(policy=rules)  # it says what is wrong with them
             self._conversations = Conversations(orch, rules)
 
-    async def run(self, request: ToolCallRequest, handler: AsyncHandler) -> Answer:
+    async def run(
+        self,
+        request: ToolCallRequest,
+        handler: AsyncHandler,
+        in_a_thread: Callable[[BaseTool], bool] = has_thread,
+    ) -> Answer:
         """
-        What ``awrap_tool_call`` is to do.
+        What ``awrap_tool_call`` is to do. A tool that is ``in_a_thread`` cannot be stopped.
         """
         tool, call = request.tool, request.tool_call
         if tool is None:
@@ -102,7 +108,12 @@ class Circuits:
 
         async def made() -> Answer:
             nonlocal answer
-            given = answer = await _made(request, handler)
+            try:
+                given = answer = await _made(request, handler)
+            except get_cancelled_exc_class():
+                if in_a_thread(tool):
+                    left_running(call["name"])
+                raise
             return given
 
         try:
@@ -130,7 +141,7 @@ class Circuits:
         if request.tool is None:
             return handler(request)
         with portal_of(self._orch) as portal:
-            return portal.call(self.run, request, in_thread(handler))
+            return portal.call(self.run, request, in_thread(handler), lambda tool: True)
 
     def _is_ours(self, tool: BaseTool) -> bool:
         return isinstance(tool, OrchestratorTool) and tool.belongs_to(self._orch)
