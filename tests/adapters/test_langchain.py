@@ -416,6 +416,37 @@ async def test_a_message_with_the_status_error_is_judged_by_its_text(
     assert str(pickle.loads(pickle.dumps(event.error))) == text
 
 
+@pytest.mark.parametrize("kind", ["command", "list", "update of a list"])
+async def test_one_in_a_command_or_a_list_is_judged_and_handed_on_as_well(
+    kind: str,
+) -> None:
+    orch, made = orchestrator(), call("look")
+    down = ToolMessage("Connection refused", tool_call_id=made["id"], status="error")
+    other = ToolMessage("another's", tool_call_id="another", status="error")
+    given: Any = Command(update={"messages": [down], "seen": 1})
+    if kind == "list":
+        given = [down, Command(update={"seen": 1})]
+    elif kind == "update of a list":
+        given = Command(update=[other, down])
+    run = awrap_tool_call(orch)
+
+    async def handler(request: Any) -> Any:
+        return given
+
+    look = Weather().tool()
+    answers = [await run(request_for(look, made), handler) for _ in range(3)]
+    assert answers[0] is answers[1] is given
+    assert "circuit_breaker" in str(answers[2])
+    assert orch.stats("look").total_failures == 2
+    # That of another call says nothing of this one.
+    given = [ToolMessage("sun", tool_call_id="c2"), Command(update={"messages": [other]})]
+    weather = Weather().tool("weather")
+    assert (
+        await run(request_for(weather, {**call("weather"), "id": "c2"}), handler) is given
+    )
+    assert orch.stats("weather").successes == 1
+
+
 @pytest.mark.parametrize("handled", ["default", True, False])
 async def test_arguments_that_do_not_fit_are_no_failure(handled: Any) -> None:
     orch, weather = orchestrator(), Weather()
@@ -919,6 +950,67 @@ async def test_a_bare_node_has_its_tools_under_circuits() -> None:
         (message,) = await run_node(node, call("look"))
     assert "circuit_breaker" in str(message.content)
     assert weather.runs == 2
+
+
+@pytest.mark.parametrize("kind", ["command", "list", "update of a list"])
+async def test_a_result_in_a_command_is_cut_as_well_and_nothing_else_of_it(
+    kind: str,
+) -> None:
+    orch = orchestrator(policy=ToolPolicy(max_result_size=200))
+    run, made, seen = awrap_tool_call(orch), call("look"), [object()]
+    long = ToolMessage("x" * 1000, tool_call_id=made["id"], artifact=[1])
+    given: Any = Command(update={"messages": [long], "seen": seen}, goto="next")
+    if kind == "list":
+        given = [long, Command(update={"seen": seen}, goto="next")]
+    elif kind == "update of a list":
+        given = Command(update=[long], goto="next")
+
+    async def handler(request: Any) -> Any:
+        return given
+
+    answer: Any = await run(request_for(Weather().tool(), made), handler)
+    command = answer[1] if kind == "list" else answer
+    assert command.goto == "next"
+    messages = [answer[0]] if kind == "list" else command.update
+    if isinstance(messages, dict):
+        messages = messages["messages"]
+    assert [len(each.content) for each in messages] == [200]
+    assert messages[0].artifact == [1]
+    assert len(long.content) == 1000
+    if kind != "update of a list":
+        assert command.update["seen"] is seen
+
+
+async def test_what_is_not_of_one_message_is_not_cut() -> None:
+    run = awrap_tool_call(orchestrator(policy=ToolPolicy(max_result_size=200)))
+    for update in ({"seen": "x" * 1000}, {"messages": [HumanMessage("x" * 1000)]}, None):
+        given = Command(update=update)
+
+        async def handler(request: Any, given: Any = given) -> Any:
+            return given
+
+        assert await run(request_for(Weather().tool(), call("look")), handler) is given
+
+
+@pytest.mark.parametrize(
+    ("status", "warning"), [("success", "Warning"), ("error", '"warning"')]
+)
+async def test_a_result_in_a_command_gets_the_warning_of_a_loop(
+    status: Any, warning: str
+) -> None:
+    made, state = call("look"), {"messages": [HumanMessage("hello", id="h")]}
+    run = awrap_tool_call(orchestrator(failure_threshold=99), conversation=True)
+
+    async def handler(request: Any) -> Any:
+        text = '{"error": "the server is down"}' if status == "error" else "sun"
+        message = ToolMessage(text, tool_call_id=made["id"], status=status)
+        return Command(update={"messages": [message]})
+
+    request = request_for(Weather().tool(), made, state)
+    answers: list[Any] = [await run(request, handler) for _ in range(3)]
+    told = [answer.update["messages"][0] for answer in answers]
+    assert [warning in each.content for each in told] == [False, False, True]
+    assert {each.status for each in told} == {status}
 
 
 async def test_a_result_is_cut_for_the_model() -> None:

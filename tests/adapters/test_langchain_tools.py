@@ -129,6 +129,19 @@ async def test_artifacts_can_be_left_out() -> None:
     assert (message.content, message.artifact) == ('{"sum":2}', None)
 
 
+async def test_what_no_model_can_be_told_is_not_kept_for_a_checkpointer() -> None:
+    orch = bench()
+
+    @orch.registry.tool
+    async def odd() -> dict[str, Any]:
+        return {"lock": threading.Lock()}
+
+    agent = agent_of(call("odd"), tools=langchain_tools(orch), checkpointer=InMemorySaver())
+    (message,) = told(await agent.ainvoke(HELLO, config()))
+    assert "cannot be made JSON" in str(message.content)
+    assert (message.status, message.artifact) == ("error", None)
+
+
 async def test_without_the_call_of_a_model_text_is_returned() -> None:
     orch = bench()
     tools = {each.name: each for each in langchain_tools(orch)}

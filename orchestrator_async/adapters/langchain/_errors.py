@@ -4,7 +4,7 @@ Errors that a tool of LangChain returns, and how they are judged.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import ToolException
@@ -27,11 +27,13 @@ class ToolMessageError(ToolException):
 
     Attributes:
         tool_message: The message.
+        answer: What was returned: the message, or the ``Command`` or list that holds it.
     """
 
     def __init__(self, tool_message: ToolMessage) -> None:
         super().__init__(str(tool_message.text))
         self.tool_message = tool_message
+        self.answer: Any = tool_message
 
     def __reduce__(self) -> tuple[type[ToolMessageError], tuple[ToolMessage]]:
         return type(self), (self.tool_message,)

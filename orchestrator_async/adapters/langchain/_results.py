@@ -4,6 +4,8 @@ Results as messages of LangChain, and the text in what its tools have answered.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from langchain_core.messages import ToolMessage
@@ -48,7 +50,8 @@ def message_of(
         content=content_of(result),
         name=name,
         tool_call_id=call_id,
-        artifact=result.value if artifact else None,
+        # What cannot be told to a model, no checkpointer need be able to save.
+        artifact=result.value if artifact and result.error is None else None,
         status="success" if result.ok else "error",
     )
 
@@ -61,10 +64,52 @@ def text_of(answer: object) -> str:
         content = answer.content
         return content if isinstance(content, str) else str(answer.text)
     if isinstance(answer, list):
-        return "\n".join(map(text_of, answer))
-    if isinstance(answer, Command) and isinstance(answer.update, dict):
-        return text_of(answer.update.get("messages"))
+        return "\n".join(filter(None, map(text_of, answer)))
+    if isinstance(answer, Command):
+        return text_of(_messages(answer))
     return "" if answer is None else type(answer).__name__
+
+
+def message_in(answer: object, call_id: str) -> ToolMessage | None:
+    """
+    The message that ends a call, in what its tool has answered; ``None`` if there is none.
+    """
+    if isinstance(answer, ToolMessage):
+        return answer
+    for each in answer if isinstance(answer, list) else [answer]:
+        held = [each] if isinstance(each, ToolMessage) else _messages(each)
+        for message in held:
+            if message.tool_call_id == call_id:
+                return message
+    return None
+
+
+def _messages(command: object) -> list[ToolMessage]:
+    update = command.update if isinstance(command, Command) else None
+    held = update.values() if isinstance(update, dict) else [update]
+    lists = [each for each in held if isinstance(each, list)]
+    return [each for each in chain.from_iterable(lists) if isinstance(each, ToolMessage)]
+
+
+def with_message(answer: Any, old: ToolMessage, new: ToolMessage) -> Any:
+    """
+    What a tool has answered, with another message in the place of one.
+    """
+    if answer is old:
+        return new
+    if isinstance(answer, list):
+        return [with_message(each, old, new) for each in answer]
+    update = answer.update if isinstance(answer, Command) else None
+    if isinstance(update, dict):
+        swapped = {key: _swapped(each, old, new) for key, each in update.items()}
+        return replace(answer, update=swapped)
+    return answer if update is None else replace(answer, update=_swapped(update, old, new))
+
+
+def _swapped(held: Any, old: ToolMessage, new: ToolMessage) -> Any:
+    if not isinstance(held, list) or all(each is not old for each in held):
+        return held
+    return [new if each is old else each for each in held]
 
 
 def with_text(message: ToolMessage, text: str) -> ToolMessage:

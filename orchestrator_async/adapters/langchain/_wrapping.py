@@ -29,7 +29,7 @@ from orchestrator_async.adapters._guarding import Guarding, Runner, left_running
 
 from ._errors import ToolMessageError, judge
 from ._portal import has_thread, in_thread, portal_of
-from ._results import message_of, text_of, with_text
+from ._results import message_in, message_of, text_of, with_message, with_text
 from ._runs import Conversations
 from ._tools import OrchestratorTool, runner
 
@@ -212,8 +212,15 @@ async def _made(request: ToolCallRequest, handler: AsyncHandler) -> Answer:
         if _is_invalid_resume(error):
             raise _InvalidResumeError(error) from error
         raise
-    if isinstance(answer, ToolMessage) and answer.status == "error":
-        raise ToolMessageError(answer)
+    message = (
+        answer
+        if isinstance(answer, ToolMessage)
+        else message_in(answer, request.tool_call["id"] or "")
+    )
+    if message is not None and message.status == "error":
+        failed = ToolMessageError(message)
+        failed.answer = answer
+        raise failed
     return answer
 
 
@@ -245,11 +252,16 @@ def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) ->
     error, value = result.error, result.value
     if isinstance(error, ToolMessageError):
         message = error.tool_message
-        return message if chat is None else with_text(message, result.content)
+        if chat is None:
+            return cast("Answer", error.answer)
+        warned = with_text(message, result.content)
+        return cast("Answer", with_message(error.answer, message, warned))
     if error is not None or (result.source != name and not _is_answer(value)):
         return message_of(result, name, call_id)
-    if isinstance(value, ToolMessage) and result.content != text_of(value):
-        return with_text(value, result.content)
+    text = text_of(value)
+    message = None if result.content == text else message_in(value, call_id)
+    if message is not None and text_of(message) == text:
+        value = with_message(value, message, with_text(message, result.content))
     return cast("Answer", value)
 
 
