@@ -70,9 +70,7 @@ class Guarding:
         ignore: tuple[type[BaseException], ...] = (),
         checks_text: bool = False,
     ) -> None:
-        given: object = orch
-        if not isinstance(given, ToolOrchestrator):
-            raise TypeError(f"orch must be a ToolOrchestrator, not {given!r:.100}")
+        check_orchestrator(orch)
         self.orch = orch
         self._framework = framework
         self._checks_text = checks_text
@@ -238,10 +236,23 @@ def is_foreign(tool: Tool, framework: str | None = None) -> bool:
     return isinstance(fn, ForeignTool) and framework in (None, fn.framework)
 
 
+def check_orchestrator(orch: object) -> None:
+    """
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(orch, ToolOrchestrator):
+        raise TypeError(f"orch must be a ToolOrchestrator, not {orch!r:.100}")
+
+
 def own_tools(orch: ToolOrchestrator) -> list[Tool]:
     """
     The tools of an orchestrator that it can run by itself, in their order.
+
+    Raises:
+        TypeError: ``orch`` is none.
     """
+    check_orchestrator(orch)
     return [tool for tool in orch.registry if not is_foreign(tool)]
 
 
