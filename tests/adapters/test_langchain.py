@@ -699,6 +699,39 @@ async def test_a_tool_that_there_is_not_is_left_to_the_framework() -> None:
     assert list(orch.registry) == []
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_tool_that_is_brought_behind_the_circuits_is_told_of_once(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Brings(AgentMiddleware[Any, Any, Any]):
+        async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+            return await handler(request.override(tool=brought))
+
+    brought = Weather(DOWN if fails else "sun").tool("brought")
+    orch = orchestrator()
+    circuits, look = CircuitMiddleware(orch), Weather().tool()
+
+    async def ask(*middleware: Any) -> None:
+        agent = agent_of(call("brought"), tools=[look], middleware=middleware)
+        await agent.ainvoke(HELLO)
+
+    def warned() -> list[str]:
+        of_ours = [each for each in caplog.records if "orchestrator" in each.name]
+        return [each.getMessage() for each in of_ours if each.levelname == "WARNING"]
+
+    await ask(Brings(), circuits)
+    assert (orch.stats("brought").calls, warned()) == (1, [])
+    for _ in range(2):
+        if fails:
+            with pytest.raises(ConnectionError):
+                await ask(circuits, Brings())
+        else:
+            await ask(circuits, Brings())
+    assert orch.stats("brought").calls == 1
+    (said,) = warned()
+    assert "'brought' was run without a circuit" in said
+
+
 async def test_return_direct_ends_the_run() -> None:
     weather = Weather()
     agent = agent_of(
@@ -903,14 +936,30 @@ async def test_of_many_runs_the_oldest_are_forgotten() -> None:
     assert [await ask(None), await ask(None)] == ["success", "success"]
 
 
-@pytest.mark.parametrize("kind", ["list", "model", "nobody"])
+@pytest.mark.parametrize(
+    "kind", ["list", "model", "slots", "another name", "a model's other name", "nobody"]
+)
 async def test_a_run_is_known_by_state_of_any_kind(kind: str) -> None:
     class State(BaseModel):
         messages: list[Any]
 
+    class Chat(BaseModel):
+        chat: list[Any]
+
+    @dataclass(slots=True)
+    class Slotted:
+        messages: list[Any]
+
     run = awrap_tool_call(orchestrator(), conversation=ConversationPolicy(calls=1))
     human = HumanMessage("hello", id="h")
-    state = {"list": [human], "model": State(messages=[human]), "nobody": {}}[kind]
+    state = {
+        "list": [human],
+        "model": State(messages=[human]),
+        "slots": Slotted([human]),
+        "another name": {"seen": [1], "chat": [human]},
+        "a model's other name": Chat(chat=[human]),
+        "nobody": {"messages": []},
+    }[kind]
 
     async def handler(request: Any) -> Any:
         return ToolMessage("sun", tool_call_id="c")
@@ -984,7 +1033,7 @@ async def test_a_result_in_a_command_is_cut_as_well_and_nothing_else_of_it(
 async def test_what_is_not_of_one_message_is_not_cut() -> None:
     run = awrap_tool_call(orchestrator(policy=ToolPolicy(max_result_size=200)))
     for update in ({"seen": "x" * 1000}, {"messages": [HumanMessage("x" * 1000)]}, None):
-        given = Command(update=update)
+        given: Any = Command(update=update)
 
         async def handler(request: Any, given: Any = given) -> Any:
             return given
@@ -1146,6 +1195,25 @@ def test_without_a_loop_a_tool_that_hangs_is_given_up() -> None:
     assert orch.stats("look").in_flight == 0
 
 
+@pytest.mark.parametrize("simple", [False, True])
+def test_without_a_loop_a_tool_that_needs_one_is_the_programmers_mistake(
+    simple: bool,
+) -> None:
+    async def look(at: str = "here") -> str:
+        """Look."""
+        return "sun"
+
+    made: BaseTool = tool(look)
+    if simple:
+        made = SimpleTool("look", None, "Look.", coroutine=look)
+    orch, args = orchestrator(), {"__arg1": "here"} if simple else {}
+    middleware = [CircuitMiddleware(orch)]
+    agent = agent_of(call("look", **args), tools=[made], middleware=middleware)
+    with pytest.raises(NotImplementedError, match="sync"):
+        agent.invoke(HELLO)
+    assert list(orch.registry) == []
+
+
 # --- what cannot be -----------------------------------------------------------------
 
 
@@ -1154,7 +1222,7 @@ def test_without_a_loop_a_tool_that_hangs_is_given_up() -> None:
     [
         ({"orch": None}, "orch must be a ToolOrchestrator"),
         ({"policy": {"timeout": 1}}, "policy must be a ToolPolicy"),
-        ({"conversation": 7}, "expected a ConversationPolicy"),
+        ({"conversation": 7}, "conversation must be a bool or a ConversationPolicy"),
     ],
 )
 def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:

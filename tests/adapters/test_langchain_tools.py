@@ -274,7 +274,10 @@ def test_without_a_loop_they_run_on_one_of_the_orchestrators() -> None:
     assert threading.active_count() <= before + 1  # one that is idle, of a plain function
 
 
-def test_what_cannot_be_offered_is_told_of() -> None:
+async def test_what_cannot_be_offered_is_told_of() -> None:
+    nobody: Any = None
+    with pytest.raises(TypeError, match="orch must be a ToolOrchestrator, not None"):
+        langchain_tools(nobody)
     orch = bench()
     with pytest.raises(UnknownToolError):
         langchain_tools(orch, names=["lock"])
@@ -288,7 +291,7 @@ def test_what_cannot_be_offered_is_told_of() -> None:
         ):
             langchain_tools(orch, names=["look"])
 
-    agent.invoke(HELLO)  # a coroutine function has no sync face: it is refused by LangChain
+    await agent.ainvoke(HELLO)
     refuses()
 
 

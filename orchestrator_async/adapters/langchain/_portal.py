@@ -60,3 +60,10 @@ def has_thread(tool: BaseTool) -> bool:
     if isinstance(tool, StructuredTool | SimpleTool):
         return not tool.coroutine
     return type(tool)._arun is BaseTool._arun
+
+
+def has_sync_face(tool: BaseTool) -> bool:
+    """
+    Whether LangChain can run a tool without an event loop, as far as can be told.
+    """
+    return not isinstance(tool, StructuredTool | SimpleTool) or tool.func is not None

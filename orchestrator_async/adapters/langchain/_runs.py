@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import BaseMessage, HumanMessage
 from langgraph.prebuilt.tool_node import ToolCallRequest
 
 from orchestrator_async import ConversationPolicy, ToolOrchestrator
@@ -48,14 +48,24 @@ class Conversations:
 
 
 def _run_of(request: ToolCallRequest) -> tuple[object, str] | None:
-    state = request.state
-    if isinstance(state, dict):
-        state = state.get("messages")
-    elif not isinstance(state, list):
-        state = getattr(state, "messages", None)
-    for message in reversed(cast("Sequence[Any]", state or ())):
+    for message in reversed(_messages(request.state)):
         if isinstance(message, HumanMessage):
             config = getattr(request.runtime, "config", None) or {}
             thread = config.get("configurable", {}).get("thread_id")
             return None if message.id is None else (thread, message.id)
     return None
+
+
+def _messages(state: object) -> Sequence[Any]:
+    """
+    The messages of a state of any kind, by whatever name it has them.
+    """
+    if isinstance(state, list):
+        return state
+    held = state if isinstance(state, dict) else getattr(state, "__dict__", {})
+    lists: list[Any] = [held.get("messages"), *held.values()]
+    for found in lists:
+        if isinstance(found, list | tuple) and found and isinstance(found[-1], BaseMessage):
+            return found
+    kept: Sequence[Any] | None = getattr(state, "messages", None)
+    return kept or ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from logging import getLogger
 from typing import Any, Final, cast
 
 from anyio import get_cancelled_exc_class
@@ -28,12 +29,14 @@ from orchestrator_async import (
 from orchestrator_async.adapters._guarding import Guarding, Runner, left_running
 
 from ._errors import ToolMessageError, judge
-from ._portal import has_thread, in_thread, portal_of
+from ._portal import has_sync_face, has_thread, in_thread, portal_of
 from ._results import message_in, message_of, text_of, with_message, with_text
 from ._runs import Conversations
 from ._tools import OrchestratorTool, runner
 
 Answer = ToolMessage | Command[Any]
+_logger: Final = getLogger("orchestrator_async.langchain")
+
 Handler = Callable[[ToolCallRequest], Answer]
 AsyncHandler = Callable[[ToolCallRequest], Awaitable[Answer]]
 
@@ -79,10 +82,15 @@ class Circuits:
             ignore=(ToolInvocationError,),
         )
         self._orch = orch
+        self._complained = False
         self._conversations: Conversations | None = None
         if conversation is not False:
             rules = ConversationPolicy() if conversation is True else conversation
-            orch.conversation(policy=rules)  # it says what is wrong with them
+            given: object = rules
+            if not isinstance(given, ConversationPolicy):
+                raise TypeError(
+                    f"conversation must be a bool or a ConversationPolicy, not {given!r:.100}"
+                )
             self._conversations = Conversations(orch, rules)
 
     async def run(
@@ -96,7 +104,7 @@ class Circuits:
         """
         tool, call = request.tool, request.tool_call
         if tool is None:
-            return await handler(request)  # its framework knows what to say
+            return await self._unknown(request, handler)
         chat = None if self._conversations is None else self._conversations.of(request)
         if self._is_ours(tool):
             token = runner.set(chat)
@@ -138,10 +146,35 @@ class Circuits:
         """
         What ``wrap_tool_call`` is to do, in a thread without a loop.
         """
-        if request.tool is None:
-            return handler(request)
+        if request.tool is not None and not has_sync_face(request.tool):
+            return handler(request)  # it cannot be run, which its framework is to say
         with portal_of(self._orch) as portal:
             return portal.call(self.run, request, in_thread(handler), lambda tool: True)
+
+    async def _unknown(self, request: ToolCallRequest, handler: AsyncHandler) -> Answer:
+        """
+        A call of a tool that its node does not have: LangGraph knows what to say, unless
+        what stands behind this brings one, which then is run without a circuit.
+        """
+        try:
+            answer = await handler(request)
+        except GraphBubbleUp:
+            raise
+        except Exception:
+            self._complain(request)
+            raise
+        if not (isinstance(answer, ToolMessage) and answer.status == "error"):
+            self._complain(request)
+        return answer
+
+    def _complain(self, request: ToolCallRequest) -> None:
+        if not self._complained:
+            self._complained = True
+            _logger.warning(
+                "%.100r was run without a circuit: it is no tool of its agent, but one that "
+                "a middleware brings, which has to stand before the circuits",
+                request.tool_call["name"],
+            )
 
     def _is_ours(self, tool: BaseTool) -> bool:
         return isinstance(tool, OrchestratorTool) and tool.belongs_to(self._orch)
@@ -212,11 +245,11 @@ async def _made(request: ToolCallRequest, handler: AsyncHandler) -> Answer:
         if _is_invalid_resume(error):
             raise _InvalidResumeError(error) from error
         raise
-    message = (
-        answer
-        if isinstance(answer, ToolMessage)
-        else message_in(answer, request.tool_call["id"] or "")
-    )
+    message: ToolMessage | None
+    if isinstance(answer, ToolMessage):
+        message = answer
+    else:
+        message = message_in(answer, request.tool_call["id"] or "")
     if message is not None and message.status == "error":
         failed = ToolMessageError(message)
         failed.answer = answer
@@ -251,11 +284,10 @@ def _answer(result: ToolResult, name: str, call_id: str, chat: Runner | None) ->
     """
     error, value = result.error, result.value
     if isinstance(error, ToolMessageError):
-        message = error.tool_message
         if chat is None:
             return cast("Answer", error.answer)
-        warned = with_text(message, result.content)
-        return cast("Answer", with_message(error.answer, message, warned))
+        warned = with_text(error.tool_message, result.content)
+        return cast("Answer", with_message(error.answer, error.tool_message, warned))
     if error is not None or (result.source != name and not _is_answer(value)):
         return message_of(result, name, call_id)
     text = text_of(value)
