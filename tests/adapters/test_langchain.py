@@ -29,7 +29,7 @@ from langchain_core.tools import (
 )
 from langchain_core.tools import Tool as SimpleTool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.errors import ParentCommand
+from langgraph.errors import GraphInterrupt, ParentCommand
 from langgraph.graph import StateGraph
 from langgraph.prebuilt import InjectedState, InjectedStore, ToolNode, ToolRuntime
 from langgraph.prebuilt.tool_node import ToolCallRequest
@@ -286,8 +286,11 @@ async def test_a_fallback_answers_in_its_place() -> None:
     assert message.artifact == {"x": "sun, yesterday"}
 
 
-async def test_a_fallback_may_answer_with_a_command() -> None:
-    answer = Command(goto="end")
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_fallback_may_answer_with_a_command(several: bool) -> None:
+    answer: Any = Command(goto="end")
+    if several:
+        answer = [ToolMessage("sun", tool_call_id="c1"), answer]
     policy = ToolPolicy(fallback=lambda made, result: answer)
     run = awrap_tool_call(orchestrator(tools={"look": policy}))
 
@@ -730,6 +733,19 @@ async def test_a_tool_that_is_brought_behind_the_circuits_is_told_of_once(
     assert orch.stats("brought").calls == 1
     (said,) = warned()
     assert "'brought' was run without a circuit" in said
+
+
+async def test_who_interrupts_a_run_in_the_place_of_a_tool_has_not_brought_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    nothing: Any = None
+
+    async def handler(request: Any) -> Any:
+        raise GraphInterrupt
+
+    with pytest.raises(GraphInterrupt):
+        await awrap_tool_call(orchestrator())(request_for(nothing, call("look")), handler)
+    assert [each for each in caplog.records if "orchestrator" in each.name] == []
 
 
 async def test_return_direct_ends_the_run() -> None:

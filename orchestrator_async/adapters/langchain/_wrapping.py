@@ -301,4 +301,5 @@ def _is_answer(value: object) -> bool:
     """
     Whether a fallback has answered in the words of LangGraph.
     """
-    return isinstance(value, ToolMessage | Command)
+    several = value if isinstance(value, list) and value else [value]
+    return all(isinstance(each, ToolMessage | Command) for each in several)
