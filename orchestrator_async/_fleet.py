@@ -142,7 +142,8 @@ class Fleet:
         """
         A tool's settings, as they are now.
         """
-        return ToolSettings.of(*self._named.levels(tool.name), tool.policy, self._policy)
+        levels = (*self._named.levels(tool.name), tool.policy, self._policy)
+        return ToolSettings.of(*levels).besides(tool.fn)
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
         """

@@ -516,6 +516,16 @@ def _as_float(name: str, value: Any) -> Any:
 _WITH_FUNCTIONS: Final = ("judge", "is_failure", "retry", "guard", "fallback")
 
 
+class BringsTypes:
+    """
+    A function that has exception types of its own, besides those of any policy: what stands
+    for a tool of a framework, which interrupts runs by such.
+    """
+
+    control_flow: ExceptionTypes = ()
+    ignore: ExceptionTypes = ()
+
+
 class ToolSettings(NamedTuple):
     """
     A tool's policy once every field is decided, but for its circuit's part.
@@ -554,6 +564,18 @@ class ToolSettings(NamedTuple):
         ):
             return _tool_settings(*levels)
         return _tool_settings.__wrapped__(*levels)
+
+    def besides(self, fn: object) -> ToolSettings:
+        """
+        These, with the types that the tool's function brings along.
+        """
+        if not issubclass(type(fn), BringsTypes):
+            return self
+        brought = cast("BringsTypes", fn)
+        return self._replace(
+            control_flow=(*brought.control_flow, *self.control_flow),
+            ignore=(*brought.ignore, *self.ignore),
+        )
 
     def lease(self, breaker: BreakerSettings) -> float:
         """

@@ -22,6 +22,9 @@ from orchestrator_async import (
     ToolPolicy,
     ToolResult,
     Verdict,
+    any_error,
+    exceptions_only,
+    service_errors,
 )
 from orchestrator_async.adapters._guarding import Guarding, is_foreign, own_tools
 
@@ -129,6 +132,48 @@ async def test_types_of_the_policy_are_kept_beside_those_of_the_framework() -> N
     for blame in (IndexError(), TypeError()):
         result = await run(guard, "look", {}, raises(blame))
         assert result.verdict is Verdict.IGNORE
+
+
+@pytest.mark.parametrize("level", ["tools", "policy"])
+async def test_types_of_other_levels_are_beside_those_of_the_framework(level: str) -> None:
+    policy = ToolPolicy(
+        control_flow=(BlockingIOError,),
+        ignore=(LookupError,),
+        breaker=BreakerPolicy(failure_threshold=1),
+    )
+    given: Any = {"tools": {"*": policy}} if level == "tools" else {"policy": policy}
+    orch = ToolOrchestrator(Registry(), **given)
+    guard = Guarding(
+        orch, framework="puppets", control_flow=(Interrupted,), ignore=(BufferError,)
+    )
+
+    def raising(error: Exception) -> Any:
+        async def raises() -> None:
+            raise error
+
+        return raises
+
+    for flow in (Interrupted(), BlockingIOError()):
+        with pytest.raises(type(flow)):
+            await guard.run("look", {}, raising(flow))
+    for blamed in (LookupError(), BufferError()):
+        assert (await run(guard, "look", {}, raising(blamed))).verdict is Verdict.IGNORE
+    assert (await run(guard, "look", {}, fails)).state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("judge", [any_error, exceptions_only, service_errors])
+async def test_a_tool_that_cannot_answer_for_another_has_no_verdict(judge: Any) -> None:
+    others = ["later", "is_down", "not_found", "timeout"]
+    tools = {"look": ToolPolicy(fallback="later"), "later": ToolPolicy(fallback="is_down")}
+    orch = ToolOrchestrator(Registry(), failure_threshold=1, tools=tools)
+    guard = Guarding(orch, framework="puppets", policy=ToolPolicy(judge=judge))
+    for name in others:
+        await guard.run(name, {}, works)
+    assert isinstance((await run(guard, "look", {}, fails)).error, ConnectionError)
+    for name in others:
+        assert not (await orch.run(name)).ok
+        assert orch.circuit(name).state is CircuitState.CLOSED
+        assert orch.stats(name).total_failures == 0
 
 
 async def test_settings_by_name_are_those_of_the_orchestrator() -> None:

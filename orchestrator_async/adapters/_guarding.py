@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from orchestrator_async import (
     BreakerPolicy,
-    OrchestratorError,
+    CallRefusedError,
     Tool,
     ToolOrchestrator,
     ToolPolicy,
@@ -23,6 +23,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._calls import check_context
 from orchestrator_async._entry import Entry
+from orchestrator_async._policy import BringsTypes
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
@@ -50,8 +51,8 @@ class Guarding:
         framework: What the tools belong to, for error messages.
         policy: How they are run and judged. Default: as the orchestrator says.
         control_flow: Exception types by which the framework interrupts a run, which are
-            raised on and give no verdict: besides those of the policy.
-        ignore: Exception types that blame the call, besides those of the policy.
+            raised on and give no verdict: besides those of this or any other policy.
+        ignore: Exception types that blame the call, besides those of policies too.
         checks_text: Whether it is a failure where a value cannot be made text, by the
             ``render`` of its tool. Default: a value is made text where somebody reads it.
 
@@ -75,7 +76,9 @@ class Guarding:
         self.orch = orch
         self._framework = framework
         self._checks_text = checks_text
-        self._policy = _with_types(policy, control_flow=control_flow, ignore=ignore)
+        self._policy = as_policy(policy)
+        self._control_flow = control_flow
+        self._ignore = ignore
 
     def run(
         self,
@@ -172,7 +175,12 @@ class Guarding:
         known = registry.get(name)
         if known is None:
             fields = {"parameters": _ANYTHING} if described is None else dict(described())
-            fn = ForeignTool(name, self._framework)
+            fn = ForeignTool(
+                name,
+                self._framework,
+                control_flow=self._control_flow,
+                ignore=self._ignore,
+            )
             registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
         elif not is_foreign(known, self._framework):
             raise ValueError(
@@ -186,19 +194,29 @@ _call: Final[ContextVar[tuple[str, Handler] | None]] = ContextVar("_call", defau
 """The name and the handler of the call that is being made, until its tool is run."""
 
 
-class ForeignTool:
+class ForeignTool(BringsTypes):
     """
-    Stands in a registry for a tool that only its framework can run.
+    Stands in a registry for a tool that only its framework can run. Who calls it by
+    himself is refused, which is nothing against the tool.
     """
 
-    def __init__(self, name: str, framework: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        framework: str,
+        *,
+        control_flow: tuple[type[BaseException], ...] = (),
+        ignore: tuple[type[BaseException], ...] = (),
+    ) -> None:
         self.name = name
         self.framework = framework
+        self.control_flow = control_flow
+        self.ignore = ignore
 
     async def __call__(self, /, **arguments: Any) -> Any:
         made = _call.get()
         if made is None or made[0] != self.name:
-            raise OrchestratorError(
+            raise CallRefusedError(
                 f"{self.name} is a tool of {self.framework}, which alone can run it.",
                 tool_name=self.name,
             )
@@ -239,20 +257,3 @@ def as_policy(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy:
     if isinstance(given, ToolPolicy):
         return given
     raise TypeError(f"policy must be a ToolPolicy or a BreakerPolicy, not {given!r:.100}")
-
-
-def _with_types(
-    policy: ToolPolicy | BreakerPolicy | None, **more: tuple[type[BaseException], ...]
-) -> ToolPolicy:
-    """
-    The policy, with these types besides its own.
-    """
-    from dataclasses import replace
-
-    made = as_policy(policy)
-    fields: dict[str, Any] = {}
-    for name, types in more.items():
-        own = getattr(made, name)
-        if types:
-            fields[name] = (*types, *own) if isinstance(own, tuple) else types
-    return replace(made, **fields)
