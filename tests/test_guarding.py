@@ -251,6 +251,27 @@ async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
     assert isinstance(result.error, ConnectionError)
 
 
+async def test_a_framework_may_run_the_tool_that_answers_for_another() -> None:
+    guard = guarding(policy=ToolPolicy(fallback="other"))
+    asked: list[Any] = []
+
+    async def others(name: str, arguments: Any) -> str:
+        asked.append((name, arguments))
+        if len(asked) > 1:
+            raise ConnectionError("gone")
+        return "from afar"
+
+    for name in ("other", "look"):
+        guard.know(name, None)
+    result = await run(guard, "look", {"at": "sun"}, fails, others=others)
+    assert (result.value, result.source) == ("from afar", "other")
+    result = await run(guard, "look", {"at": "sun"}, fails, others=others)
+    assert (str(result.error), result.source) == ("down", "look")
+    assert asked == [("other", {"at": "sun"})] * 2
+    assert guard.orch.stats("other").total_failures == 1
+    assert str((await run(guard, "other", {}, fails)).error) == "down"
+
+
 async def test_a_name_that_is_taken_is_told_of() -> None:
     guard = guarding()
 

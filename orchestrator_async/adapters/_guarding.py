@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from orchestrator_async import (
@@ -23,11 +24,14 @@ from orchestrator_async import (
 )
 from orchestrator_async._calls import check_context
 from orchestrator_async._entry import Entry
-from orchestrator_async._policy import BringsTypes
+from orchestrator_async._policy import BringsTypes, ToolSettings
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
 
+
+Others = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+"""Runs another tool of the framework, by its name and arguments, as part of a call."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -91,6 +95,7 @@ class Guarding:
         described: Callable[[], Mapping[str, Any]] | None = None,
         runner: Runner | None = None,
         context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = _NOTHING,
+        others: Others | None = None,
     ) -> Coroutine[Any, Any, ToolResult | None]:
         """
         Run a call of a framework's tool, or refuse it. To be awaited.
@@ -107,6 +112,8 @@ class Guarding:
             runner: A conversation of the orchestrator, to run it in.
             context: What guards and observers find as the call's context, or what gives
                 that where somebody wants it.
+            others: Runs other tools of the framework that this call asks for: its
+                fallback. Default: they are refused.
 
         Returns:
             What came of it; ``None`` where its handler has succeeded, the framework is to
@@ -134,18 +141,19 @@ class Guarding:
         self.know(name, described)
         given = args() if callable(args) else args
         told = context() if callable(context) else context
-        return self._run(runner or self.orch, name, given, handler, call_id, told)
+        made = (name, handler, others)
+        return self._run(runner or self.orch, name, given, made, call_id, told)
 
     async def _run(
         self,
         runner: Runner,
         name: str,
         args: Mapping[str, Any],
-        handler: Handler,
+        made: Made,
         call_id: str | None,
         context: Mapping[str, Any],
     ) -> ToolResult:
-        token = _call.set((name, handler))
+        token = _call.set(made)
         try:
             return await runner.run(name, args, call_id=call_id, **context)
         finally:
@@ -162,6 +170,21 @@ class Guarding:
         Whether the registry has a tool of that name.
         """
         return name in self.orch._entries or self.orch.registry.get(name) is not None
+
+    def settings(self, name: str) -> ToolSettings:
+        """
+        How a tool that is known is run and judged, all policies taken together.
+        """
+        return self.orch._fleet.settings(self.orch.registry[name])
+
+    def _policy_of(self, name: str) -> ToolPolicy:
+        """
+        The policy, in which no tool answers for itself.
+        """
+        fallback = self._policy.fallback
+        if isinstance(fallback, str) and fallback == name:
+            return replace(self._policy, fallback=None)
+        return self._policy
 
     def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         """
@@ -181,7 +204,7 @@ class Guarding:
                 control_flow=self._control_flow,
                 ignore=self._ignore,
             )
-            registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
+            registry.add(Tool(fn=fn, name=name, policy=self._policy_of(name), **fields))
         elif not is_foreign(known, self._framework):
             raise ValueError(
                 f"the orchestrator's registry has a tool of its own named {name!r}, which "
@@ -189,9 +212,12 @@ class Guarding:
             )
 
 
+Made = tuple[str, Handler, Others | None]
+"""The name of a call's tool, its handler, and what runs others."""
+
 _ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
-_call: Final[ContextVar[tuple[str, Handler] | None]] = ContextVar("_call", default=None)
-"""The name and the handler of the call that is being made, until its tool is run."""
+_call: Final[ContextVar[Made | None]] = ContextVar("_call", default=None)
+"""The call that is being made, until its tool is run."""
 
 
 class ForeignTool(BringsTypes):
@@ -214,17 +240,19 @@ class ForeignTool(BringsTypes):
         self.ignore = ignore
 
     async def __call__(self, /, **arguments: Any) -> Any:
-        made = _call.get()
-        if made is None or made[0] != self.name:
-            raise CallRefusedError(
-                f"{self.name} is a tool of {self.framework}, which alone can run it.",
-                tool_name=self.name,
-            )
+        name, handler, others = _call.get() or (None, None, None)
         token = _call.set(None)  # what it calls itself are calls of their own
         try:
-            return await made[1]()
+            if handler is not None and name == self.name:
+                return await handler()
+            if others is not None:
+                return await others(self.name, arguments)
         finally:
             _call.reset(token)
+        raise CallRefusedError(
+            f"{self.name} is a tool of {self.framework}, which alone can run it.",
+            tool_name=self.name,
+        )
 
 
 def is_foreign(tool: Tool, framework: str | None = None) -> bool:
