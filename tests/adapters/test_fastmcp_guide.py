@@ -12,8 +12,10 @@ from pathlib import Path
 
 import anyio
 
+from benchmarks.adapters import cost
 from benchmarks.adapters import fastmcp as bench
 from benchmarks.measure import SMOKE
+from orchestrator_async import service_errors
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = (ROOT / "docs" / "fastmcp.md").read_text(encoding="utf-8")
@@ -63,6 +65,6 @@ def test_the_example_loses_a_tool_and_finds_it_again() -> None:
 
 
 def test_what_circuits_cost_can_be_measured() -> None:
-    rows = anyio.run(bench.measured, SMOKE)
-    assert [row.name for row in rows if row.goal] == ["circuits, more than bare"]
+    rows = anyio.run(cost.measured, bench.calls, SMOKE, "asyncio", service_errors)
+    assert [row.name for row in rows if row.goal] == ["adapter adds"]
     assert all(row.cost for row in rows)
