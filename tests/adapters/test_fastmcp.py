@@ -915,9 +915,27 @@ async def test_a_fallback_may_answer_with_pictures_or_in_fastmcps_own_form() -> 
     assert text_of(await bench.call()) == "from afar"
 
 
-async def test_a_fallback_that_cannot_have_the_form_of_the_tool_is_an_error_result() -> (
-    None
-):
+async def test_a_fallback_may_fit_a_schema_that_is_written_by_hand() -> None:
+    answers: list[Any] = [
+        {"a": 1},
+        {"b": 1},
+        ToolResult("no", is_error=True, meta={"m": 1}),
+        "a word",
+    ]
+    bench = Bench(policy=ToolPolicy(fallback=lambda call, result: answers.pop(0)))
+
+    @bench.server.tool(output_schema={"type": "object", "required": ["a"]})
+    async def measure():
+        raise ConnectionError
+
+    fits = await bench.call("measure")
+    assert (fits.is_error, fits.structured_content) == (False, {"a": 1})
+    for said in ('{"b":1}', "no", "a word"):
+        fits_not = await bench.call("measure")
+        assert (fits_not.is_error, text_of(fits_not)) == (True, said)
+
+
+async def test_a_fallback_without_the_form_of_the_tool_is_an_error_result() -> None:
     answers: list[Any] = ["nobody knows", {"of": "ours"}, ToolResult("afar"), "7"]
     bench = Bench(policy=ToolPolicy(fallback=lambda call, result: answers.pop(0)))
 

@@ -203,7 +203,7 @@ def _is_flow(error: Exception) -> bool:
         return True
     if isinstance(error, MCPError):
         return error.error.code in _FLOW_CODES
-    return isinstance(error, ToolError) and str(error).startswith(_CANNOT_BE_ASKED)
+    return type(error) is ToolError and str(error).startswith(_CANNOT_BE_ASKED)
 
 
 def _without_details(result: CallResult, raised: Exception) -> str:

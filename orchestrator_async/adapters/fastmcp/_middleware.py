@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from inspect import Signature
 from typing import Any, Final
 
@@ -97,17 +98,14 @@ class CircuitMiddleware(Middleware):
         Run a call under the circuit of its tool, or refuse it.
         """
         name = context.message.name
-        if not self._guard.knows(name):
-            if not await self._met(name, context):
-                return await call_next(context)
-        elif self._trust:
-            await self._heed(name, context)
+        if not self._guard.knows(name) and not await self._met(name, context):
+            return await call_next(context)
         call = Call(context, call_next)
         try:
             result = await self._guard.run(
                 name,
                 context.message.arguments or {},
-                call.run,
+                partial(self._trusted, call) if self._trust else call.run,
                 call_id=_request_id(context),
                 context={"fastmcp_context": context.fastmcp_context},
                 others=call.other,
@@ -179,17 +177,19 @@ class CircuitMiddleware(Middleware):
             "render": _text_of,
         }
 
-    async def _heed(self, name: str, context: MiddlewareContext[Any]) -> None:
+    async def _trusted(self, call: Call) -> ToolResult:
         """
-        Have no more retries of a tool that does not say any more that it is safe.
+        Run a tool, but have it not tried again if it says no more that it is safe.
         """
-        registry = self._guard.orch.registry
+        name, registry = call.context.message.name, self._guard.orch.registry
         known = registry.get(name)
-        if known is None or not known.idempotent or not is_foreign(known, "fastmcp"):
-            return
-        found = await _find(name, context)
-        if found is not None and not _says_it_is_safe(found):
-            registry.add(replace(known, idempotent=False), replace=True)
+        if known is not None and known.idempotent and is_foreign(known, "fastmcp"):
+            with suppress(Exception):  # then the call meets with the same
+                found = await _find(name, call.context)
+                if found is not None and not _says_it_is_safe(found):
+                    # A call whose tool was replaced is not tried again.
+                    registry.add(replace(known, idempotent=False), replace=True)
+        return await call.run()
 
     def _out_of_service(self) -> set[str]:
         orch = self._guard.orch
@@ -253,7 +253,9 @@ async def _made(result: CallResult, context: MiddlewareContext[Any]) -> ToolResu
             with suppress(Exception):  # then there is the text
                 like = tool.convert_result(_as_returned(result.value, tool))
                 made.structured_content, made.meta = like.structured_content, like.meta
-    if schema is not None and not _fits(made.structured_content, schema):
+    if made.is_error or schema is None:
+        return made
+    if not _fits(made.structured_content, schema):
         return ToolResult(made.content, meta=made.meta, is_error=True)
     return made
 
