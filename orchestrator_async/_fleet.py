@@ -30,7 +30,7 @@ from ._events import CircuitChanged, Observers
 from ._keyed import KeyedCircuits
 from ._log import log_with_traceback, logger
 from ._named import Named
-from ._policy import BreakerPolicy, BreakerSettings, Presets, ToolPolicy, ToolSettings
+from ._policy import BreakerPolicy, BreakerSettings, ToolPolicy, ToolSettings
 from ._registry import Registry
 from ._stats import Figures
 from ._threads import Slots
@@ -143,7 +143,7 @@ class Fleet:
         A tool's settings, as they are now.
         """
         levels = (*self._named.levels(tool.name), tool.policy, self._policy)
-        return Presets.join(ToolSettings.of(*levels), tool.fn)
+        return ToolSettings.of(*levels).besides(tool.fn)
 
     def _keyed(self, tool: Tool, circuit: Circuit) -> KeyedCircuits | None:
         """

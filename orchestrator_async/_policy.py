@@ -516,6 +516,22 @@ def _as_float(name: str, value: Any) -> Any:
 _WITH_FUNCTIONS: Final = ("judge", "is_failure", "retry", "guard", "fallback")
 
 
+class StandIn:
+    """
+    A function that stands for a tool of a framework, which interrupts runs by exception types
+    of its own: they hold besides those of any policy.
+    """
+
+    control_flow: ExceptionTypes = ()
+    ignore: ExceptionTypes = ()
+
+    def may_go_on(self) -> bool:
+        """
+        Whether what it has run may still be running, though it was given up.
+        """
+        return False
+
+
 class ToolSettings(NamedTuple):
     """
     A tool's policy once every field is decided, but for its circuit's part.
@@ -554,6 +570,18 @@ class ToolSettings(NamedTuple):
         ):
             return _tool_settings(*levels)
         return _tool_settings.__wrapped__(*levels)
+
+    def besides(self, fn: object) -> ToolSettings:
+        """
+        These, with the types that the tool's function brings along.
+        """
+        if not issubclass(type(fn), StandIn):
+            return self
+        brought = cast("StandIn", fn)
+        return self._replace(
+            control_flow=(*brought.control_flow, *self.control_flow),
+            ignore=(*brought.ignore, *self.ignore),
+        )
 
     def lease(self, breaker: BreakerSettings) -> float:
         """
@@ -615,41 +643,6 @@ def _tool_settings(*levels: ToolPolicy) -> ToolSettings:
         max_result_size=cast("int | None", policy.max_result_size),
     )
 
-
-class Presets(NamedTuple):
-    """
-    What holds for a tool whatever its settings say, by ``PRESETS`` of its function: types
-    that are its framework's, of which whoever sets something by name need not know.
-    """
-
-    control_flow: ExceptionTypes = ()
-    ignore: ExceptionTypes = ()
-    goes_on: Callable[[str], bool] | None = None
-    """Whether the tool of that name, which has been given up, may still be running."""
-
-    @staticmethod
-    def may_go_on(name: str, fn: object) -> bool:
-        """
-        Whether what was run for that function may have been left running.
-        """
-        own = getattr(fn, PRESETS, None)
-        return type(own) is Presets and own.goes_on is not None and own.goes_on(name)
-
-    @staticmethod
-    def join(settings: ToolSettings, fn: object) -> ToolSettings:
-        """
-        The settings, with those of the function if it has any.
-        """
-        own = getattr(fn, PRESETS, None)
-        if type(own) is not Presets:
-            return settings
-        return settings._replace(
-            control_flow=(*own.control_flow, *settings.control_flow),
-            ignore=(*own.ignore, *settings.ignore),
-        )
-
-
-PRESETS: Final = "_orchestrator_presets"
 
 HANGS: Final = 0.95
 """The part of its time after which a tool that has not ended is one that hangs."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -37,7 +37,7 @@ from ._outcome import (
     outcome_of,
     to_text,
 )
-from ._policy import HANGS, Presets
+from ._policy import HANGS, StandIn
 from ._threads import ThreadedCall
 from ._traceback import codes_of, ends_in_ours
 
@@ -421,16 +421,22 @@ def _timeout(flight: Flight, error: BaseException) -> ToolTimeoutError:
     timeout = ToolTimeoutError(
         tool_name=entry.name,
         timeout=flight.allowed or flight.hang_after,
-        still_running=(
-            Presets.may_go_on(entry.name, entry.fn)
-            if flight.thread is None
-            else flight.thread.running
-        ),
+        still_running=_may_go_on(flight),
         chunk=flight.timed_steps is not None and not flight.timed_steps.is_cut,
     )
     if not is_a(error, ToolTimeoutError):
         timeout.__cause__ = error
     return timeout
+
+
+def _may_go_on(flight: Flight) -> bool:
+    """
+    Whether what the tool has run may still be running, though it was given up.
+    """
+    if flight.thread is not None:
+        return flight.thread.running
+    fn = flight.entry.fn
+    return issubclass(type(fn), StandIn) and cast("StandIn", fn).may_go_on()
 
 
 def _judge(flight: Flight, end: End, duration: float) -> None:

@@ -23,6 +23,9 @@ from orchestrator_async import (
     ToolResult,
     ToolTimeoutError,
     Verdict,
+    any_error,
+    exceptions_only,
+    service_errors,
 )
 from orchestrator_async.adapters._guarding import (
     Guarding,
@@ -137,6 +140,48 @@ async def test_types_of_the_policy_are_kept_beside_those_of_the_framework() -> N
         assert result.verdict is Verdict.IGNORE
 
 
+@pytest.mark.parametrize("level", ["tools", "policy"])
+async def test_types_of_other_levels_are_beside_those_of_the_framework(level: str) -> None:
+    policy = ToolPolicy(
+        control_flow=(BlockingIOError,),
+        ignore=(LookupError,),
+        breaker=BreakerPolicy(failure_threshold=1),
+    )
+    given: Any = {"tools": {"*": policy}} if level == "tools" else {"policy": policy}
+    orch = ToolOrchestrator(Registry(), **given)
+    guard = Guarding(
+        orch, framework="puppets", control_flow=(Interrupted,), ignore=(BufferError,)
+    )
+
+    def raising(error: Exception) -> Any:
+        async def raises() -> None:
+            raise error
+
+        return raises
+
+    for flow in (Interrupted(), BlockingIOError()):
+        with pytest.raises(type(flow)):
+            await guard.run("look", {}, raising(flow))
+    for blamed in (LookupError(), BufferError()):
+        assert (await run(guard, "look", {}, raising(blamed))).verdict is Verdict.IGNORE
+    assert (await run(guard, "look", {}, fails)).state is CircuitState.OPEN
+
+
+@pytest.mark.parametrize("judge", [any_error, exceptions_only, service_errors])
+async def test_a_tool_that_cannot_answer_for_another_has_no_verdict(judge: Any) -> None:
+    others = ["later", "is_down", "not_found", "timeout"]
+    tools = {"look": ToolPolicy(fallback="later"), "later": ToolPolicy(fallback="is_down")}
+    orch = ToolOrchestrator(Registry(), failure_threshold=1, tools=tools)
+    guard = Guarding(orch, framework="puppets", policy=ToolPolicy(judge=judge))
+    for name in others:
+        await guard.run(name, {}, works)
+    assert isinstance((await run(guard, "look", {}, fails)).error, ConnectionError)
+    for name in others:
+        assert not (await orch.run(name)).ok
+        assert orch.circuit(name).state is CircuitState.CLOSED
+        assert orch.stats(name).total_failures == 0
+
+
 async def test_settings_by_name_are_those_of_the_orchestrator() -> None:
     orch = ToolOrchestrator(Registry(), tools={"lo*": ToolPolicy(timeout=0.02)})
     result = await run(Guarding(orch, framework="puppets"), "look", {}, anyio.sleep_forever)
@@ -210,6 +255,27 @@ async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
     )
     result = await run(Guarding(orch, framework="puppets"), "look", {}, fails)
     assert isinstance(result.error, ConnectionError)
+
+
+async def test_a_framework_may_run_the_tool_that_answers_for_another() -> None:
+    guard = guarding(policy=ToolPolicy(fallback="other"))
+    asked: list[Any] = []
+
+    async def others(name: str, arguments: Any) -> str:
+        asked.append((name, arguments))
+        if len(asked) > 1:
+            raise ConnectionError("gone")
+        return "from afar"
+
+    for name in ("other", "look"):
+        guard.know(name, None)
+    result = await run(guard, "look", {"at": "sun"}, fails, others=others)
+    assert (result.value, result.source) == ("from afar", "other")
+    result = await run(guard, "look", {"at": "sun"}, fails, others=others)
+    assert (str(result.error), result.source) == ("down", "look")
+    assert asked == [("other", {"at": "sun"})] * 2
+    assert guard.orch.stats("other").total_failures == 1
+    assert str((await run(guard, "other", {}, fails)).error) == "down"
 
 
 async def test_a_name_that_is_taken_is_told_of() -> None:

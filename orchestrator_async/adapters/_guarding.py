@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from orchestrator_async import (
     BreakerPolicy,
-    OrchestratorError,
+    CallRefusedError,
     Tool,
     ToolOrchestrator,
     ToolPolicy,
@@ -23,11 +24,14 @@ from orchestrator_async import (
 )
 from orchestrator_async._calls import check_context
 from orchestrator_async._entry import Entry
-from orchestrator_async._policy import PRESETS, Presets
+from orchestrator_async._policy import StandIn, ToolSettings
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
 
+
+Others = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
+"""Runs another tool of the framework, by its name and arguments, as part of a call."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -51,8 +55,8 @@ class Guarding:
         framework: What the tools belong to, for error messages.
         policy: How they are run and judged. Default: as the orchestrator says.
         control_flow: Exception types by which the framework interrupts a run, which are
-            raised on and give no verdict: besides those of any policy.
-        ignore: Exception types that blame the call, besides those of any policy.
+            raised on and give no verdict: besides those of this or any other policy.
+        ignore: Exception types that blame the call, besides those of policies too.
         checks_text: Whether it is a failure where a value cannot be made text, by the
             ``render`` of its tool. Default: a value is made text where somebody reads it.
 
@@ -75,7 +79,8 @@ class Guarding:
         self._framework = framework
         self._checks_text = checks_text
         self._policy = as_policy(policy)
-        self._presets = Presets(control_flow, ignore, _was_left)
+        self._control_flow = control_flow
+        self._ignore = ignore
 
     def run(
         self,
@@ -88,6 +93,7 @@ class Guarding:
         described: Callable[[], Mapping[str, Any]] | None = None,
         runner: Runner | None = None,
         context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = _NOTHING,
+        others: Others | None = None,
     ) -> Coroutine[Any, Any, ToolResult | None]:
         """
         Run a call of a framework's tool, or refuse it. To be awaited.
@@ -104,6 +110,8 @@ class Guarding:
             runner: A conversation of the orchestrator, to run it in.
             context: What guards and observers find as the call's context, or what gives
                 that where somebody wants it.
+            others: Runs other tools of the framework that this call asks for: its
+                fallback. Default: they are refused.
 
         Returns:
             What came of it; ``None`` where its handler has succeeded, the framework is to
@@ -131,18 +139,19 @@ class Guarding:
         self.know(name, described)
         given = args() if callable(args) else args
         told = context() if callable(context) else context
-        return self._run(runner or self.orch, name, given, handler, call_id, told)
+        made = (name, handler, others)
+        return self._run(runner or self.orch, name, given, made, call_id, told)
 
     async def _run(
         self,
         runner: Runner,
         name: str,
         args: Mapping[str, Any],
-        handler: Handler,
+        made: Made,
         call_id: str | None,
         context: Mapping[str, Any],
     ) -> ToolResult:
-        token = _call.set((name, handler))
+        token = _call.set(made)
         try:
             return await runner.run(name, args, call_id=call_id, **context)
         finally:
@@ -160,6 +169,21 @@ class Guarding:
         """
         return name in self.orch._entries or self.orch.registry.get(name) is not None
 
+    def settings(self, name: str) -> ToolSettings:
+        """
+        How a tool that is known is run and judged, all policies taken together.
+        """
+        return self.orch._fleet.settings(self.orch.registry[name])
+
+    def _policy_of(self, name: str) -> ToolPolicy:
+        """
+        The policy, in which no tool answers for itself.
+        """
+        fallback = self._policy.fallback
+        if isinstance(fallback, str) and fallback == name:
+            return replace(self._policy, fallback=None)
+        return self._policy
+
     def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         """
         Have a tool in the registry, so that it has a circuit and figures before its first
@@ -172,8 +196,13 @@ class Guarding:
         known = registry.get(name)
         if known is None:
             fields = {"parameters": _ANYTHING} if described is None else dict(described())
-            fn = ForeignTool(name, self._framework, self._presets)
-            registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
+            fn = ForeignTool(
+                name,
+                self._framework,
+                control_flow=self._control_flow,
+                ignore=self._ignore,
+            )
+            registry.add(Tool(fn=fn, name=name, policy=self._policy_of(name), **fields))
         elif not is_foreign(known, self._framework):
             raise ValueError(
                 f"the orchestrator's registry has a tool of its own named {name!r}, which "
@@ -181,9 +210,12 @@ class Guarding:
             )
 
 
+Made = tuple[str, Handler, Others | None]
+"""The name of a call's tool, its handler, and what runs others."""
+
 _ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
-_call: Final[ContextVar[tuple[str, Handler] | None]] = ContextVar("_call", default=None)
-"""The name and the handler of the call that is being made, until its tool is run."""
+_call: Final[ContextVar[Made | None]] = ContextVar("_call", default=None)
+"""The call that is being made, until its tool is run."""
 
 
 _left: Final[ContextVar[str | None]] = ContextVar("_left", default=None)
@@ -197,35 +229,48 @@ def left_running(name: str) -> None:
     _left.set(name)
 
 
-def _was_left(name: str) -> bool:
-    if _left.get() != name:
-        return False
-    _left.set(None)
-    return True
-
-
-class ForeignTool:
+class ForeignTool(StandIn):
     """
-    Stands in a registry for a tool that only its framework can run.
+    Stands in a registry for a tool that only its framework can run. Who calls it by
+    himself is refused, which is nothing against the tool.
     """
 
-    def __init__(self, name: str, framework: str, presets: Presets) -> None:
+    def __init__(
+        self,
+        name: str,
+        framework: str,
+        *,
+        control_flow: tuple[type[BaseException], ...] = (),
+        ignore: tuple[type[BaseException], ...] = (),
+    ) -> None:
         self.name = name
         self.framework = framework
-        setattr(self, PRESETS, presets)
+        self.control_flow = control_flow
+        self.ignore = ignore
+
+    def may_go_on(self) -> bool:
+        """
+        Whether its handler has said so, of the call that was given up last.
+        """
+        if _left.get() != self.name:
+            return False
+        _left.set(None)
+        return True
 
     async def __call__(self, /, **arguments: Any) -> Any:
-        made = _call.get()
-        if made is None or made[0] != self.name:
-            raise OrchestratorError(
-                f"{self.name} is a tool of {self.framework}, which alone can run it.",
-                tool_name=self.name,
-            )
+        name, handler, others = _call.get() or (None, None, None)
         token = _call.set(None)  # what it calls itself are calls of their own
         try:
-            return await made[1]()
+            if handler is not None and name == self.name:
+                return await handler()
+            if others is not None:
+                return await others(self.name, arguments)
         finally:
             _call.reset(token)
+        raise CallRefusedError(
+            f"{self.name} is a tool of {self.framework}, which alone can run it.",
+            tool_name=self.name,
+        )
 
 
 def is_foreign(tool: Tool, framework: str | None = None) -> bool:

@@ -32,7 +32,9 @@ from fastmcp.server.middleware.rate_limiting import RateLimitingMiddleware
 from fastmcp.server.middleware.response_limiting import ResponseLimitingMiddleware
 from fastmcp.server.middleware.timing import TimingMiddleware
 from fastmcp.server.providers.proxy import ProxyProvider
+from fastmcp.server.transforms.search import BM25SearchTransform
 from fastmcp.tools import ToolResult
+from fastmcp.tools.base import InputRequiredToolResult
 from fastmcp.utilities.types import Image
 from mcp import MCPError
 from mcp_types import CallToolResult
@@ -117,7 +119,7 @@ class Bench:
         async with mcp.Client(self.server._mcp_server, **options) as client:
             yield client
 
-    async def call(self, name: str = "look", **args: Any) -> CallToolResult:
+    async def call(self, name: str = "look", /, **args: Any) -> CallToolResult:
         async with self.client() as client:
             try:
                 return await client.call_tool(name, args)
@@ -270,6 +272,69 @@ async def test_a_mounted_servers_own_refusals_are_no_failures() -> None:
         assert "look is down" in text_of(await bench.call("far_look"))
     assert bench.orch.circuit("far_look").state is CircuitState.CLOSED
     assert bench.orch.stats("far_look").ignored == 4
+
+
+async def test_a_mounted_servers_own_failures_are_its_own() -> None:
+    bench, child = Bench(), Bench()
+    bench.server.mount(child.server, namespace="far")
+    child.service.behaviour = fail
+    for _ in range(2):
+        assert '"tool_name": "look"' in text_of(await bench.call("far_look"))
+    assert "look is down" in text_of(await bench.call("far_look"))
+    assert bench.orch.stats("far_look").ignored == 3
+    assert (child.orch.stats("look").total_failures, child.service.runs) == (2, 2)
+
+
+async def test_a_tool_that_calls_a_dead_one_goes_on_for_others() -> None:
+    bench = Bench()
+    bench.server.add_transform(BM25SearchTransform())
+    bench.service.behaviour = fail
+    said = [text_of(await bench.call("call_tool", name="look")) for _ in range(3)]
+    assert said[0].startswith('{"error": "look failed: ConnectionError')
+    assert said[2].startswith('{"error": "look is down')
+    arguments = {"a": 1, "b": 1}
+    added = await bench.call("call_tool", name="add", arguments=arguments)
+    assert text_of(added) == "2"
+    assert bench.orch.stats("call_tool").total_failures == 0
+
+
+@pytest.mark.parametrize("within", [True, False])
+async def test_what_a_middleware_makes_of_an_inner_failure_is_none_either(
+    within: bool,
+) -> None:
+    handling = ErrorHandlingMiddleware()
+    bench = Bench(*([handling] if within else []), outer=() if within else (handling,))
+
+    @bench.server.tool
+    async def ask(ctx: Context) -> ToolResult:
+        return await ctx.fastmcp.call_tool("look", {})
+
+    bench.service.behaviour = fail
+    for _ in range(2):
+        with pytest.raises(MCPError, match="Internal error"):
+            await bench.call("ask")
+    assert (await bench.call("ask")).is_error
+    assert bench.orch.stats("ask").ignored == 3
+    assert bench.orch.stats("look").total_failures == 2
+
+
+async def test_an_error_that_a_tool_raises_again_and_again_counts_each_time() -> None:
+    bench = Bench()
+    bench.raises(MCPError(code=-32603, message="Connection closed"))
+    for _ in range(2):
+        await bench.call()
+    assert bench.state is CircuitState.OPEN
+
+
+async def test_a_second_middleware_counts_no_failure_twice() -> None:
+    bench = Bench()
+    bench.server.add_middleware(CircuitMiddleware(bench.orch))
+    bench.service.behaviour = fail
+    assert '"error": "look failed: ConnectionError' in text_of(await bench.call())
+    assert bench.state is CircuitState.CLOSED
+    await bench.call()
+    assert "look is down" in text_of(await bench.call())
+    assert bench.service.runs == 2
 
 
 @asyncio_only
@@ -425,6 +490,19 @@ async def test_a_question_to_the_user_passes_and_its_answer_comes_back() -> None
     async with bench.client(mode="legacy", elicitation_callback=says) as client:
         assert text_of(await client.call_tool("ask", {})) == "yes"
     assert bench.orch.stats("ask").successes == 1
+
+
+async def test_a_client_that_cannot_be_asked_is_no_failure_of_the_tool() -> None:
+    bench = Bench()
+
+    @bench.server.tool
+    async def ask(ctx: Context) -> str:
+        await ctx.elicit("Really?", response_type=str)
+        return "thanks"
+
+    for _ in range(3):
+        assert text_of(await bench.call("ask")).startswith("elicitation via server-")
+    assert bench.orch.stats("ask").ignored == 3
 
 
 async def test_a_tool_that_wants_input_first_is_run_again_with_it() -> None:
@@ -708,6 +786,28 @@ async def test_types_of_a_policy_are_those_that_the_tool_has_raised() -> None:
     assert bench.state is CircuitState.CLOSED
 
 
+@pytest.mark.parametrize("level", ["tools", "policy"])
+async def test_types_of_other_policies_are_kept_beside_our_own(level: str) -> None:
+    policy = ToolPolicy(ignore=(ConnectionError,), control_flow=(BlockingIOError,))
+    given = {"tools": {"*": policy}} if level == "tools" else {"policy": policy}
+    bench = Bench(orch={"failure_threshold": 1, **given})
+    for error in (
+        ConnectionError("refused"),
+        BlockingIOError("later"),
+        AuthorizationError("no"),
+    ):
+        bench.raises(error)
+        assert text_of(await bench.call()).endswith(str(error))
+    wanted: Any = mcp_types.InputRequiredResult(request_state="s")
+    bench.returns(wanted)
+    answer = await bench.server.call_tool("look")
+    assert isinstance(answer, InputRequiredToolResult)
+    assert bench.state is CircuitState.CLOSED
+    bench.raises(OSError("No space left on device"))
+    await bench.call()
+    assert bench.state is CircuitState.OPEN
+
+
 @pytest.mark.parametrize(
     ("policy", "failures"),
     [
@@ -735,6 +835,23 @@ async def test_a_retry_is_made_where_the_tool_is_trusted_to_be_safe(
     bench.server.tool(service.__call__, name="safe", annotations=hints)
     assert "safe failed" in text_of(await bench.call("safe"))
     assert service.runs == runs
+
+
+@virtual_time
+async def test_no_retry_is_made_once_the_tool_does_not_say_that_it_is_safe() -> None:
+    policy = ToolPolicy(
+        retry=RetryPolicy(attempts=2), breaker=BreakerPolicy(failure_threshold=9)
+    )
+    bench = Bench(policy=policy, trust_annotations=True)
+    service = Service(fail)
+    for hint, runs in ((True, 2), (False, 3), (True, 4)):
+        hints = mcp_types.ToolAnnotations(read_only_hint=hint)
+        bench.server.tool(service.__call__, name="safe", annotations=hints)
+        await bench.call("safe")
+        assert service.runs == runs
+        bench.server.local_provider.remove_tool("safe")
+    assert "Unknown tool" in text_of(await bench.call("safe"))
+    assert bench.orch.stats("safe").total_failures == 4
 
 
 async def test_a_guard_sees_who_calls() -> None:
@@ -798,6 +915,72 @@ async def test_a_fallback_may_answer_with_pictures_or_in_fastmcps_own_form() -> 
     assert text_of(await bench.call()) == "from afar"
 
 
+async def test_a_fallback_may_fit_a_schema_that_is_written_by_hand() -> None:
+    answers: list[Any] = [
+        {"a": 1},
+        {"b": 1},
+        ToolResult("no", is_error=True, meta={"m": 1}),
+        "a word",
+    ]
+    bench = Bench(policy=ToolPolicy(fallback=lambda call, result: answers.pop(0)))
+
+    @bench.server.tool(output_schema={"type": "object", "required": ["a"]})
+    async def measure():
+        raise ConnectionError
+
+    fits = await bench.call("measure")
+    assert (fits.is_error, fits.structured_content) == (False, {"a": 1})
+    for said in ('{"b":1}', "no", "a word"):
+        fits_not = await bench.call("measure")
+        assert (fits_not.is_error, text_of(fits_not)) == (True, said)
+
+
+async def test_a_fallback_without_the_form_of_the_tool_is_an_error_result() -> None:
+    answers: list[Any] = ["nobody knows", {"of": "ours"}, ToolResult("afar"), "7"]
+    bench = Bench(policy=ToolPolicy(fallback=lambda call, result: answers.pop(0)))
+
+    @bench.server.tool
+    async def count() -> int:
+        raise ConnectionError
+
+    for said in ("nobody knows", '{"of":"ours"}', "afar"):
+        result = await bench.call("count")
+        assert (result.is_error, text_of(result)) == (True, said)
+    result = await bench.call("count")
+    assert (result.is_error, result.structured_content) == (False, {"result": 7})
+
+
+@pytest.mark.parametrize("level", ["tools", "policy"])
+async def test_another_tool_of_the_server_may_answer(level: str) -> None:
+    policy = ToolPolicy(fallback="recall")
+    given: Any = {"tools": {"look": policy}} if level == "tools" else {}
+    bench = Bench(orch=given, policy=policy if level == "policy" else None)
+    asked: list[int] = []
+
+    @bench.server.tool
+    async def recall() -> Any:
+        asked.append(len(asked))
+        if len(asked) > 3:
+            return mcp_types.InputRequiredResult(request_state="s")
+        return ToolResult("as ever", structured_content={"n": len(asked)})
+
+    bench.service.behaviour = fail
+    for n in (1, 2, 3):
+        result = await bench.call()
+        assert (text_of(result), result.structured_content) == ("as ever", {"n": n})
+    assert "look is down" in text_of(await bench.call())  # what asks first cannot answer
+    assert bench.service.runs == 2
+    stats = bench.orch.stats("recall")
+    assert (stats.successes, stats.ignored, stats.total_failures) == (3, 1, 0)
+
+
+async def test_a_fallback_that_the_server_has_not_leaves_nothing() -> None:
+    bench = Bench(policy=ToolPolicy(fallback="nobody"))
+    bench.service.behaviour = fail
+    assert "look failed" in text_of(await bench.call())
+    assert "nobody" not in bench.orch.registry
+
+
 async def test_a_tool_that_is_out_of_service_has_a_note_where_that_is_wanted() -> None:
     for wanted in (True, False):
         bench = Bench(note_open=wanted)
@@ -848,6 +1031,13 @@ def said_by(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr == ""
     return done.stdout
+
+
+@pytest.mark.parametrize("option", ["note_open", "trust_annotations"])
+def test_an_option_that_is_no_bool_is_told_of(option: str) -> None:
+    given: Any = {option: "no"}
+    with pytest.raises(TypeError, match=f"{option} must be True or False, not 'no'"):
+        CircuitMiddleware(ToolOrchestrator(Registry()), **given)
 
 
 def test_nothing_else_imports_the_framework() -> None:

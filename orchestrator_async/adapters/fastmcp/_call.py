@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from fastmcp.exceptions import (
     AuthorizationError,
@@ -28,12 +29,16 @@ from mcp_types import (
     CallToolRequestParams,
 )
 
+from orchestrator_async import CallRefusedError, Verdict
 from orchestrator_async import ToolResult as CallResult
-from orchestrator_async import Verdict
 
 _ONCE: Final = (
     "Do not repeat the same call unchanged more than once; change it, or use another tool."
 )
+_CANNOT_BE_ASKED: Final = "elicitation via server-initiated requests is unavailable"
+"""How the server's words begin where the client's protocol has no such questions."""
+
+_SETTLED: Final = "_settled_by_a_circuit"
 _FLOW: Final = (NotFoundError, DisabledError, AuthorizationError, RateLimitError)
 _FLOW_CODES: Final = (MISSING_REQUIRED_CLIENT_CAPABILITY, URL_ELICITATION_REQUIRED)
 
@@ -78,6 +83,19 @@ class Call:
             raise PassedOn
         raise error
 
+    async def other(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        """
+        Run another tool of the server, which answers for this one.
+        """
+        asked = {"name": name, "arguments": dict(arguments)}
+        message = self.context.message.model_copy(update=asked)
+        other = Call(self.context.copy(message=message), self._call_next)
+        try:
+            return await other.run()
+        except PassedOn:
+            reason = f"{name} cannot answer for {self.context.message.name}."
+            raise CallRefusedError(reason, tool_name=name) from other._raised
+
     def passes(self, error: Exception) -> bool:
         """
         Whether that was raised for the framework, and not by the orchestrator.
@@ -101,7 +119,8 @@ class Call:
         raised = self._raised
         assert raised is not None
         if result.verdict is not Verdict.FAILURE or isinstance(raised, MCPError):
-            return raised
+            # What is the tool's own may be raised by it again.
+            return raised if raised is self.error else settled(raised)
         text = result.content
         if not _shows(raised, self.error):
             text = _without_details(result, raised)
@@ -110,7 +129,19 @@ class Call:
         told.__cause__ = (
             self.error if raised is not self.error else raised.__cause__ or raised
         )
-        return told
+        return settled(told)
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def settled(error: E) -> E:
+    """
+    That error, with a mark for circuits around this one: a tool that only passes on what
+    came of another has not failed by itself.
+    """
+    vars(error)[_SETTLED] = True
+    return error
 
 
 def _is_result(value: object) -> bool:
@@ -127,7 +158,11 @@ def _behind(raised: Exception) -> Exception:
     What happened, of which the framework made an error of its own.
     """
     error: BaseException = raised
-    while _is_wrapped(error) and isinstance(error.__cause__, Exception):
+    while (
+        _SETTLED not in vars(error)
+        and _is_wrapped(error)
+        and isinstance(error.__cause__, Exception)
+    ):
         error = error.__cause__
     assert isinstance(error, Exception)
     return error
@@ -159,10 +194,16 @@ def _shows(raised: Exception, error: Exception | None) -> bool:
     return False
 
 
-def _is_flow(error: Exception | None) -> bool:
-    if isinstance(error, MCPError) and error.error.code in _FLOW_CODES:
+def _is_flow(error: Exception) -> bool:
+    """
+    Whether it says nothing of the tool: that there is none, what the client may not or
+    cannot, or what a circuit further in has judged.
+    """
+    if isinstance(error, _FLOW) or _SETTLED in vars(error):
         return True
-    return isinstance(error, _FLOW)
+    if isinstance(error, MCPError):
+        return error.error.code in _FLOW_CODES
+    return type(error) is ToolError and str(error).startswith(_CANNOT_BE_ASKED)
 
 
 def _without_details(result: CallResult, raised: Exception) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastmcp.exceptions import ValidationError
 from fastmcp.tools.base import ToolResult
 from mcp_types import TextContent
 
@@ -28,17 +27,16 @@ def judging(
     The policy, with our judge where it has none. What is no policy is told of by others.
     """
     if policy is None:
-        return ToolPolicy(judge=_Judge(()))
+        return ToolPolicy(judge=_judge)
     if isinstance(policy, BreakerPolicy):
-        return ToolPolicy(judge=_Judge(()), breaker=policy)
+        return ToolPolicy(judge=_judge, breaker=policy)
     given: object = policy
     unset = ToolPolicy()
     if not isinstance(given, ToolPolicy) or (
         (policy.judge, policy.is_failure) != (unset.judge, unset.is_failure)
     ):
         return policy
-    ignore = policy.ignore if isinstance(policy.ignore, tuple) else ()
-    return replace(policy, judge=_Judge(ignore))
+    return replace(policy, judge=_judge)
 
 
 def of_result(value: object) -> Verdict:
@@ -52,17 +50,11 @@ def of_result(value: object) -> Verdict:
     return of_value(value)
 
 
-class _Judge:
+@looks_at_values_alone(of_result)
+def _judge(outcome: Outcome) -> Verdict | None:
     """
-    ``service_errors``, but that types which the policy ignores are ignored: a judge that
-    has an opinion of everything leaves nothing to them.
+    ``service_errors``, but that it has no opinion of an error which does not blame the
+    call: that is a failure, unless a policy ignores its type.
     """
-
-    def __init__(self, ignore: tuple[type[BaseException], ...]) -> None:
-        self._ignore = (*ignore, ValidationError)
-        looks_at_values_alone(of_result)(self)
-
-    def __call__(self, outcome: Outcome) -> Verdict:
-        if isinstance(outcome.error, self._ignore):
-            return Verdict.IGNORE
-        return service_errors(outcome)
+    said = service_errors(outcome)
+    return None if outcome.error is not None and said is Verdict.FAILURE else said

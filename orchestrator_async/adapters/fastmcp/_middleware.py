@@ -4,13 +4,17 @@ The middleware, which stands between a server and the orchestrator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from inspect import Signature
 from typing import Any, Final
 
 from fastmcp.exceptions import ToolError, ValidationError
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools.base import Tool, ToolResult
+from fastmcp.utilities.types import get_cached_typeadapter
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -30,7 +34,7 @@ from orchestrator_async import (
 from orchestrator_async import ToolResult as CallResult
 from orchestrator_async.adapters._guarding import Guarding, is_foreign
 
-from ._call import Call, PassedOn
+from ._call import Call, PassedOn, settled
 from ._judging import judging
 
 _NOTE: Final = (
@@ -63,7 +67,8 @@ class CircuitMiddleware(Middleware):
             proxy are the word of its backend.
 
     Raises:
-        TypeError: ``orch`` is no orchestrator, or ``policy`` is no policy.
+        TypeError: ``orch`` is no orchestrator, ``policy`` is no policy, or one of the
+            others is no ``bool``.
     """
 
     def __init__(
@@ -81,8 +86,8 @@ class CircuitMiddleware(Middleware):
             control_flow=(PassedOn,),
             ignore=(ValidationError,),
         )
-        self._note_open = note_open
-        self._trust = trust_annotations
+        self._note_open = _bool(note_open, "note_open")
+        self._trust = _bool(trust_annotations, "trust_annotations")
 
     async def on_call_tool(
         self,
@@ -93,21 +98,17 @@ class CircuitMiddleware(Middleware):
         Run a call under the circuit of its tool, or refuse it.
         """
         name = context.message.name
-        described: Callable[[], Mapping[str, Any]] | None = None
-        if not self._guard.knows(name):
-            fields = await self._fields_of(name, context)
-            if fields is None:  # what there is not must not fill the registry
-                return await call_next(context)
-            described = fields.copy
+        if not self._guard.knows(name) and not await self._met(name, context):
+            return await call_next(context)
         call = Call(context, call_next)
         try:
             result = await self._guard.run(
                 name,
                 context.message.arguments or {},
-                call.run,
+                partial(self._trusted, call) if self._trust else call.run,
                 call_id=_request_id(context),
-                described=described,
                 context={"fastmcp_context": context.fastmcp_context},
+                others=call.other,
             )
         except Exception as error:
             if not call.passes(error):
@@ -116,8 +117,6 @@ class CircuitMiddleware(Middleware):
             if result is None:
                 value: ToolResult = call.value
                 return value
-            if type(result.value) is ToolResult:
-                return result.value
             return await self._answer(result, call)
         return call.as_it_was()
 
@@ -137,7 +136,7 @@ class CircuitMiddleware(Middleware):
 
     async def _answer(self, result: CallResult, call: Call) -> ToolResult:
         if result.error is None:
-            if isinstance(result.value, ToolResult):
+            if result.source == result.name and isinstance(result.value, ToolResult):
                 return result.value
             return await _made(result, call.context)
         if result.error is call.error:
@@ -146,7 +145,21 @@ class CircuitMiddleware(Middleware):
             return ToolResult(
                 [TextContent(type="text", text=result.content)], is_error=True
             )
-        raise ToolError(result.content) from result.error
+        raise settled(ToolError(result.content)) from result.error
+
+    async def _met(self, name: str, context: MiddlewareContext[Any]) -> bool:
+        """
+        Have a tool in the registry, and the one that answers for it. Not one that there is
+        not: such names must not fill it.
+        """
+        fields = await self._fields_of(name, context)
+        if fields is None:
+            return False
+        self._guard.know(name, fields.copy)
+        fallback = self._guard.settings(name).fallback
+        if isinstance(fallback, str) and not self._guard.knows(fallback):
+            await self._met(fallback, context)
+        return True
 
     async def _fields_of(
         self, name: str, context: MiddlewareContext[CallToolRequestParams]
@@ -157,20 +170,43 @@ class CircuitMiddleware(Middleware):
         found = await _find(name, context)
         if found is None or len(name) > _LONGEST_NAME:
             return None
-        hints = found.annotations if self._trust else None
-        safe = hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
         return {
             "description": found.description,
             "parameters": found.parameters,
-            "idempotent": safe,
+            "idempotent": self._trust and _says_it_is_safe(found),
             "render": _text_of,
         }
+
+    async def _trusted(self, call: Call) -> ToolResult:
+        """
+        Run a tool, but have it not tried again if it says no more that it is safe.
+        """
+        name, registry = call.context.message.name, self._guard.orch.registry
+        known = registry.get(name)
+        if known is not None and known.idempotent and is_foreign(known, "fastmcp"):
+            with suppress(Exception):  # then the call meets with the same
+                found = await _find(name, call.context)
+                if found is not None and not _says_it_is_safe(found):
+                    # A call whose tool was replaced is not tried again.
+                    registry.add(replace(known, idempotent=False), replace=True)
+        return await call.run()
 
     def _out_of_service(self) -> set[str]:
         orch = self._guard.orch
         offered = {each["name"] for each in orch.offered_tools("mcp", hide_open=True)}
         ours = {tool.name for tool in orch.registry if is_foreign(tool, "fastmcp")}
         return ours - offered
+
+
+def _bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r:.100}")
+    return value
+
+
+def _says_it_is_safe(tool: Tool) -> bool:
+    hints = tool.annotations
+    return hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
 
 
 def _text_of(value: Any) -> str:
@@ -203,13 +239,35 @@ def _request_id(context: MiddlewareContext[Any]) -> str | None:
 
 async def _made(result: CallResult, context: MiddlewareContext[Any]) -> ToolResult:
     """
-    The result of a fallback, in the form of the tool that it stands for.
+    The result of a fallback, in the form of the tool that it stands for. Where it cannot
+    have that, it is an error result: clients refuse any other.
     """
     tool = await _find(context.message.name, context)
-    blocks = CallToolResult.model_validate(result.message("mcp")).content
-    made = ToolResult(blocks)
-    if tool is not None and tool.output_schema is not None:
-        with suppress(Exception):  # then there is the text
-            like = tool.convert_result(result.value)
-            made.structured_content, made.meta = like.structured_content, like.meta
+    schema = None if tool is None else tool.output_schema
+    if isinstance(result.value, ToolResult):
+        made = result.value
+    else:
+        blocks = CallToolResult.model_validate(result.message("mcp")).content
+        made = ToolResult(blocks)
+        if tool is not None and schema is not None:
+            with suppress(Exception):  # then there is the text
+                like = tool.convert_result(_as_returned(result.value, tool))
+                made.structured_content, made.meta = like.structured_content, like.meta
+    if made.is_error or schema is None:
+        return made
+    if not _fits(made.structured_content, schema):
+        return ToolResult(made.content, meta=made.meta, is_error=True)
     return made
+
+
+def _as_returned(value: Any, tool: Tool) -> Any:
+    kind = tool.return_type
+    if kind is None or kind is Signature.empty:
+        return value
+    return get_cached_typeadapter(kind).validate_python(value)
+
+
+def _fits(structured: Any, schema: dict[str, Any]) -> bool:
+    from jsonschema import Draft202012Validator
+
+    return structured is not None and Draft202012Validator(schema).is_valid(structured)
