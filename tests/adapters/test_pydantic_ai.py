@@ -829,7 +829,7 @@ async def test_a_run_that_runs_out_of_time_leaves_nothing() -> None:
     toolset = CircuitToolset(Tools(anyio.sleep_forever).toolset, orch)
     agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
     with pytest.raises(RunTimedOut):
-        await agent.run("go", timeout=0.05)
+        await agent.run("go", timeout=0.5)
     assert orch.stats("look").in_flight == 0
     assert orch.stats("look").cancelled == 1
 
@@ -1174,3 +1174,19 @@ async def test_the_tools_of_an_mcp_server_are_guarded() -> None:
     assert outcomes((await agent.run("go")).all_messages()) == ["failed"] * 8
     assert runs == 2
     assert orch.stats("read").ignored == 4
+
+
+async def test_an_mcp_server_that_masks_its_errors_is_refused_when_it_dies() -> None:
+    from fastmcp import FastMCP
+    from pydantic_ai.mcp import MCPToolset
+
+    server: Any = FastMCP("sky", mask_error_details=True)
+
+    @server.tool
+    def look() -> str:
+        raise ConnectionError("connection refused")
+
+    orch = orchestrator()
+    toolset = CircuitToolset(MCPToolset(server, tool_error_behavior="failed"), orch)
+    await Agent(Script(*times(3, "look")).model, toolsets=[toolset]).run("go")
+    assert (orch.stats("look").calls, state(orch)) == (2, CircuitState.OPEN)
