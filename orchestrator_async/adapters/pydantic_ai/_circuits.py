@@ -122,11 +122,12 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
             # Another toolset of ours is beneath, and counts the call.
             inner = marked(tool, layers - 1)
             return await self.wrapped.call_tool(name, tool_args, ctx, inner)
-        if isinstance(tool.toolset, OrchestratorToolset):
-            return await self.wrapped.call_tool(name, tool_args, ctx, tool)  # lost its mark
         told: Any = self.context
         told = partial(run_data, ctx) if told is run_data else context_of(told, ctx)
         if name not in self._agreed:
+            if isinstance(tool.toolset, OrchestratorToolset):
+                # It has lost its mark, which is in metadata that others may replace.
+                return await self.wrapped.call_tool(name, tool_args, ctx, tool)
             self._guarding.agree(name)
             self._agreed.add(name)
         call = GuardedCall(self.wrapped, name, tool_args, ctx, tool)

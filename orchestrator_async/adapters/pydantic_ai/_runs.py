@@ -47,11 +47,13 @@ def check_options(*, conversation: object, context: object) -> None:
 
 def context_of(context: RunContextData, ctx: RunContext[Any]) -> Mapping[str, Any]:
     """
-    What a function of the user's tells of a run.
+    What such a function tells of a run.
 
     Raises:
         TypeError: That cannot be the context of a call.
     """
+    if context is run_data:
+        return run_data(ctx)
     told: object = context(ctx)
     if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
         raise TypeError(
