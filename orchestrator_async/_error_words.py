@@ -56,12 +56,13 @@ _LETTERS: Final = 6
 
 _DATA: Final = re.compile(
     r"\berror executing tool [\w ]{1,100}:|\bmcp ?error\b"
+    r"|\berror calling tool '[^']{1,128}'(?::|$)"
     r"|[a-z][a-z+]{1,15}://[^\s'\"`<>)]+"
     r"|(?<!\w)'[\w.@:/-]+(?: [\w.@:/-]+)?'(?!\w)"
     r"|\"[\w.@:/-]+(?: [\w.@:/-]+)?\"|`[\w.@:/-]+(?: [\w.@:/-]+)?`"
     r"|(?<!\w)\.{0,2}(?:/[\w.@:+-]+)+/?"
 )
-"""What MCP puts before errors of both kinds; URLs, paths, and a word or two in quotes."""
+"""What servers of MCP put before errors of both kinds; URLs, paths, and a word or two in quotes."""
 
 _STOPS: Final = ".:,;()="
 _WORD: Final = re.compile(rf"[a-z]+(?:'[a-z]+)?|_|[{_STOPS}]")

@@ -497,3 +497,44 @@ async def test_settings_of_the_orchestrator_keep_the_frameworks_types(where: str
             await guard.run("look", {}, raises(flow))
     for blame in (IndexError(), TypeError()):
         assert (await run(guard, "look", {}, raises(blame))).verdict is Verdict.IGNORE
+
+
+def timed(seconds: float) -> ToolPolicy:
+    return ToolPolicy(timeout=seconds)
+
+
+@pytest.mark.parametrize("order", [(None, timed(0.02)), (timed(0.02), None)])
+async def test_of_two_around_a_tool_the_policy_that_was_given_holds(
+    order: tuple[ToolPolicy | None, ...],
+) -> None:
+    registry = Registry()
+    for policy in (*order, timed(0.02)):
+        guard = Guarding(ToolOrchestrator(registry), framework="puppets", policy=policy)
+        guard.agree("look")
+        await guard.run("look", {}, works)
+    for policy in order:
+        guard = Guarding(ToolOrchestrator(registry), framework="puppets", policy=policy)
+        guard.agree("look")
+        result = await run(guard, "look", {}, anyio.sleep_forever)
+        assert "0.02 s" in result.content
+
+
+async def test_two_policies_for_one_tool_are_refused() -> None:
+    guard = guarding(policy=timed(1))
+    await guard.run("look", {}, works)
+    other = Guarding(guard.orch, framework="puppets", policy=timed(2))
+    with pytest.raises(
+        ValueError, match=r"look has another policy already.* timeout differ"
+    ):
+        other.agree("look")
+    other.agree("something else")
+
+
+async def test_a_tool_that_is_given_its_policy_later_keeps_its_circuit() -> None:
+    guard = guarding()
+    await run(guard, "look", {}, fails)
+    later = Guarding(guard.orch, framework="puppets", policy=timed(1))
+    later.agree("look")
+    await run(later, "look", {}, fails)
+    assert guard.orch.circuit("look").state is CircuitState.OPEN
+    assert guard.orch.stats("look").calls == 2

@@ -316,6 +316,7 @@ def test_only_blocks_with_a_text_are_read() -> None:
         ("fatal: not a git repository", IGNORE),
         ("An unexpected error occurred", FAILURE),
         ("Error executing tool x: not found", IGNORE),
+        ("Error calling tool 'x': not found", IGNORE),
         ("Failed to fetch http://x/: connection refused", FAILURE),
         ("KeyError: 'x'", IGNORE),
         ("MCP error -32602: Tool x not found", IGNORE),
@@ -541,6 +542,8 @@ def test_an_error_of_which_nothing_is_known_is_a_failure(text: str) -> None:
     assert raised(RuntimeError(text)) is FAILURE
     assert returned(mcp(text, is_error=True)) is FAILURE
     assert returned(mcp(f"Error executing tool x: {text}", is_error=True)) is FAILURE
+    assert returned(mcp(f"Error calling tool 'x-y': {text}", is_error=True)) is FAILURE
+    assert returned(mcp("Error calling tool 'x-y'", is_error=True)) is FAILURE
     assert returned({"error": text or True}) is FAILURE
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final, Protocol
 
 from orchestrator_async import (
@@ -24,7 +24,7 @@ from orchestrator_async import (
 )
 from orchestrator_async._calls import check_context
 from orchestrator_async._entry import Entry
-from orchestrator_async._policy import StandIn, ToolSettings
+from orchestrator_async._policy import INHERITED, StandIn, ToolSettings
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
@@ -195,19 +195,49 @@ class Guarding:
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
-            fields = {"parameters": _ANYTHING} if described is None else dict(described())
+            known_of = {"parameters": _ANYTHING} if described is None else dict(described())
             fn = ForeignTool(
                 name,
                 self._framework,
                 control_flow=self._control_flow,
                 ignore=self._ignore,
             )
-            registry.add(Tool(fn=fn, name=name, policy=self._policy_of(name), **fields))
+            policy = self._policy_of(name)
+            registry.add(Tool(fn=fn, name=name, policy=policy, **known_of))
         elif not is_foreign(known, self._framework):
             raise ValueError(
                 f"the orchestrator's registry has a tool of its own named {name!r}, which "
                 f"is not that of {self._framework}; rename one, or use two orchestrators"
             )
+
+    def agree(self, name: str) -> None:
+        """
+        Have one policy for a tool that several such as this are around: the one that was
+        given to any of them.
+
+        Raises:
+            ValueError: Another one has another policy for it.
+        """
+        registry = self.orch.registry
+        known = registry.get(name)
+        if known is None or not is_foreign(known, self._framework):
+            return
+        mine, theirs = self._policy_of(name), known.policy
+        if mine is theirs or mine in (theirs, INHERITED):
+            return
+        if theirs != INHERITED:
+            raise ValueError(
+                f"{name} has another policy already, by another adapter to "
+                f"{self._framework} around a tool of that name: {_differing(mine, theirs)} "
+                "differ. Give both the same policy, made once; or give settings by name, "
+                "ToolOrchestrator(tools=...); or have a registry for each orchestrator"
+            )
+        registry.add(replace(known, policy=mine), replace=True)
+
+
+def _differing(one: ToolPolicy, other: ToolPolicy) -> str:
+    names = [each.name for each in fields(one)]
+    return ", ".join(each for each in names if getattr(one, each) != getattr(other, each))
 
 
 Made = tuple[str, Handler, Others | None]

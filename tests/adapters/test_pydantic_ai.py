@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -16,7 +16,7 @@ import anyio.lowlevel
 import pytest
 from opentelemetry.trace import NonRecordingSpan, NoOpTracer, SpanContext, TracerProvider
 from pydantic_ai import Agent, ModelRetry, RunContext, ToolFailed, ToolReturn
-from pydantic_ai.capabilities import AbstractCapability, Instrumentation
+from pydantic_ai.capabilities import AbstractCapability, Instrumentation, PrepareTools
 from pydantic_ai.exceptions import (
     ApprovalRequired,
     CallDeferred,
@@ -829,7 +829,7 @@ async def test_a_run_that_runs_out_of_time_leaves_nothing() -> None:
     toolset = CircuitToolset(Tools(anyio.sleep_forever).toolset, orch)
     agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
     with pytest.raises(RunTimedOut):
-        await agent.run("go", timeout=0.05)
+        await agent.run("go", timeout=0.5)
     assert orch.stats("look").in_flight == 0
     assert orch.stats("look").cancelled == 1
 
@@ -1030,11 +1030,124 @@ async def test_a_name_that_the_registry_has_is_told_to_the_program() -> None:
     [
         ({"orch": Registry()}, "orch must be a ToolOrchestrator"),
         ({"policy": 3}, "policy must be a ToolPolicy"),
+        ({"conversation": "yes"}, "conversation must be True, False or a Conv.*'yes'"),
+        ({"conversation": ConversationPolicy}, "conversation must be"),
+        ({"context": {"user": "ada"}}, "context must be a plain function.*{'user': 'ada'}"),
+        ({"context": Tools("sun").look}, "context must be a plain function"),
     ],
 )
 def test_what_cannot_be_used_is_told_of(options: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         CircuitToolset(Tools("sun").toolset, **{"orch": orchestrator(), **options})
+    with pytest.raises(TypeError, match=words):
+        Circuits(**{"orch": orchestrator(), **options})
+
+
+@pytest.mark.parametrize(
+    "wrapped", [[Tools("sun").look], Tools("sun").look, FunctionToolset]
+)
+def test_what_is_no_toolset_is_told_of(wrapped: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"wrapped must be a toolset, not .*FunctionToolset"
+    ):
+        CircuitToolset(wrapped, orchestrator())
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize(
+    ("told_of", "words"),
+    [
+        (["ada"], "context must return a mapping"),
+        (None, "context must return a mapping"),
+        ({1: "ada"}, "context must return a mapping whose keys are names"),
+        ({"call_id": "c1"}, "context returned call_id"),
+        ({"timeout": 1}, "timeout: not an option of a call"),
+    ],
+)
+async def test_a_context_that_cannot_be_one_is_told_of(
+    told_of: Any, words: str, seen: bool
+) -> None:
+    orch = orchestrator(observers=[lambda event: None] if seen else [])
+    await Agent(
+        Script(*times(1, "look")).model, toolsets=[CircuitToolset(Tools(1).toolset, orch)]
+    ).run("go")
+    toolset = CircuitToolset(Tools("sun").toolset, orch, context=lambda ctx: told_of)
+    with pytest.raises(TypeError, match=words):
+        await Agent(Script(*times(1, "look")).model, toolsets=[toolset]).run("go")
+    assert orch.stats("look").calls == 1
+
+
+async def test_two_policies_for_one_tool_are_refused_and_equal_ones_are_one() -> None:
+    orch, ended = orchestrator(), []
+    for seconds in (5, 5, 6):
+        toolset = CircuitToolset(
+            Tools("sun").toolset, orch, policy=ToolPolicy(timeout=seconds)
+        )
+        agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
+        if seconds == 6:
+            with pytest.raises(ValueError, match="look has another policy already"):
+                await agent.run("go")
+        else:
+            ended += outcomes((await agent.run("go")).all_messages())
+    assert ended == ["success", "success"]
+
+
+async def test_a_policy_that_comes_later_holds_from_then_on() -> None:
+    async def slow() -> str:
+        await anyio.sleep(0.5)
+        return "sun"
+
+    orch = orchestrator()
+    policies: list[ToolPolicy | None] = [None, ToolPolicy(timeout=0.02), None]
+    for policy in policies:
+        agent = Agent(
+            Script(*times(1, "look")).model,
+            toolsets=[Tools("sun" if policy is None else slow).toolset],
+            capabilities=[Circuits(orch, policy=policy)],
+        )
+        await agent.run("go")
+    assert orch.stats("look").timeouts == 1
+    assert orch.registry["look"].policy.timeout == 0.02
+
+
+async def test_tools_of_ours_that_lost_their_mark_are_left_to_us() -> None:
+    async def anew(ctx: Any, tool_defs: list[ToolDefinition]) -> list[ToolDefinition]:
+        return [replace(each, metadata={"shown": True}) for each in tool_defs]
+
+    orch = orchestrator()
+
+    @orch.registry.tool
+    async def ours() -> str:
+        return "fine"
+
+    agent = Agent(
+        Script(*times(1, "ours")).model,
+        toolsets=[OrchestratorToolset(orch)],
+        capabilities=[Circuits(orch), PrepareTools(anew)],
+    )
+    assert outcomes((await agent.run("go")).all_messages()) == ["success"]
+    assert orch.stats("ours").calls == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [PNG, ["a picture", PNG], ToolReturn(return_value="sun", metadata={"at": 1})]
+)
+async def test_a_fallback_may_answer_as_a_tool_of_the_frameworks_does(answer: Any) -> None:
+    policy = ToolPolicy(fallback=lambda call, result: answer)
+    toolset = CircuitToolset(Tools(down()).toolset, orchestrator(), policy=policy)
+    agent = Agent(Script(*times(1, "look")).model, toolsets=[toolset])
+    (part,) = returns_of((await agent.run("go")).all_messages())
+    if isinstance(answer, ToolReturn):
+        assert (part.content, part.metadata) == ("sun", {"at": 1})
+    else:
+        assert part.content == answer
+
+
+async def test_a_tool_without_a_description_has_none() -> None:
+    orch = orchestrator()
+    toolset = CircuitToolset(Tools("sun").toolset, orch)
+    await Agent(Script(*times(1, "add")).model, toolsets=[toolset]).run("go")
+    assert orch.registry["add"].definition("mcp")["description"] == ""
 
 
 async def test_the_tools_of_an_mcp_server_are_guarded() -> None:
@@ -1061,3 +1174,19 @@ async def test_the_tools_of_an_mcp_server_are_guarded() -> None:
     assert outcomes((await agent.run("go")).all_messages()) == ["failed"] * 8
     assert runs == 2
     assert orch.stats("read").ignored == 4
+
+
+async def test_an_mcp_server_that_masks_its_errors_is_refused_when_it_dies() -> None:
+    from fastmcp import FastMCP
+    from pydantic_ai.mcp import MCPToolset
+
+    server: Any = FastMCP("sky", mask_error_details=True)
+
+    @server.tool
+    def look() -> str:
+        raise ConnectionError("connection refused")
+
+    orch = orchestrator()
+    toolset = CircuitToolset(MCPToolset(server, tool_error_behavior="failed"), orch)
+    await Agent(Script(*times(3, "look")).model, toolsets=[toolset]).run("go")
+    assert (orch.stats("look").calls, state(orch)) == (2, CircuitState.OPEN)

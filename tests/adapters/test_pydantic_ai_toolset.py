@@ -11,8 +11,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent
-from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai import Agent, ModelRetry, ToolFailed, ToolReturn
+from pydantic_ai.exceptions import (
+    ApprovalRequired,
+    CallDeferred,
+    UnexpectedModelBehavior,
+)
 from pydantic_ai.messages import BinaryImage, FunctionToolCallEvent
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
@@ -415,3 +419,77 @@ def test_it_has_an_id_for_durable_runs_and_wants_an_orchestrator() -> None:
     assert (toolset.id, toolset.label) == ("ours", "OrchestratorToolset 'ours'")
     with pytest.raises(TypeError, match="orch must be a ToolOrchestrator"):
         OrchestratorToolset(Registry())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_retries": "3"}, "max_retries must be a number or None, not '3'"),
+        ({"max_retries": True}, "max_retries must be a number or None"),
+        ({"max_retries": -1}, "max_retries=-1 cannot be"),
+        ({"conversation": "yes"}, "conversation must be"),
+        ({"context": {"user": "ada"}}, "context must be a plain function"),
+    ],
+)
+def test_what_cannot_be_used_is_told_of(options: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        OrchestratorToolset(orchestrator(), **options)
+
+
+async def test_a_context_that_cannot_be_one_is_told_of() -> None:
+    toolset: OrchestratorToolset[Any] = OrchestratorToolset(
+        orchestrator(look), context=lambda ctx: {"call_id": "c1"}
+    )
+    agent = Agent(Script(*times(1, ("look", {"at": "sun"}))).model, toolsets=[toolset])
+    with pytest.raises(TypeError, match="context returned call_id"):
+        await agent.run("go")
+
+
+# Signals and values of the framework, in tools of ours
+
+
+async def test_a_tool_may_ask_for_another_try_as_the_frameworks_do() -> None:
+    async def asks() -> str:
+        raise ModelRetry("not so")
+
+    orch = orchestrator(asks)
+    script = Script(*times(1, "asks"))
+    (said,) = told((await agent_of(script, orch).run("go")).all_messages())
+    assert said == ("retried", "not so")
+    assert orch.stats("asks").total_failures == 1  # its policy says nothing of these
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+@pytest.mark.parametrize("signal", [ApprovalRequired(), CallDeferred(), ToolFailed("no")])
+async def test_signals_of_the_framework_pass_and_count_as_the_policy_says(
+    signal: Exception, quiet: bool
+) -> None:
+    async def signals() -> str:
+        raise signal
+
+    orch = orchestrator()
+    policy = ToolPolicy(control_flow=(type(signal),) if quiet else ())
+    orch.registry.tool(policy=policy)(signals)
+    output = [str, DeferredToolRequests]
+    agent = agent_of(Script(*times(1, "signals")), orch, output_type=output)
+    result = await agent.run("go")
+    if isinstance(signal, ToolFailed):
+        assert told(result.all_messages()) == [("failed", "no")]
+    else:
+        assert isinstance(result.output, DeferredToolRequests)
+    stats = orch.stats("signals")
+    assert (stats.ignored, stats.total_failures) == ((1, 0) if quiet else (0, 1))
+
+
+async def test_what_is_made_for_the_framework_is_left_as_it_is() -> None:
+    async def whole() -> ToolReturn:
+        return ToolReturn(return_value="sun", content="look here", metadata={"at": 1})
+
+    async def picture() -> BinaryImage:
+        return BinaryImage(b"\x89PNG", media_type="image/png")
+
+    orch = orchestrator(whole, picture)
+    script = Script(*times(1, "whole", "picture"))
+    first, second = returns_of((await agent_of(script, orch).run("go")).all_messages())
+    assert (first.content, first.metadata) == ("sun", {"at": 1})
+    assert second.content == BinaryImage(b"\x89PNG", media_type="image/png")

@@ -60,6 +60,9 @@ CONTROL_FLOW: Final = (
 IGNORE: Final = (Blaming, ModelRetry)
 """What is handed back as it was, and blames the call."""
 
+SIGNALS: Final = (*CONTROL_FLOW, ModelRetry, ToolFailed)
+"""What the framework is to get as it was raised, also by a tool of ours."""
+
 _MARKS: Final = ("idempotent", "polling", "read_only")
 """What a tool's metadata may say of it, as true or false."""
 
@@ -70,7 +73,7 @@ def described(tool_def: ToolDefinition) -> Mapping[str, Any]:
     """
     said = tool_def.metadata or {}
     return {
-        "description": tool_def.description,
+        "description": tool_def.description or "",
         "parameters": tool_def.parameters_json_schema,
         "render": rendered,
         **{name: said[name] for name in _MARKS if type(said.get(name)) is bool},

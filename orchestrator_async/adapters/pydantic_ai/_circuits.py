@@ -23,7 +23,16 @@ from orchestrator_async._chat import Conversation
 from orchestrator_async.adapters._guarding import Guarding
 
 from ._call import CONTROL_FLOW, IGNORE, GuardedCall, described
-from ._runs import RunContextData, conversation_of, layers_of, marked, run_data
+from ._runs import (
+    RunContextData,
+    check_options,
+    context_of,
+    conversation_of,
+    layers_of,
+    marked,
+    run_data,
+)
+from ._toolset import OrchestratorToolset
 
 
 @dataclass
@@ -45,7 +54,7 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
         context: What guards and observers are told of a run. Default: ``run_data``.
 
     Raises:
-        TypeError: ``orch`` is no orchestrator, or ``policy`` no policy.
+        TypeError: An argument is of the wrong kind.
     """
 
     orch: ToolOrchestrator
@@ -55,17 +64,17 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
     context: RunContextData = run_data
     _chat: Conversation | None = field(default=None, repr=False, compare=False)
     _guarding: Guarding = field(init=False, repr=False, compare=False)
+    _agreed: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
         # It has no state of its own: the framework copies toolsets from run to run.
-        self._guarding = Guarding(
-            self.orch,
-            framework="Pydantic AI",
-            policy=self.policy,
-            control_flow=CONTROL_FLOW,
-            ignore=IGNORE,
-            checks_text=True,  # what it cannot send ends a run
-        )
+        self._guarding = _guarding_of(self)
+        wrapped: object = self.wrapped
+        if not isinstance(wrapped, AbstractToolset):
+            raise TypeError(
+                f"wrapped must be a toolset, not {wrapped!r:.100}; a FunctionToolset is "
+                "made of functions, and a DynamicToolset of a function that gives a toolset"
+            )
 
     async def for_run(self, ctx: RunContext[AgentDepsT]) -> AbstractToolset[AgentDepsT]:
         """
@@ -105,13 +114,22 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
 
         Raises:
             ToolFailed: It has failed, or was refused.
+            ValueError: The registry has a tool of that name which is none of the
+                framework's, or one with another policy.
+            TypeError: What ``context`` has returned cannot be one.
         """
         if (layers := layers_of(tool)) > 1:
             # Another toolset of ours is beneath, and counts the call.
             inner = marked(tool, layers - 1)
             return await self.wrapped.call_tool(name, tool_args, ctx, inner)
         told: Any = self.context
-        told = partial(run_data, ctx) if told is run_data else told(ctx)
+        told = partial(run_data, ctx) if told is run_data else context_of(told, ctx)
+        if name not in self._agreed:
+            if isinstance(tool.toolset, OrchestratorToolset):
+                # It has lost its mark, which is in metadata that others may replace.
+                return await self.wrapped.call_tool(name, tool_args, ctx, tool)
+            self._guarding.agree(name)
+            self._agreed.add(name)
         call = GuardedCall(self.wrapped, name, tool_args, ctx, tool)
         result = await self._guarding.run(
             name,
@@ -139,6 +157,9 @@ class Circuits(AbstractCapability[AgentDepsT]):
         conversation: Whether each run of the agent is a conversation, which ends loops by
             advice; or the policy of these. Default: it is not.
         context: What guards and observers are told of a run. Default: ``run_data``.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
     """
 
     orch: ToolOrchestrator
@@ -146,6 +167,9 @@ class Circuits(AbstractCapability[AgentDepsT]):
     policy: ToolPolicy | BreakerPolicy | None = None
     conversation: bool | ConversationPolicy = False
     context: RunContextData = run_data
+
+    def __post_init__(self) -> None:
+        _guarding_of(self)
 
     @classmethod
     def get_serialization_name(cls) -> str | None:
@@ -167,3 +191,21 @@ class Circuits(AbstractCapability[AgentDepsT]):
             conversation=self.conversation,
             context=self.context,
         )
+
+
+def _guarding_of(options: CircuitToolset[Any] | Circuits[Any]) -> Guarding:
+    """
+    What runs the calls.
+
+    Raises:
+        TypeError: An option is of the wrong kind.
+    """
+    check_options(conversation=options.conversation, context=options.context)
+    return Guarding(
+        options.orch,
+        framework="Pydantic AI",
+        policy=options.policy,
+        control_flow=CONTROL_FLOW,
+        ignore=IGNORE,
+        checks_text=True,  # what it cannot send ends a run
+    )

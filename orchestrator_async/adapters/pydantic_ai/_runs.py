@@ -4,6 +4,7 @@ What both toolsets know of the framework's runs: what is told of one, and what m
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
@@ -24,6 +25,44 @@ def run_data(ctx: RunContext[Any]) -> Mapping[str, Any]:
     What is told of a run unless it is said otherwise: its ``run_id`` and its ``deps``.
     """
     return {"run_id": ctx.run_id, "deps": ctx.deps}
+
+
+def check_options(*, conversation: object, context: object) -> None:
+    """
+    Refuse what cannot be used, before there is a run.
+
+    Raises:
+        TypeError: It is of the wrong kind; names it.
+    """
+    if not isinstance(conversation, bool | ConversationPolicy):
+        raise TypeError(
+            "conversation must be True, False or a ConversationPolicy, "
+            f"not {conversation!r:.100}"
+        )
+    if not callable(context) or inspect.iscoroutinefunction(context):
+        raise TypeError(
+            f"context must be a plain function of a RunContext, not {context!r:.100}"
+        )
+
+
+def context_of(context: RunContextData, ctx: RunContext[Any]) -> Mapping[str, Any]:
+    """
+    What such a function tells of a run.
+
+    Raises:
+        TypeError: That cannot be the context of a call.
+    """
+    if context is run_data:
+        return run_data(ctx)
+    told: object = context(ctx)
+    if not isinstance(told, Mapping) or not all(isinstance(name, str) for name in told):
+        raise TypeError(
+            "context must return a mapping whose keys are names, such as {'user': 'ada'}, "
+            f"not {told!r:.100}"
+        )
+    if "call_id" in told:
+        raise TypeError("context returned call_id, which is told of each call by itself")
+    return told
 
 
 def conversation_of(

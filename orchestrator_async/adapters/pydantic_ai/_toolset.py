@@ -22,9 +22,16 @@ from orchestrator_async import (
 from orchestrator_async._chat import Conversation
 from orchestrator_async.adapters._guarding import own_tools
 
-from ._call import failure_of
+from ._call import SIGNALS, failure_of
 from ._results import data_of
-from ._runs import RunContextData, conversation_of, marked, run_data
+from ._runs import (
+    RunContextData,
+    check_options,
+    context_of,
+    conversation_of,
+    marked,
+    run_data,
+)
 
 _AN_OBJECT: Final = SchemaValidator(
     core_schema.dict_schema(keys_schema=core_schema.str_schema())
@@ -53,7 +60,8 @@ class OrchestratorToolset(AbstractToolset[AgentDepsT]):
             with them. Default: ``run_data``.
 
     Raises:
-        TypeError: ``orch`` is no orchestrator.
+        TypeError: An argument is of the wrong kind.
+        ValueError: ``max_retries`` is below 0.
     """
 
     def __init__(
@@ -69,6 +77,8 @@ class OrchestratorToolset(AbstractToolset[AgentDepsT]):
         given: object = orch
         if not isinstance(given, ToolOrchestrator):
             raise TypeError(f"orch must be a ToolOrchestrator, not {given!r:.100}")
+        check_options(conversation=conversation, context=context)
+        _check_retries(max_retries)
         self.orch = orch
         self._id = id
         self._hide_open = hide_open
@@ -148,17 +158,29 @@ class OrchestratorToolset(AbstractToolset[AgentDepsT]):
         Raises:
             ModelRetry: The arguments do not fit.
             ToolFailed: It has failed, or was refused.
+            Exception: A signal of the framework's that the tool has raised, as it was.
         """
         run = self.orch.run if self._chat is None else self._chat.run
-        context = self._context(ctx)
+        context = context_of(self._context, ctx)
         result = await run(name, tool_args, call_id=ctx.tool_call_id, **context)
         try:
             if result.error is None:
                 return data_of(result)
+            if isinstance(result.error, SIGNALS):
+                raise result.error
             raise failure_of(result) from result.error
         finally:
             # An exception refers to this frame, which must not keep it in turn.
             del result
+
+
+def _check_retries(given: object) -> None:
+    if given is None:
+        return
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise TypeError(f"max_retries must be a number or None, not {given!r:.100}")
+    if given < 0:
+        raise ValueError(f"max_retries={given} cannot be; expected 0 or more")
 
 
 def _check_of(tool: Tool) -> Callable[..., None]:
