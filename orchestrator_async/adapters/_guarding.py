@@ -75,7 +75,7 @@ class Guarding:
         self._framework = framework
         self._checks_text = checks_text
         self._policy = as_policy(policy)
-        self._presets = Presets(control_flow, ignore, _was_left)
+        self._presets = Presets(control_flow, (*ignore, ForeignToolError), _was_left)
 
     def run(
         self,
@@ -204,6 +204,12 @@ def _was_left(name: str) -> bool:
     return True
 
 
+class ForeignToolError(OrchestratorError):
+    """
+    A tool was asked for outside of its framework, which says nothing of the tool.
+    """
+
+
 class ForeignTool:
     """
     Stands in a registry for a tool that only its framework can run.
@@ -217,7 +223,7 @@ class ForeignTool:
     async def __call__(self, /, **arguments: Any) -> Any:
         made = _call.get()
         if made is None or made[0] != self.name:
-            raise OrchestratorError(
+            raise ForeignToolError(
                 f"{self.name} is a tool of {self.framework}, which alone can run it.",
                 tool_name=self.name,
             )
