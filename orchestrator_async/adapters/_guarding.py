@@ -80,7 +80,7 @@ class Guarding:
     def run(
         self,
         name: str,
-        args: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        args: Mapping[str, Any] | Callable[[], Any],
         handler: Handler,
         /,
         *,
@@ -95,7 +95,8 @@ class Guarding:
         Args:
             name: The tool's name.
             args: Its arguments, for guards, events and circuits by key, or what gives them
-                where somebody wants them. The handler has its own.
+                where somebody wants them: text that is no JSON object is refused. The
+                handler has its own.
             handler: Runs it.
             call_id: The model's id of the call.
             described: Gives what is known of the tool as fields of a ``Tool``
@@ -137,7 +138,7 @@ class Guarding:
         self,
         runner: Runner,
         name: str,
-        args: Mapping[str, Any],
+        args: Any,
         handler: Handler,
         call_id: str | None,
         context: Mapping[str, Any],
@@ -159,6 +160,12 @@ class Guarding:
         Whether the registry has a tool of that name.
         """
         return name in self.orch._entries or self.orch.registry.get(name) is not None
+
+    def has_guard(self, name: str) -> bool:
+        """
+        Whether a guard is asked before calls of a tool of the registry.
+        """
+        return self.orch._fleet.settings(self.orch.registry[name]).guard is not None
 
     def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         """
