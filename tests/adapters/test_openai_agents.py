@@ -802,3 +802,133 @@ async def test_runs_leave_no_garbage_that_holds_the_tool() -> None:
     del tool, service
     gc.collect()
     assert known() is None
+
+
+# --- wrong use ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "second", "word"),
+    [
+        ({}, {"policy": BreakerPolicy(failure_threshold=1)}, {}, "breaker"),
+        ({}, {"policy": ToolPolicy(guard=lambda call, context: None)}, {}, "guard"),
+        ({}, {"circuit": "sky"}, {}, "circuit"),
+        ({}, {"idempotent": True}, {}, "idempotent"),
+        ({}, {}, {"timeout": 1}, "timeout"),
+        ({"timeout": 2}, {}, {"timeout": 1}, "timeout"),
+    ],
+)
+async def test_one_name_has_one_set_of_settings(
+    first: Any, options: Any, second: Any, word: str
+) -> None:
+    orch = orchestrator()
+    guard_tool(Service().tool(**first), orch)
+    with pytest.raises(ValueError, match=f"'look' is guarded already .* {word}, and"):
+        guard_tool(Service().tool(**second), orch, **options)
+
+
+async def test_tools_made_for_each_request_share_what_is_of_their_name() -> None:
+    orch = orchestrator()
+    policy = ToolPolicy(timeout=5, breaker=BreakerPolicy(failure_threshold=1))
+    outputs = []
+    for city in ("Bonn", "Rome"):
+        model = Script(looks("a", city=city))
+        tool = guard_tool(Service().tool(timeout=9), orch, policy=policy, circuit="sky")
+        await Runner.run(agent(model, tool), "go")
+        outputs.append(json.loads(model.output("a")).get("state"))
+    assert outputs == [None, "open"]
+
+
+async def test_what_is_no_tool_is_named() -> None:
+    orch = orchestrator()
+    cases: list[tuple[Any, str]] = [
+        (Service().tool(), "a list of the SDK's tools"),
+        (None, "a list of the SDK's tools"),
+        ([never], "of a function, function_tool makes one"),
+        ([None], "None is no tool of the SDK"),
+        ([agent(Script())], "ada is an agent and no tool"),
+    ]
+    for tools, words in cases:
+        with pytest.raises(TypeError, match=words):
+            guard_tools(tools, orch)
+
+
+async def test_what_is_no_function_is_named() -> None:
+    for option in ("conversation", "context"):
+        options: Any = {option: {}}
+        with pytest.raises(TypeError, match=f"{option} must be a function"):
+            guard_tool(Service().tool(), orchestrator(), **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("context", None, "context= is to return a mapping"),
+        ("context", {"call_id": "a"}, "call_id: the id of the call by the SDK"),
+        ("conversation", 5, "conversation= is to return a conversation or None"),
+    ],
+)
+async def test_what_a_call_cannot_have_is_named(
+    option: str, value: Any, words: str
+) -> None:
+    options: Any = {option: lambda context: value}
+    tool = guard_tool(Service().tool(), orchestrator(), **options)
+    with pytest.raises(UserError, match=words):
+        await Runner.run(agent(Script(looks("a")), tool), "go")
+
+
+async def test_a_conversation_of_another_orchestrator_is_named() -> None:
+    async with orchestrator().conversation() as chat:
+        tool = guard_tool(
+            Service().tool(), orchestrator(), conversation=lambda context: chat
+        )
+        with pytest.raises(UserError, match="a conversation of another orchestrator"):
+            await Runner.run(agent(Script(looks("a")), tool), "go")
+
+
+@pytest.mark.parametrize("text", ["{'path': '/etc'}", '["/etc"]', "/etc", "null"])
+async def test_what_a_guard_cannot_see_is_not_run(text: str) -> None:
+    ran = []
+
+    async def lenient(context: Any, input: str) -> str:
+        ran.append(input)
+        return "fine"
+
+    def guard(call: Any, context: Any) -> str | None:
+        return "Not there." if call.args else None
+
+    orch = orchestrator()
+    schema = {"type": "object", "properties": {}}
+    plain = FunctionTool("peek", "", schema, lenient, strict_json_schema=False)
+    tool = guard_tool(plain, orch, policy=ToolPolicy(guard=guard))
+    model = Script([call("peek", "a", text), call("peek", "b", "")])
+    await Runner.run(agent(model, tool), "go")
+    assert "one JSON object" in model.output("a")
+    assert (model.output("b"), ran) == ("fine", [""])
+    assert orch.stats("peek").invalid == 1
+
+
+async def test_text_that_is_no_json_reaches_a_tool_that_wants_such() -> None:
+    async def lenient(context: Any, input: str) -> str:
+        return input.upper()
+
+    plain = FunctionTool("peek", "", {"type": "object", "properties": {}}, lenient)
+    model = Script([call("peek", "a", "plain words")])
+    await Runner.run(agent(model, guard_tool(plain, orchestrator())), "go")
+    assert model.output("a") == "PLAIN WORDS"
+
+
+async def test_an_agent_that_is_refused_when_it_may_go_on_is_over() -> None:
+    orch, service = orchestrator(), Service(down=False)
+    inner = agent(Script(looks("x")), service.tool(needs_approval=True))
+    model = Script([call("ask", "a", input="now")])
+    outer = agent(model, guard_tool(inner.as_tool("ask", "Asks."), orch))
+    result = await Runner.run(outer, "go")
+    state = await RunState.from_json(outer, result.to_state().to_json())
+    (item,) = state.get_interruptions()
+    state.approve(item)
+    orch.circuit("ask").trip()
+    result = await Runner.run(outer, state)
+    assert (result.final_output, result.interruptions) == ("done", [])
+    assert json.loads(model.output("a"))["state"] == "open"
+    assert service.runs == 0

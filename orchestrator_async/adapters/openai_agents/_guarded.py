@@ -15,6 +15,7 @@ from copy import copy
 from typing import Any, Final
 
 from agents import (
+    AgentBase,
     FunctionTool,
     Tool,
 )
@@ -29,6 +30,7 @@ from orchestrator_async import (
 
 from ._context import Context, ConversationOf, told
 from ._guard import Guard, HandedOnError, Invoke, Options, report_failure
+from ._offered import OFFERED
 
 
 def guard_tools(
@@ -47,7 +49,7 @@ def guard_tools(
 
     Function tools, among them agents as tools, get a circuit. Others are passed on as they
     are: hosted tools run elsewhere, and the local shell, computer, patch and custom tools
-    are not run as functions.
+    are not run as functions. So are those which the orchestrator runs already.
 
     Args:
         tools: The tools, in any mixture.
@@ -66,9 +68,9 @@ def guard_tools(
             context. Default: ``told``.
 
     Raises:
-        TypeError: A policy is none, or ``orch`` is none.
-        ValueError: The registry has a tool of that name which is not the SDK's, or a tool
-            is guarded by another orchestrator.
+        TypeError: A policy is none, ``orch`` is none, or what is among the tools.
+        ValueError: The registry has a tool of that name which is not the SDK's, or one that
+            was guarded with other settings; or a tool is guarded by another orchestrator.
     """
     options = Options(
         orch=orch,
@@ -79,10 +81,10 @@ def guard_tools(
         conversation=conversation,
         context=context,
     )
-    return [
-        _guarded(tool, options) if isinstance(tool, FunctionTool) else tool
-        for tool in tools
-    ]
+    given: object = tools
+    if isinstance(given, str | FunctionTool) or not isinstance(given, Iterable):
+        raise TypeError(f"tools must be a list of the SDK's tools, not {given!r:.100}")
+    return [_passed(tool, options) for tool in tools]
 
 
 def guard_tool(
@@ -122,7 +124,22 @@ _GUARD: Final = "_orchestrator_guard"
 """The attribute by which what was guarded is known."""
 
 
+def _passed(tool: Tool, options: Options) -> Tool:
+    if isinstance(tool, FunctionTool):
+        return _guarded(tool, options)
+    given: object = tool
+    if isinstance(given, AgentBase):
+        raise TypeError(f"{given.name} is an agent and no tool; give its as_tool(...)")
+    if not isinstance(getattr(given, "name", None), str):
+        raise TypeError(
+            f"{given!r:.100} is no tool of the SDK; of a function, function_tool makes one"
+        )
+    return tool
+
+
 def _guarded(tool: FunctionTool, options: Options) -> FunctionTool:
+    if getattr(tool.on_invoke_tool, OFFERED, None) is options.orch:
+        return tool
     known = getattr(tool.on_invoke_tool, _GUARD, None)
     if isinstance(known, Guard):
         if known.orch is options.orch:
