@@ -165,7 +165,8 @@ class Guarding:
         """
         Whether a guard is asked before calls of a tool of the registry.
         """
-        return self.orch._fleet.settings(self.orch.registry[name]).guard is not None
+        tool = self.orch.registry.get(name)
+        return tool is not None and self.orch._fleet.settings(tool).guard is not None
 
     def know(self, name: str, described: Callable[[], Mapping[str, Any]] | None) -> None:
         """

@@ -404,6 +404,15 @@ async def test_an_agent_that_is_a_tool_can_be_called_by_hand() -> None:
     assert await tool.on_invoke_tool(context, text) == "done"
 
 
+async def test_one_that_is_refused_by_hand_is_told_of() -> None:
+    orch = orchestrator()
+    tool = guard_tool(agent(Script()).as_tool("ask", "Asks."), orch)
+    orch.circuit("ask").trip()
+    text = '{"input": "now"}'
+    context = SdkContext(None, tool_name="ask", tool_call_id="a", tool_arguments=text)
+    assert "ask is down" in await tool.on_invoke_tool(context, text)
+
+
 async def test_streaming_shows_what_tools_gave() -> None:
     orch, model = orchestrator(), Script(looks("a"), looks("b"), looks("c"))
     run = Runner.run_streamed(agent(model, guard_tool(Service().tool(), orch)), "go")
@@ -875,6 +884,17 @@ async def test_what_a_call_cannot_have_is_named(
     tool = guard_tool(Service().tool(), orchestrator(), **options)
     with pytest.raises(UserError, match=words):
         await Runner.run(agent(Script(looks("a")), tool), "go")
+
+
+async def test_a_call_may_have_no_conversation() -> None:
+    orch = orchestrator()
+    for value in (None, orch):
+        tool = guard_tool(
+            Service(down=False).tool(), orch, conversation=lambda run: run.context
+        )
+        model = Script(looks("a"))
+        await Runner.run(agent(model, tool), "go", context=value)
+        assert model.output("a") == "sun in Bonn"
 
 
 async def test_a_conversation_of_another_orchestrator_is_named() -> None:

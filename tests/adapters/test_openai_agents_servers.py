@@ -166,14 +166,14 @@ async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
         again = guard_mcp_server(first._server, orch, **options)
         await again.list_tools()  # the same server is no other
         changed = guard_mcp_server(first._server, orch, policy=ToolPolicy(timeout=1))
-        with pytest.raises(ValueError, match="another .*timeout, circuit, idempotent"):
+        with pytest.raises(ValueError, match=r"another .*timeout, circuit, idempotent"):
             await changed.list_tools()
         assert orch.registry["echo"].idempotent
         assert orch.registry["echo"].circuit_name == "plain"
         other = plain(started)
         other._name = "other"
         async with guard_mcp_server(other, orch) as second:
-            with pytest.raises(ValueError, match="a tool of its own named .* a prefix="):
+            with pytest.raises(ValueError, match=r"a tool of its own named .* a prefix="):
                 await second.list_tools()
 
 
