@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -709,6 +710,56 @@ async def test_a_function_that_wants_less_context_is_given_less() -> None:
     await Runner.run(agent(model, guard_tool(tool, orchestrator())), "go")
     assert given == [RunContextWrapper]
     assert model.output("a") == "fine"
+
+
+@pytest.mark.parametrize("timeout", [None, 0.01])
+async def test_one_that_wants_less_context_fails_as_any_other(
+    spans: Spans, timeout: float | None
+) -> None:
+    async def invoke(context: RunContextWrapper[Any], input: str) -> str:
+        if timeout is not None:
+            await anyio.sleep_forever()
+        raise ConnectionError("no route to host")
+
+    seen: list[Any] = []
+    orch = orchestrator(observers=[seen.append])
+    schema: Any = {"type": "object", "properties": {}}
+    tool = FunctionTool("look", "", schema, invoke, timeout_seconds=timeout)
+    model = Script(*[looks(each) for each in "abc"])
+    await Runner.run(agent(model, guard_tool(tool, orch)), "go", context="all of it")
+    assert json.loads(model.output("a"))["tool_name"] == "look"
+    assert json.loads(model.output("c"))["state"] == "open"
+    assert all(span.error is not None for span in spans.tools)
+    assert len(spans.tools) == 3
+    told = [each.context for each in seen if isinstance(each, CallFinished)]
+    assert told == [{"run_context": "all of it", "agent": "ada"}] * 2
+    assert next(iter(seen)).call_id == "a"
+
+
+async def test_a_function_that_somebody_wrote_can_be_called_by_hand() -> None:
+    async def invoke(context: Any, input: str) -> str:
+        if input == "{}":
+            raise ConnectionError("no route to host")
+        return input
+
+    tool = FunctionTool("look", "", {"type": "object", "properties": {}}, invoke)
+    guarded = guard_tool(tool, orchestrator())
+    context: Any = RunContextWrapper(None)
+    assert await guarded.on_invoke_tool(context, "now") == "now"
+    assert "no route to host" in await guarded.on_invoke_tool(context, "{}")
+
+
+async def test_a_copy_of_what_somebody_wrote_is_another_tool() -> None:
+    async def invoke(context: Any, input: str) -> str:
+        raise ConnectionError("no route to host")
+
+    orch = orchestrator()
+    tool = FunctionTool("look", "", {"type": "object", "properties": {}}, invoke)
+    renamed = replace(guard_tool(tool, orch), name="peek")
+    model = Script([call("peek", "a")])
+    await Runner.run(agent(model, renamed), "go")
+    assert json.loads(model.output("a"))["tool_name"] == "peek"
+    assert (orch.stats("peek").failures, orch.stats("look").failures) == (1, 0)
 
 
 async def test_hosted_tools_are_passed_on() -> None:

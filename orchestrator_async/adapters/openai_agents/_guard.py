@@ -54,9 +54,17 @@ Invoke = Callable[[Any, str], Awaitable[Any]]
 Report = Callable[[FunctionTool, Exception, str, ToolContext[Any]], None]
 """Writes a failure that the run survives into the SDK's trace and its log."""
 
-report_failure: Report = sdk._build_handled_function_tool_error_handler(
+_report: Report = sdk._build_handled_function_tool_error_handler(
     span_message="Error running tool (non-fatal)", log_label="Tool"
 )
+
+
+def report_failure(tool: FunctionTool, error: Exception, text: str, context: Any) -> None:
+    """
+    Write it, unless the tool was called by hand, with less than the context of a call.
+    """
+    if isinstance(context, ToolContext):
+        _report(tool, error, text, context)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

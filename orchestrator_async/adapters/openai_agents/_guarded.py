@@ -9,7 +9,6 @@ and the function that was decorated.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from copy import copy
 from typing import Any, Final
@@ -154,8 +153,17 @@ def _guarded(tool: FunctionTool, options: Options) -> FunctionTool:
     if isinstance(inner, sdk._FailureHandlingFunctionToolInvoker):
         ours.on_invoke_tool = _Invoker(inner, guard, ours)
     else:
-        ours.on_invoke_tool = _around(inner, guard, ours)
+        ours.on_invoke_tool = _Around(inner, guard, ours, less=_wants_less(ours))
     return ours
+
+
+def _wants_less(tool: FunctionTool) -> bool:
+    """
+    Whether the SDK gives a function the context of the run and not that of the call, as the
+    type of its parameter says.
+    """
+    whole = ToolContext[Any](None, tool_name="", tool_call_id="", tool_arguments="")
+    return sdk._get_function_tool_invoke_context(tool, whole) is not whole
 
 
 class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
@@ -199,18 +207,35 @@ class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
         return said
 
 
-def _around(invoke: Invoke, guard: Guard, tool: FunctionTool) -> Invoke:
+class _Around:
     """
     The same for a function that somebody wrote for ``on_invoke_tool``. The SDK looks at
-    its signature for what kind of context it wants.
+    the signature for what kind of context is wanted: this wants all, and gives the function
+    what that one wants.
     """
 
-    @functools.wraps(invoke)
-    async def guarded(context: Any, input: str) -> Any:
+    def __init__(
+        self, invoke: Invoke, guard: Guard, function_tool: FunctionTool, *, less: bool
+    ) -> None:
+        self._inner = invoke
+        self._less = less
+        self._function_tool = function_tool
+        self._orchestrator_guard = guard
+
+    def __agents_bind_function_tool__(self, function_tool: FunctionTool) -> _Around:
+        guard = self._orchestrator_guard
+        return _Around(self._inner, guard, function_tool, less=self._less)
+
+    async def __call__(self, ctx: Any, input: str) -> Any:
+        guard = self._orchestrator_guard
         try:
-            return await guard.run(tool, invoke, context, input, report_failure)
+            return await guard.run(
+                self._function_tool, self._invoke, ctx, input, report_failure
+            )
         except HandedOnError as failed:
             raise failed.error from None
 
-    setattr(guarded, _GUARD, guard)
-    return guarded
+    async def _invoke(self, context: Any, input: str) -> Any:
+        if self._less and isinstance(context, ToolContext):
+            context = context._fork_with_tool_input(context.tool_input)
+        return await self._inner(context, input)

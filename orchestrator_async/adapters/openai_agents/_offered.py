@@ -75,7 +75,8 @@ def _made(
     async def invoke(context: ToolContext[Any], input: str) -> Any:
         runner = runner_of(conversation, context, orch) or orch
         about = told_by(told_of, context)
-        result = await runner.run(name, input, call_id=context.tool_call_id, **about)
+        call_id = getattr(context, "tool_call_id", None)
+        result = await runner.run(name, input, call_id=call_id, **about)
         if isinstance(result.error, Exception):
             report_failure(made, result.error, input, context)
         return _output(result)
