@@ -155,6 +155,15 @@ async def test_everything_else_is_the_servers_own() -> None:
     await server.cleanup()
 
 
+async def test_what_is_set_is_set_in_the_server() -> None:
+    inner = unconnected()
+    server = guard_mcp_server(inner, orchestrator())
+    server.tool_filter = {"allowed_tool_names": ["echo"]}
+    server.use_structured_content = True
+    assert inner.tool_filter == {"allowed_tool_names": ["echo"]}
+    assert (inner.use_structured_content, server.use_structured_content) == (True, True)
+
+
 async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
     started: Peers,
 ) -> None:

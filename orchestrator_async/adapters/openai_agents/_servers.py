@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from agents.mcp import MCPServer
 from agents.mcp.server import _UNSET
@@ -82,6 +82,11 @@ def guard_mcp_server(
     return GuardedMCPServer(server, guarding, prefix, fields, always_answer, check)
 
 
+_OWN: Final = frozenset(
+    {"orch", "_server", "_guarding", "_prefix", "_fields", "_always_answer", "_check"}
+)
+
+
 class GuardedMCPServer(MCPServer):
     """
     A server that asks another for everything, and an orchestrator to call its tools. It is
@@ -113,6 +118,13 @@ class GuardedMCPServer(MCPServer):
         if name == "_server":  # there is none yet while it is being copied
             raise AttributeError(name)
         return getattr(self._server, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A filter of tools, say: set here alone, it would keep none away.
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._server, name, value)
 
     async def call_tool(
         self,
