@@ -558,6 +558,27 @@ async def test_a_plain_function_runs_in_its_thread() -> None:
         copy(tool)
 
 
+async def test_of_one_that_goes_on_in_a_thread_the_model_is_told_so() -> None:
+    go_on, runs = threading.Event(), list[str]()
+
+    @function_tool
+    def look(city: str) -> str:
+        runs.append(city)
+        go_on.wait(20)
+        return "late"
+
+    retry = RetryPolicy(wait_initial=0, wait_jitter=0)
+    policy = ToolPolicy(timeout=0.02, retry=retry)
+    tool = guard_tool(look, orchestrator(), policy=policy, idempotent=True)
+    model = Script(looks("a"))
+    try:
+        await Runner.run(agent(model, tool), "go")
+    finally:
+        go_on.set()
+    assert "It may still be running" in json.loads(model.output("a"))["error"]
+    assert runs == ["Bonn"]
+
+
 def test_a_run_without_a_loop_of_its_own_works(anyio_backend: Any) -> None:
     model = Script(looks("a"))
     tool = guard_tool(Service(down=False).tool(), orchestrator())

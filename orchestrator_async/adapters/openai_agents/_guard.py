@@ -25,6 +25,7 @@ from agents.agent_tool_state import (
     peek_agent_tool_run_result,
 )
 from agents.tool_context import ToolContext
+from anyio import get_cancelled_exc_class
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -34,7 +35,7 @@ from orchestrator_async import (
     ToolResult,
 )
 from orchestrator_async import ToolTimeoutError as OutOfTime
-from orchestrator_async.adapters._guarding import Guarding, as_policy
+from orchestrator_async.adapters._guarding import Guarding, as_policy, left_running
 
 from ._context import (
     CONTROL_FLOW,
@@ -109,6 +110,8 @@ class Guard:
         self._options = options
         self._tool = tool
         self._timeout = tool.timeout_seconds
+        marker = sdk._SYNC_FUNCTION_TOOL_MARKER
+        self._in_a_thread = bool(getattr(tool.on_invoke_tool, marker, False))
         policy = _with_timeout(options.policy, tool.timeout_seconds)
         self._guarding = Guarding(
             options.orch,
@@ -151,7 +154,12 @@ class Guard:
         async def handle() -> Any:
             nonlocal entered, value
             entered = True
-            value = await invoke(context, text)
+            try:
+                value = await invoke(context, text)
+            except get_cancelled_exc_class():
+                if self._in_a_thread:
+                    left_running(tool.qualified_name)
+                raise
             if tool._is_agent_tool and _waits(context):
                 raise _PausedError(value)
             return value

@@ -56,9 +56,6 @@ def function_tools(
         TypeError: A signature does not lend itself to a schema, which names the tool; or
             something that is given has the wrong type.
     """
-    given: object = orch
-    if not isinstance(given, ToolOrchestrator):
-        raise TypeError(f"orch must be a ToolOrchestrator, not {given!r:.100}")
     check_functions(conversation, context)
     return [_made(orch, tool, conversation, context) for tool in own_tools(orch)]
 
