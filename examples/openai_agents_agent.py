@@ -25,7 +25,7 @@ from orchestrator_async import Registry, ToolOrchestrator
 from orchestrator_async.adapters.openai_agents import function_tools, guard_tools
 
 registry = Registry()
-orch = ToolOrchestrator(registry, failure_threshold=2, reset_timeout=0.5)
+orch = ToolOrchestrator(registry, failure_threshold=2, reset_timeout=1)
 down = True
 
 

@@ -255,6 +255,16 @@ async def test_one_frameworks_tool_is_no_fallback_of_anothers() -> None:
     )
     result = await run(Guarding(orch, framework="puppets"), "look", {}, fails)
     assert isinstance(result.error, ConnectionError)
+    assert orch.stats("other").total_failures == 0
+
+
+async def test_whoever_asks_for_a_tool_outside_of_its_framework_opens_no_circuit() -> None:
+    guard = guarding()
+    await run(guard, "look", {}, works)
+    results = [await guard.orch.run("look", {}) for _ in range(9)]
+    assert {each.verdict for each in results} == {Verdict.IGNORE}
+    assert guard.orch.circuit("look").state is CircuitState.CLOSED
+    assert await guard.run("look", {}, works) is None
 
 
 async def test_a_framework_may_run_the_tool_that_answers_for_another() -> None:

@@ -85,7 +85,7 @@ class Guarding:
     def run(
         self,
         name: str,
-        args: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
+        args: Mapping[str, Any] | Callable[[], Any],
         handler: Handler,
         /,
         *,
@@ -101,7 +101,8 @@ class Guarding:
         Args:
             name: The tool's name.
             args: Its arguments, for guards, events and circuits by key, or what gives them
-                where somebody wants them. The handler has its own.
+                where somebody wants them: text that is no JSON object is refused. The
+                handler has its own.
             handler: Runs it.
             call_id: The model's id of the call.
             described: Gives what is known of the tool as fields of a ``Tool``
@@ -146,7 +147,7 @@ class Guarding:
         self,
         runner: Runner,
         name: str,
-        args: Mapping[str, Any],
+        args: Any,
         made: Made,
         call_id: str | None,
         context: Mapping[str, Any],
@@ -174,6 +175,13 @@ class Guarding:
         How a tool that is known is run and judged, all policies taken together.
         """
         return self.orch._fleet.settings(self.orch.registry[name])
+
+    def has_guard(self, name: str) -> bool:
+        """
+        Whether a guard is asked before calls of a tool of the registry.
+        """
+        known = self.orch.registry.get(name)
+        return known is not None and self.settings(name).guard is not None
 
     def _policy_of(self, name: str) -> ToolPolicy:
         """

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -404,6 +405,15 @@ async def test_an_agent_that_is_a_tool_can_be_called_by_hand() -> None:
     assert await tool.on_invoke_tool(context, text) == "done"
 
 
+async def test_one_that_is_refused_by_hand_is_told_of() -> None:
+    orch = orchestrator()
+    tool = guard_tool(agent(Script()).as_tool("ask", "Asks."), orch)
+    orch.circuit("ask").trip()
+    text = '{"input": "now"}'
+    context = SdkContext(None, tool_name="ask", tool_call_id="a", tool_arguments=text)
+    assert "ask is down" in await tool.on_invoke_tool(context, text)
+
+
 async def test_streaming_shows_what_tools_gave() -> None:
     orch, model = orchestrator(), Script(looks("a"), looks("b"), looks("c"))
     run = Runner.run_streamed(agent(model, guard_tool(Service().tool(), orch)), "go")
@@ -546,6 +556,27 @@ async def test_a_plain_function_runs_in_its_thread() -> None:
     with pytest.raises(ValueError, match="only supported for async"):
         tool.timeout_seconds = 3
         copy(tool)
+
+
+async def test_of_one_that_goes_on_in_a_thread_the_model_is_told_so() -> None:
+    go_on, runs = threading.Event(), list[str]()
+
+    @function_tool
+    def look(city: str) -> str:
+        runs.append(city)
+        go_on.wait(20)
+        return "late"
+
+    retry = RetryPolicy(wait_initial=0, wait_jitter=0)
+    policy = ToolPolicy(timeout=0.02, retry=retry)
+    tool = guard_tool(look, orchestrator(), policy=policy, idempotent=True)
+    model = Script(looks("a"))
+    try:
+        await Runner.run(agent(model, tool), "go")
+    finally:
+        go_on.set()
+    assert "It may still be running" in json.loads(model.output("a"))["error"]
+    assert runs == ["Bonn"]
 
 
 def test_a_run_without_a_loop_of_its_own_works(anyio_backend: Any) -> None:
@@ -702,6 +733,56 @@ async def test_a_function_that_wants_less_context_is_given_less() -> None:
     assert model.output("a") == "fine"
 
 
+@pytest.mark.parametrize("timeout", [None, 0.01])
+async def test_one_that_wants_less_context_fails_as_any_other(
+    spans: Spans, timeout: float | None
+) -> None:
+    async def invoke(context: RunContextWrapper[Any], input: str) -> str:
+        if timeout is not None:
+            await anyio.sleep_forever()
+        raise ConnectionError("no route to host")
+
+    seen: list[Any] = []
+    orch = orchestrator(observers=[seen.append])
+    schema: Any = {"type": "object", "properties": {}}
+    tool = FunctionTool("look", "", schema, invoke, timeout_seconds=timeout)
+    model = Script(*[looks(each) for each in "abc"])
+    await Runner.run(agent(model, guard_tool(tool, orch)), "go", context="all of it")
+    assert json.loads(model.output("a"))["tool_name"] == "look"
+    assert json.loads(model.output("c"))["state"] == "open"
+    assert all(span.error is not None for span in spans.tools)
+    assert len(spans.tools) == 3
+    told = [each.context for each in seen if isinstance(each, CallFinished)]
+    assert told == [{"run_context": "all of it", "agent": "ada"}] * 2
+    assert next(iter(seen)).call_id == "a"
+
+
+async def test_a_function_that_somebody_wrote_can_be_called_by_hand() -> None:
+    async def invoke(context: Any, input: str) -> str:
+        if input == "{}":
+            raise ConnectionError("no route to host")
+        return input
+
+    tool = FunctionTool("look", "", {"type": "object", "properties": {}}, invoke)
+    guarded = guard_tool(tool, orchestrator())
+    context: Any = RunContextWrapper(None)
+    assert await guarded.on_invoke_tool(context, "now") == "now"
+    assert "no route to host" in await guarded.on_invoke_tool(context, "{}")
+
+
+async def test_a_copy_of_what_somebody_wrote_is_another_tool() -> None:
+    async def invoke(context: Any, input: str) -> str:
+        raise ConnectionError("no route to host")
+
+    orch = orchestrator()
+    tool = FunctionTool("look", "", {"type": "object", "properties": {}}, invoke)
+    renamed = replace(guard_tool(tool, orch), name="peek")
+    model = Script([call("peek", "a")])
+    await Runner.run(agent(model, renamed), "go")
+    assert json.loads(model.output("a"))["tool_name"] == "peek"
+    assert (orch.stats("peek").failures, orch.stats("look").failures) == (1, 0)
+
+
 async def test_hosted_tools_are_passed_on() -> None:
     hosted = WebSearchTool()
     orch = orchestrator()
@@ -802,3 +883,144 @@ async def test_runs_leave_no_garbage_that_holds_the_tool() -> None:
     del tool, service
     gc.collect()
     assert known() is None
+
+
+# --- wrong use ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "options", "second", "word"),
+    [
+        ({}, {"policy": BreakerPolicy(failure_threshold=1)}, {}, "breaker"),
+        ({}, {"policy": ToolPolicy(guard=lambda call, context: None)}, {}, "guard"),
+        ({}, {"circuit": "sky"}, {}, "circuit"),
+        ({}, {"idempotent": True}, {}, "idempotent"),
+        ({}, {}, {"timeout": 1}, "timeout"),
+        ({"timeout": 2}, {}, {"timeout": 1}, "timeout"),
+    ],
+)
+async def test_one_name_has_one_set_of_settings(
+    first: Any, options: Any, second: Any, word: str
+) -> None:
+    orch = orchestrator()
+    guard_tool(Service().tool(**first), orch)
+    with pytest.raises(ValueError, match=f"'look' is guarded already .* {word}, and"):
+        guard_tool(Service().tool(**second), orch, **options)
+
+
+async def test_tools_made_for_each_request_share_what_is_of_their_name() -> None:
+    orch = orchestrator()
+    policy = ToolPolicy(timeout=5, breaker=BreakerPolicy(failure_threshold=1))
+    outputs = []
+    for city in ("Bonn", "Rome"):
+        model = Script(looks("a", city=city))
+        tool = guard_tool(Service().tool(timeout=9), orch, policy=policy, circuit="sky")
+        await Runner.run(agent(model, tool), "go")
+        outputs.append(json.loads(model.output("a")).get("state"))
+    assert outputs == [None, "open"]
+
+
+async def test_what_is_no_tool_is_named() -> None:
+    orch = orchestrator()
+    cases: list[tuple[Any, str]] = [
+        (Service().tool(), "a list of the SDK's tools"),
+        (None, "a list of the SDK's tools"),
+        ([never], "of a function, function_tool makes one"),
+        ([None], "None is no tool of the SDK"),
+        ([agent(Script())], "ada is an agent and no tool"),
+    ]
+    for tools, words in cases:
+        with pytest.raises(TypeError, match=words):
+            guard_tools(tools, orch)
+
+
+async def test_what_is_no_function_is_named() -> None:
+    for option in ("conversation", "context"):
+        options: Any = {option: {}}
+        with pytest.raises(TypeError, match=f"{option} must be a function"):
+            guard_tool(Service().tool(), orchestrator(), **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("context", None, "context= is to return a mapping"),
+        ("context", {"call_id": "a"}, "call_id: the id of the call by the SDK"),
+        ("conversation", 5, "conversation= is to return a conversation or None"),
+    ],
+)
+async def test_what_a_call_cannot_have_is_named(
+    option: str, value: Any, words: str
+) -> None:
+    options: Any = {option: lambda context: value}
+    tool = guard_tool(Service().tool(), orchestrator(), **options)
+    with pytest.raises(UserError, match=words):
+        await Runner.run(agent(Script(looks("a")), tool), "go")
+
+
+async def test_a_call_may_have_no_conversation() -> None:
+    orch = orchestrator()
+    for value in (None, orch):
+        tool = guard_tool(
+            Service(down=False).tool(), orch, conversation=lambda run: run.context
+        )
+        model = Script(looks("a"))
+        await Runner.run(agent(model, tool), "go", context=value)
+        assert model.output("a") == "sun in Bonn"
+
+
+async def test_a_conversation_of_another_orchestrator_is_named() -> None:
+    async with orchestrator().conversation() as chat:
+        tool = guard_tool(
+            Service().tool(), orchestrator(), conversation=lambda context: chat
+        )
+        with pytest.raises(UserError, match="a conversation of another orchestrator"):
+            await Runner.run(agent(Script(looks("a")), tool), "go")
+
+
+@pytest.mark.parametrize("text", ["{'path': '/etc'}", '["/etc"]', "/etc", "null"])
+async def test_what_a_guard_cannot_see_is_not_run(text: str) -> None:
+    ran = []
+
+    async def lenient(context: Any, input: str) -> str:
+        ran.append(input)
+        return "fine"
+
+    def guard(call: Any, context: Any) -> str | None:
+        return "Not there." if call.args else None
+
+    orch = orchestrator()
+    schema = {"type": "object", "properties": {}}
+    plain = FunctionTool("peek", "", schema, lenient, strict_json_schema=False)
+    tool = guard_tool(plain, orch, policy=ToolPolicy(guard=guard))
+    model = Script([call("peek", "a", text), call("peek", "b", "")])
+    await Runner.run(agent(model, tool), "go")
+    assert "one JSON object" in model.output("a")
+    assert (model.output("b"), ran) == ("fine", [""])
+    assert orch.stats("peek").invalid == 1
+
+
+async def test_text_that_is_no_json_reaches_a_tool_that_wants_such() -> None:
+    async def lenient(context: Any, input: str) -> str:
+        return input.upper()
+
+    plain = FunctionTool("peek", "", {"type": "object", "properties": {}}, lenient)
+    model = Script([call("peek", "a", "plain words")])
+    await Runner.run(agent(model, guard_tool(plain, orchestrator())), "go")
+    assert model.output("a") == "PLAIN WORDS"
+
+
+async def test_an_agent_that_is_refused_when_it_may_go_on_is_over() -> None:
+    orch, service = orchestrator(), Service(down=False)
+    inner = agent(Script(looks("x")), service.tool(needs_approval=True))
+    model = Script([call("ask", "a", input="now")])
+    outer = agent(model, guard_tool(inner.as_tool("ask", "Asks."), orch))
+    result = await Runner.run(outer, "go")
+    state = await RunState.from_json(outer, result.to_state().to_json())
+    (item,) = state.get_interruptions()
+    state.approve(item)
+    orch.circuit("ask").trip()
+    result = await Runner.run(outer, state)
+    assert (result.final_output, result.interruptions) == ("done", [])
+    assert json.loads(model.output("a"))["state"] == "open"
+    assert service.runs == 0

@@ -16,6 +16,7 @@ from agents import (
     RunContextWrapper,
     Runner,
     RunState,
+    UserError,
     function_tool,
     set_trace_processors,
 )
@@ -27,7 +28,11 @@ from orchestrator_async import (
     ToolContext,
     ToolOrchestrator,
 )
-from orchestrator_async.adapters.openai_agents import function_tools, guard_tool
+from orchestrator_async.adapters.openai_agents import (
+    function_tools,
+    guard_tool,
+    guard_tools,
+)
 from tests.support import HandClock
 
 from .openai_model import Script, Spans, call
@@ -231,3 +236,28 @@ async def test_a_run_that_is_cancelled_leaves_nothing_behind() -> None:
         await begun.wait()
         tasks.cancel_scope.cancel()
     assert orch.stats("hang").in_flight == 0
+
+
+async def test_they_are_guarded_already() -> None:
+    orch = orchestrator(look)
+    offered = function_tools(orch)
+    assert guard_tools(offered, orch) == offered
+    assert guard_tool(offered[0], orch) is offered[0]
+
+
+async def test_what_cannot_be_used_is_named() -> None:
+    with pytest.raises(TypeError, match="orch must be a ToolOrchestrator"):
+        function_tools(Registry())  # type: ignore[arg-type]
+    for option in ("conversation", "context"):
+        options: Any = {option: "chat"}
+        with pytest.raises(TypeError, match=f"{option} must be a function"):
+            function_tools(orchestrator(look), **options)
+
+
+async def test_what_a_call_cannot_have_is_named() -> None:
+    options: list[Any] = [{"context": lambda c: None}, {"conversation": lambda c: 5}]
+    for each in options:
+        tools: Any = function_tools(orchestrator(look), **each)
+        model = Script([call("look", "a", city="Bonn")])
+        with pytest.raises(UserError, match="is to return a"):
+            await Runner.run(Agent(name="ada", model=model, tools=tools), "go")

@@ -155,21 +155,34 @@ async def test_everything_else_is_the_servers_own() -> None:
     await server.cleanup()
 
 
+async def test_what_is_set_is_set_in_the_server() -> None:
+    inner = unconnected()
+    server = guard_mcp_server(inner, orchestrator())
+    server.tool_filter = {"allowed_tool_names": ["echo"]}
+    server.use_structured_content = True
+    assert inner.tool_filter == {"allowed_tool_names": ["echo"]}
+    assert (inner.use_structured_content, server.use_structured_content) == (True, True)
+
+
 async def test_a_name_that_two_servers_have_is_found_when_they_are_listed(
     started: Peers,
 ) -> None:
     orch = orchestrator()
-    first = guard_mcp_server(plain(started), orch, idempotent=True, circuit="plain")
+    options: Any = {"idempotent": True, "circuit": "plain"}
+    first = guard_mcp_server(plain(started), orch, **options)
     async with first:
         await first.list_tools()
-        again = guard_mcp_server(first._server, orch)
+        again = guard_mcp_server(first._server, orch, **options)
         await again.list_tools()  # the same server is no other
+        changed = guard_mcp_server(first._server, orch, policy=ToolPolicy(timeout=1))
+        with pytest.raises(ValueError, match=r"another .*timeout, circuit, idempotent"):
+            await changed.list_tools()
         assert orch.registry["echo"].idempotent
         assert orch.registry["echo"].circuit_name == "plain"
         other = plain(started)
         other._name = "other"
         async with guard_mcp_server(other, orch) as second:
-            with pytest.raises(ValueError, match="a tool of its own named"):
+            with pytest.raises(ValueError, match=r"a tool of its own named .* a prefix="):
                 await second.list_tools()
 
 

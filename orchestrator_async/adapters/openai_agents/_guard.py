@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -20,21 +20,32 @@ from agents import (
 )
 from agents import tool as sdk
 from agents.agent_tool_state import (
+    drop_agent_tool_run_result,
     get_agent_tool_state_scope,
     peek_agent_tool_run_result,
 )
 from agents.tool_context import ToolContext
+from anyio import get_cancelled_exc_class
 
 from orchestrator_async import (
     BreakerPolicy,
+    Tool,
     ToolOrchestrator,
     ToolPolicy,
     ToolResult,
 )
 from orchestrator_async import ToolTimeoutError as OutOfTime
-from orchestrator_async.adapters._guarding import Guarding, as_policy
+from orchestrator_async.adapters._guarding import Guarding, as_policy, left_running
 
-from ._context import CONTROL_FLOW, Context, ConversationOf, runner_of, told
+from ._context import (
+    CONTROL_FLOW,
+    Context,
+    ConversationOf,
+    check_functions,
+    runner_of,
+    told,
+    told_by,
+)
 
 FRAMEWORK = "the OpenAI Agents SDK"
 
@@ -44,9 +55,17 @@ Invoke = Callable[[Any, str], Awaitable[Any]]
 Report = Callable[[FunctionTool, Exception, str, ToolContext[Any]], None]
 """Writes a failure that the run survives into the SDK's trace and its log."""
 
-report_failure: Report = sdk._build_handled_function_tool_error_handler(
+_report: Report = sdk._build_handled_function_tool_error_handler(
     span_message="Error running tool (non-fatal)", log_label="Tool"
 )
+
+
+def report_failure(tool: FunctionTool, error: Exception, text: str, context: Any) -> None:
+    """
+    Write it, unless the tool was called by hand, with less than the context of a call.
+    """
+    if isinstance(context, ToolContext):
+        _report(tool, error, text, context)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +77,9 @@ class Options:
     always_answer: bool
     conversation: ConversationOf | None
     context: Context
+
+    def __post_init__(self) -> None:
+        check_functions(self.conversation, self.context)
 
 
 class HandedOnError(Exception):
@@ -88,14 +110,23 @@ class Guard:
         self._options = options
         self._tool = tool
         self._timeout = tool.timeout_seconds
+        marker = sdk._SYNC_FUNCTION_TOOL_MARKER
+        self._in_a_thread = bool(getattr(tool.on_invoke_tool, marker, False))
+        policy = _with_timeout(options.policy, tool.timeout_seconds)
         self._guarding = Guarding(
             options.orch,
             framework=FRAMEWORK,
-            policy=_with_timeout(options.policy, tool.timeout_seconds),
+            policy=policy,
             control_flow=(*CONTROL_FLOW, _PausedError),
             ignore=(ModelBehaviorError,),  # what a model wrote is not JSON, or does not fit
         )
         self._guarding.know(tool.qualified_name, self._described)
+        check_same(
+            self.orch.registry[tool.qualified_name],
+            policy,
+            circuit=options.circuit,
+            idempotent=options.idempotent,
+        )
 
     async def run(
         self,
@@ -115,15 +146,20 @@ class Guard:
             HandedOnError: The tool's settings answer for what has happened.
             ToolTimeoutError: The tool ran out of time, and that is to end the run.
         """
-        runner = runner_of(self._options.conversation, context)
-        told_of: Any = self._options.context
-        told_of = partial(told, context) if told_of is told else told_of(context)
+        runner = runner_of(self._options.conversation, context, self.orch)
+        asked = self._options.context
+        about = partial(told, context) if asked is told else told_by(asked, context)
         entered, value = False, None
 
         async def handle() -> Any:
             nonlocal entered, value
             entered = True
-            value = await invoke(context, text)
+            try:
+                value = await invoke(context, text)
+            except get_cancelled_exc_class():
+                if self._in_a_thread:
+                    left_running(tool.qualified_name)
+                raise
             if tool._is_agent_tool and _waits(context):
                 raise _PausedError(value)
             return value
@@ -131,12 +167,12 @@ class Guard:
         try:
             result = await self._guarding.run(
                 tool.qualified_name,  # a namespace may have made another one of it
-                lambda: arguments_of(text),
+                lambda: self._arguments(tool, text),
                 handle,
                 call_id=getattr(context, "tool_call_id", None),
                 described=self._described,
                 runner=runner,
-                context=told_of,
+                context=about,
             )
         except _PausedError as paused:
             return paused.value
@@ -148,6 +184,8 @@ class Guard:
             return value
         if result.error is None:
             return _as_it_was(result, tool)
+        if not entered and tool._is_agent_tool:
+            _forget_what_waits(context)
         failed = HandedOnError(result.error)
         return await self._answer(tool, result, failed, context, text, report)
 
@@ -189,6 +227,16 @@ class Guard:
         said = tool.timeout_error_function(context, error)
         return await said if inspect.isawaitable(said) else said
 
+    def _arguments(self, tool: FunctionTool, text: str) -> Any:
+        """
+        The arguments, for those who watch. Where they are no object, the tool says so; but
+        a guard cannot have seen them, so the orchestrator is left to refuse the text.
+        """
+        arguments = _object_in(text)
+        if arguments is not None:
+            return arguments
+        return text if self._guarding.has_guard(tool.qualified_name) else {}
+
     def _described(self) -> Mapping[str, Any]:
         return {
             "description": self._tool.description,
@@ -199,15 +247,32 @@ class Guard:
         }
 
 
-def arguments_of(text: str) -> dict[str, Any]:
+def check_same(
+    known: Tool, policy: ToolPolicy, *, circuit: str | None, idempotent: bool
+) -> None:
     """
-    The arguments, for those who watch. Where they are no object, the tool says so.
+    Raise ``ValueError`` where the tool of that name was guarded with other settings, which
+    would go on to hold.
     """
+    given = {each.name: getattr(policy, each.name) for each in fields(policy)}
+    held = {name: getattr(known.policy, name) for name in given}
+    held |= {"circuit": known.circuit, "idempotent": known.idempotent}
+    given |= {"circuit": circuit, "idempotent": idempotent}
+    differ = [name for name, value in given.items() if held[name] != value]
+    if differ:
+        raise ValueError(
+            f"a tool named {known.name!r} is guarded already by this orchestrator, with "
+            f"another {', '.join(differ)}, and what has one name has one circuit: give it "
+            "the same settings or another name, or use two orchestrators"
+        )
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
     try:
         arguments = json.loads(text) if text else {}
     except (ValueError, RecursionError):
-        return {}
-    return arguments if isinstance(arguments, dict) else {}
+        return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 def _as_it_was(result: ToolResult, tool: FunctionTool) -> Any:
@@ -232,6 +297,16 @@ def _waits(context: RunContextWrapper[Any]) -> bool:
         return False
     run = peek_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(context))
     return bool(getattr(run, "interruptions", None))
+
+
+def _forget_what_waits(context: RunContextWrapper[Any]) -> None:
+    """
+    An agent that waited for an approval, has it, and is refused all the same: the SDK would
+    ask for the approval again and again, and no model would ever read of the refusal.
+    """
+    call = getattr(context, "tool_call", None)
+    if call is not None:
+        drop_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(context))
 
 
 def _is_default(tool: FunctionTool, context: RunContextWrapper[Any]) -> bool:

@@ -9,12 +9,12 @@ and the function that was decorated.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from copy import copy
 from typing import Any, Final
 
 from agents import (
+    AgentBase,
     FunctionTool,
     Tool,
 )
@@ -29,6 +29,7 @@ from orchestrator_async import (
 
 from ._context import Context, ConversationOf, told
 from ._guard import Guard, HandedOnError, Invoke, Options, report_failure
+from ._offered import OFFERED
 
 
 def guard_tools(
@@ -47,7 +48,7 @@ def guard_tools(
 
     Function tools, among them agents as tools, get a circuit. Others are passed on as they
     are: hosted tools run elsewhere, and the local shell, computer, patch and custom tools
-    are not run as functions.
+    are not run as functions. So are those which the orchestrator runs already.
 
     Args:
         tools: The tools, in any mixture.
@@ -66,9 +67,9 @@ def guard_tools(
             context. Default: ``told``.
 
     Raises:
-        TypeError: A policy is none, or ``orch`` is none.
-        ValueError: The registry has a tool of that name which is not the SDK's, or a tool
-            is guarded by another orchestrator.
+        TypeError: A policy is none, ``orch`` is none, or what is among the tools.
+        ValueError: The registry has a tool of that name which is not the SDK's, or one that
+            was guarded with other settings; or a tool is guarded by another orchestrator.
     """
     options = Options(
         orch=orch,
@@ -79,10 +80,10 @@ def guard_tools(
         conversation=conversation,
         context=context,
     )
-    return [
-        _guarded(tool, options) if isinstance(tool, FunctionTool) else tool
-        for tool in tools
-    ]
+    given: object = tools
+    if isinstance(given, str | FunctionTool) or not isinstance(given, Iterable):
+        raise TypeError(f"tools must be a list of the SDK's tools, not {given!r:.100}")
+    return [_passed(tool, options) for tool in tools]
 
 
 def guard_tool(
@@ -122,7 +123,22 @@ _GUARD: Final = "_orchestrator_guard"
 """The attribute by which what was guarded is known."""
 
 
+def _passed(tool: Tool, options: Options) -> Tool:
+    if isinstance(tool, FunctionTool):
+        return _guarded(tool, options)
+    given: object = tool
+    if isinstance(given, AgentBase):
+        raise TypeError(f"{given.name} is an agent and no tool; give its as_tool(...)")
+    if not isinstance(getattr(given, "name", None), str):
+        raise TypeError(
+            f"{given!r:.100} is no tool of the SDK; of a function, function_tool makes one"
+        )
+    return tool
+
+
 def _guarded(tool: FunctionTool, options: Options) -> FunctionTool:
+    if getattr(tool.on_invoke_tool, OFFERED, None) is options.orch:
+        return tool
     known = getattr(tool.on_invoke_tool, _GUARD, None)
     if isinstance(known, Guard):
         if known.orch is options.orch:
@@ -137,8 +153,17 @@ def _guarded(tool: FunctionTool, options: Options) -> FunctionTool:
     if isinstance(inner, sdk._FailureHandlingFunctionToolInvoker):
         ours.on_invoke_tool = _Invoker(inner, guard, ours)
     else:
-        ours.on_invoke_tool = _around(inner, guard, ours)
+        ours.on_invoke_tool = _Around(inner, guard, ours, less=_wants_less(ours))
     return ours
+
+
+def _wants_less(tool: FunctionTool) -> bool:
+    """
+    Whether the SDK gives a function the context of the run and not that of the call, as the
+    type of its parameter says.
+    """
+    whole = ToolContext[Any](None, tool_name="", tool_call_id="", tool_arguments="")
+    return sdk._get_function_tool_invoke_context(tool, whole) is not whole
 
 
 class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
@@ -182,18 +207,35 @@ class _Invoker(sdk._FailureHandlingFunctionToolInvoker):
         return said
 
 
-def _around(invoke: Invoke, guard: Guard, tool: FunctionTool) -> Invoke:
+class _Around:
     """
     The same for a function that somebody wrote for ``on_invoke_tool``. The SDK looks at
-    its signature for what kind of context it wants.
+    the signature for what kind of context is wanted: this wants all, and gives the function
+    what that one wants.
     """
 
-    @functools.wraps(invoke)
-    async def guarded(context: Any, input: str) -> Any:
+    def __init__(
+        self, invoke: Invoke, guard: Guard, function_tool: FunctionTool, *, less: bool
+    ) -> None:
+        self._inner = invoke
+        self._less = less
+        self._function_tool = function_tool
+        self._orchestrator_guard = guard
+
+    def __agents_bind_function_tool__(self, function_tool: FunctionTool) -> _Around:
+        guard = self._orchestrator_guard
+        return _Around(self._inner, guard, function_tool, less=self._less)
+
+    async def __call__(self, ctx: Any, input: str) -> Any:
+        guard = self._orchestrator_guard
         try:
-            return await guard.run(tool, invoke, context, input, report_failure)
+            return await guard.run(
+                self._function_tool, self._invoke, ctx, input, report_failure
+            )
         except HandedOnError as failed:
             raise failed.error from None
 
-    setattr(guarded, _GUARD, guard)
-    return guarded
+    async def _invoke(self, context: Any, input: str) -> Any:
+        if self._less and isinstance(context, ToolContext):
+            context = context._fork_with_tool_input(context.tool_input)
+        return await self._inner(context, input)

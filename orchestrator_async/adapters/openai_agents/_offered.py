@@ -5,7 +5,7 @@ The tools of our registry as function tools of the SDK.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 from agents import (
     FunctionTool,
@@ -19,8 +19,18 @@ from agents.tool_context import ToolContext
 from orchestrator_async import Tool, ToolOrchestrator, ToolResult
 from orchestrator_async.adapters._guarding import own_tools
 
-from ._context import Context, ConversationOf, runner_of, told
+from ._context import (
+    Context,
+    ConversationOf,
+    check_functions,
+    runner_of,
+    told,
+    told_by,
+)
 from ._guard import report_failure
+
+OFFERED: Final = "_orchestrator_offered"
+"""The attribute by which a tool of an orchestrator is known, and which it is."""
 
 
 def function_tools(
@@ -43,8 +53,10 @@ def function_tools(
             ``ToolContext``, as guards and observers do. Default: ``told``.
 
     Raises:
-        TypeError: A signature does not lend itself to a schema; names the tool.
+        TypeError: A signature does not lend itself to a schema, which names the tool; or
+            something that is given has the wrong type.
     """
+    check_functions(conversation, context)
     return [_made(orch, tool, conversation, context) for tool in own_tools(orch)]
 
 
@@ -58,14 +70,15 @@ def _made(
     name, parameters = definition["name"], definition["parameters"]
 
     async def invoke(context: ToolContext[Any], input: str) -> Any:
-        runner = runner_of(conversation, context) or orch
-        result = await runner.run(
-            name, input, call_id=context.tool_call_id, **told_of(context)
-        )
+        runner = runner_of(conversation, context, orch) or orch
+        about = told_by(told_of, context)
+        call_id = getattr(context, "tool_call_id", None)
+        result = await runner.run(name, input, call_id=call_id, **about)
         if isinstance(result.error, Exception):
             report_failure(made, result.error, input, context)
         return _output(result)
 
+    setattr(invoke, OFFERED, orch)
     made = FunctionTool(
         name=name,
         description=definition["description"],

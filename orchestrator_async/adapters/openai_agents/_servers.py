@@ -5,20 +5,23 @@ The SDK's MCP servers, whose tools are under circuits of ours.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from agents.mcp import MCPServer
 from agents.mcp.server import _UNSET
 
 from orchestrator_async import (
     BreakerPolicy,
+    Tool,
     ToolOrchestrator,
     ToolPolicy,
     service_errors,
 )
 from orchestrator_async.adapters._guarding import Guarding, as_policy
+
+from ._guard import check_same
 
 if TYPE_CHECKING:
     from agents import RunContextWrapper
@@ -65,14 +68,23 @@ def guard_mcp_server(
         if given.orch is orch:
             return given
         raise ValueError(f"{server.name} is guarded by another orchestrator already")
+    judged = _with_judge(policy)
     guarding = Guarding(
         orch,
         # So that a name which two servers have is found when they are listed.
         framework=f"the MCP server {server.name!r}",
-        policy=_with_judge(policy),
+        policy=judged,
     )
     fields = {"circuit": circuit, "idempotent": idempotent}
-    return GuardedMCPServer(server, guarding, prefix, fields, always_answer)
+    check = functools.partial(
+        check_same, policy=judged, circuit=circuit, idempotent=idempotent
+    )
+    return GuardedMCPServer(server, guarding, prefix, fields, always_answer, check)
+
+
+_OWN: Final = frozenset(
+    {"orch", "_server", "_guarding", "_prefix", "_fields", "_always_answer", "_check"}
+)
 
 
 class GuardedMCPServer(MCPServer):
@@ -91,6 +103,7 @@ class GuardedMCPServer(MCPServer):
         prefix: str,
         fields: Mapping[str, Any],
         always_answer: bool,
+        check: Callable[[Tool], None],
     ) -> None:
         # Not the base's own: what it would set is set in the server.
         self.orch: ToolOrchestrator = guarding.orch
@@ -99,11 +112,19 @@ class GuardedMCPServer(MCPServer):
         self._prefix = prefix
         self._fields = fields
         self._always_answer = always_answer
+        self._check = check
 
     def __getattr__(self, name: str) -> Any:
         if name == "_server":  # there is none yet while it is being copied
             raise AttributeError(name)
         return getattr(self._server, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A filter of tools, say: set here alone, it would keep none away.
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._server, name, value)
 
     async def call_tool(
         self,
@@ -135,9 +156,16 @@ class GuardedMCPServer(MCPServer):
     ) -> list[MCPTool]:
         tools = await self._server.list_tools(run_context, agent)
         for tool in tools:
-            described = functools.partial(self._described, tool)
-            self._guarding.know(self._prefix + tool.name, described)
+            self._know(tool)
         return tools
+
+    def _know(self, tool: MCPTool) -> None:
+        name, described = self._prefix + tool.name, functools.partial(self._described, tool)
+        try:
+            self._guarding.know(name, described)
+        except ValueError as taken:
+            raise ValueError(f"{taken}, or guard the server with a prefix=") from None
+        self._check(self.orch.registry[name])
 
     def _described(self, tool: MCPTool) -> Mapping[str, Any]:
         from agents.mcp._compat import tool_input_schema
