@@ -520,11 +520,9 @@ async def test_of_two_around_a_tool_the_policy_that_was_given_holds(
     registry = Registry()
     for policy in (*order, timed(0.02)):
         guard = Guarding(ToolOrchestrator(registry), framework="puppets", policy=policy)
-        guard.agree("look")
         await guard.run("look", {}, works)
     for policy in order:
         guard = Guarding(ToolOrchestrator(registry), framework="puppets", policy=policy)
-        guard.agree("look")
         result = await run(guard, "look", {}, anyio.sleep_forever)
         assert "0.02 s" in result.content
 
@@ -536,15 +534,29 @@ async def test_two_policies_for_one_tool_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"look has another policy already.* timeout differ"
     ):
-        other.agree("look")
-    other.agree("something else")
+        await other.run("look", {}, works)
+    await other.run("something else", {}, works)
 
 
 async def test_a_tool_that_is_given_its_policy_later_keeps_its_circuit() -> None:
     guard = guarding()
     await run(guard, "look", {}, fails)
     later = Guarding(guard.orch, framework="puppets", policy=timed(1))
-    later.agree("look")
     await run(later, "look", {}, fails)
     assert guard.orch.circuit("look").state is CircuitState.OPEN
     assert guard.orch.stats("look").calls == 2
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_what_an_adapter_sets_by_itself_gives_way_to_what_was_given(
+    first: bool,
+) -> None:
+    usual = ToolPolicy(ignore=(LookupError,))
+    registry = Registry()
+    order: list[ToolPolicy] = [ToolPolicy(timeout=0.02, ignore=(LookupError,)), usual]
+    for policy in order if first else reversed(order):
+        orch = ToolOrchestrator(registry)
+        guard = Guarding(orch, framework="puppets", policy=policy, default=usual)
+        await guard.run("look", {}, works)
+    result = await run(guard, "look", {}, anyio.sleep_forever)
+    assert "0.02 s" in result.content

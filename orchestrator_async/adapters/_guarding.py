@@ -59,6 +59,7 @@ class Guarding:
         ignore: Exception types that blame the call, besides those of policies too.
         checks_text: Whether it is a failure where a value cannot be made text, by the
             ``render`` of its tool. Default: a value is made text where somebody reads it.
+        default: What ``policy`` is where its user has given none.
 
     Raises:
         TypeError: ``orch`` is none, or ``policy`` is none.
@@ -73,12 +74,15 @@ class Guarding:
         control_flow: tuple[type[BaseException], ...] = (),
         ignore: tuple[type[BaseException], ...] = (),
         checks_text: bool = False,
+        default: ToolPolicy = INHERITED,
     ) -> None:
         check_orchestrator(orch)
         self.orch = orch
         self._framework = framework
         self._checks_text = checks_text
         self._policy = as_policy(policy)
+        self._default = default
+        self._agreed: set[str] = set()
         self._control_flow = control_flow
         self._ignore = ignore
 
@@ -120,12 +124,14 @@ class Guarding:
 
         Raises:
             ValueError: The registry has a tool of that name which is not this
-                framework's.
+                framework's, or one with another policy.
             TypeError: The context has a name that looks like an option.
             BaseException: Cancellation, and control flow.
         """
         if not callable(context):
             check_context(context)
+        if name not in self._agreed:
+            self._agree(name)
         short = None if runner is not None else self.orch._shortcut(name)
         if short is not None and self._is_ours(short[0]):
             return self.orch._execution.short(
@@ -218,7 +224,7 @@ class Guarding:
                 f"is not that of {self._framework}; rename one, or use two orchestrators"
             )
 
-    def agree(self, name: str) -> None:
+    def _agree(self, name: str) -> None:
         """
         Have one policy for a tool that several such as this are around: the one that was
         given to any of them.
@@ -231,9 +237,10 @@ class Guarding:
         if known is None or not is_foreign(known, self._framework):
             return
         mine, theirs = self._policy_of(name), known.policy
-        if mine is theirs or mine in (theirs, INHERITED):
+        if mine is theirs or mine in (theirs, self._default):
+            self._agreed.add(name)
             return
-        if theirs != INHERITED:
+        if theirs != self._default:
             raise ValueError(
                 f"{name} has another policy already, by another adapter to "
                 f"{self._framework} around a tool of that name: {_differing(mine, theirs)} "
@@ -241,6 +248,7 @@ class Guarding:
                 "ToolOrchestrator(tools=...); or have a registry for each orchestrator"
             )
         registry.add(replace(known, policy=mine), replace=True)
+        self._agreed.add(name)
 
 
 def _differing(one: ToolPolicy, other: ToolPolicy) -> str:

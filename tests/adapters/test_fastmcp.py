@@ -1064,3 +1064,21 @@ except ImportError as error:
     print(error)
 """
     assert 'pip install "orchestrator-async[fastmcp]"' in said_by(code)
+
+
+async def test_two_middlewares_with_different_policies_for_one_tool_are_refused() -> None:
+    orch = ToolOrchestrator(Registry())
+    servers = []
+    for policy in (None, ToolPolicy(timeout=5), ToolPolicy(timeout=6)):
+        server = FastMCP("one", middleware=[CircuitMiddleware(orch, policy=policy)])
+
+        @server.tool
+        async def look() -> str:
+            return "sun"
+
+        servers.append(server)
+    for server in servers[:2]:
+        told = await server.call_tool("look", {})
+        assert told.structured_content == {"result": "sun"}
+    with pytest.raises(ValueError, match=r"look has another policy already.* timeout"):
+        await servers[2].call_tool("look", {})

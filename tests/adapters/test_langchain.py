@@ -1260,3 +1260,20 @@ async def test_a_name_that_is_taken_in_the_registry_is_told_of() -> None:
     )
     with pytest.raises(ValueError, match="not that of LangChain"):
         await agent.ainvoke(HELLO)
+
+
+async def test_two_middlewares_with_different_policies_for_one_tool_are_refused() -> None:
+    orch, weather = orchestrator(), Weather()
+    for policy in (None, ToolPolicy(timeout=5)):
+        middleware = CircuitMiddleware(orch, policy=policy)
+        agent = agent_of(
+            [call("look", at="sky")], tools=[weather.tool()], middleware=[middleware]
+        )
+        state = await agent.ainvoke(HELLO)
+        assert [each.status for each in told(state)] == ["success"]
+    middleware = CircuitMiddleware(orch, policy=ToolPolicy(timeout=6))
+    agent = agent_of(
+        [call("look", at="sky")], tools=[weather.tool()], middleware=[middleware]
+    )
+    with pytest.raises(ValueError, match=r"look has another policy already.* timeout"):
+        await agent.ainvoke(HELLO)

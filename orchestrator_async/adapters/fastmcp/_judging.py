@@ -18,25 +18,20 @@ from orchestrator_async import (
 )
 from orchestrator_async._outcome import looks_at_values_alone
 from orchestrator_async._service_errors import of_value
+from orchestrator_async.adapters._guarding import as_policy
 
 
-def judging(
-    policy: ToolPolicy | BreakerPolicy | None,
-) -> ToolPolicy | BreakerPolicy | None:
+def judging(policy: ToolPolicy | BreakerPolicy | None) -> ToolPolicy:
     """
-    The policy, with our judge where it has none. What is no policy is told of by others.
+    The policy, with our judge where it has none.
+
+    Raises:
+        TypeError: It is none.
     """
-    if policy is None:
-        return ToolPolicy(judge=_judge)
-    if isinstance(policy, BreakerPolicy):
-        return ToolPolicy(judge=_judge, breaker=policy)
-    given: object = policy
-    unset = ToolPolicy()
-    if not isinstance(given, ToolPolicy) or (
-        (policy.judge, policy.is_failure) != (unset.judge, unset.is_failure)
-    ):
-        return policy
-    return replace(policy, judge=_judge)
+    made, unset = as_policy(policy), ToolPolicy()
+    if (made.judge, made.is_failure) != (unset.judge, unset.is_failure):
+        return made
+    return replace(made, judge=_judge)
 
 
 def of_result(value: object) -> Verdict:

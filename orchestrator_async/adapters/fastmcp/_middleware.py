@@ -83,6 +83,7 @@ class CircuitMiddleware(Middleware):
             orch,
             framework="fastmcp",
             policy=judging(policy),
+            default=judging(None),
             control_flow=(PassedOn,),
             ignore=(ValidationError,),
         )

@@ -78,6 +78,7 @@ class Circuits:
             orch,
             framework="LangChain",
             policy=_with_judge(policy),
+            default=_with_judge(None),
             control_flow=(GraphBubbleUp, _InvalidResumeError),
             ignore=(ToolInvocationError,),
         )

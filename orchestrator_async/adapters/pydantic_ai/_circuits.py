@@ -64,7 +64,7 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
     context: RunContextData = run_data
     _chat: Conversation | None = field(default=None, repr=False, compare=False)
     _guarding: Guarding = field(init=False, repr=False, compare=False)
-    _agreed: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
+    _not_ours: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
         # It has no state of its own: the framework copies toolsets from run to run.
@@ -124,12 +124,11 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
             return await self.wrapped.call_tool(name, tool_args, ctx, inner)
         told: Any = self.context
         told = partial(run_data, ctx) if told is run_data else context_of(told, ctx)
-        if name not in self._agreed:
+        if name not in self._not_ours:
             if isinstance(tool.toolset, OrchestratorToolset):
                 # It has lost its mark, which is in metadata that others may replace.
                 return await self.wrapped.call_tool(name, tool_args, ctx, tool)
-            self._guarding.agree(name)
-            self._agreed.add(name)
+            self._not_ours.add(name)
         call = GuardedCall(self.wrapped, name, tool_args, ctx, tool)
         result = await self._guarding.run(
             name,
