@@ -378,7 +378,18 @@ async def test_a_backend_that_cannot_be_reached_is_a_failure() -> None:
 
 
 @asyncio_only
-@pytest.mark.parametrize("raises", [True, False])
+@pytest.mark.parametrize(
+    "raises",
+    [
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                fastmcp.__version__.startswith("4.1."), reason="FastMCP 4.1 says nothing"
+            ),
+        ),
+        False,
+    ],
+)
 async def test_a_backend_whose_tools_cannot_be_listed_is_a_failure_if_fastmcp_says_so(
     raises: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
