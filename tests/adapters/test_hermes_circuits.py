@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextvars
 import importlib.util
+import io
 import json
 import os
 import random
@@ -35,6 +36,7 @@ from orchestrator_async.adapters.hermes import HermesCircuits, HermesTools
 from orchestrator_async.adapters.hermes import plugin as our_plugin
 from orchestrator_async.adapters.hermes._circuits import _Call
 from orchestrator_async.adapters.hermes._stopping import Stoppable
+from orchestrator_async.adapters.hermes._streams import OwnStreams
 from tests.support import HandClock
 
 if importlib.util.find_spec("model_tools") is None:
@@ -723,6 +725,19 @@ except ImportError as error:
 def test_its_home_is_the_one_that_was_named() -> None:
     assert os.environ["HERMES_HOME"] == str(hermes.HOME)
     assert (hermes.HOME / "SOUL.md").exists()
+
+
+def test_a_stream_that_hermes_has_closed_is_put_back() -> None:
+    own, streams = sys.stdout, OwnStreams()
+    try:
+        with streams, open(os.devnull, "w", encoding="utf-8") as nowhere:
+            sys.stdout = nowhere
+        assert sys.stdout is own
+        with streams:
+            sys.stdout = other = io.StringIO()
+        assert sys.stdout is other
+    finally:
+        sys.stdout = own
 
 
 def test_a_call_within_another_leaves_the_flag_to_it() -> None:

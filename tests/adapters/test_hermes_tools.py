@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,6 +235,28 @@ async def test_a_caller_who_leaves_stops_the_command_of_a_script(tmp_path: Path)
             group.cancel_scope.cancel()
         stopped = lambda: is_gone(pid) and not interrupted()  # noqa: E731
         await anyio.to_thread.run_sync(until, stopped, 5)
+
+
+async def test_scripts_leave_the_streams_of_the_program_alone(tmp_path: Path) -> None:
+    own = (sys.stdout, sys.stderr)
+    async with HermesTools(tools=["terminal", "execute_code"]) as tools:
+        orch = orch_of(tools)
+
+        async def run(command: str) -> None:
+            code = f"from hermes_tools import terminal\nprint(terminal({command!r}))"
+            assert (await orch.run("execute_code", {"code": code})).ok
+
+        async with anyio.create_task_group() as group:
+            waits = f"touch {{}}; while ! [ -e {tmp_path}/{{}} ]; do sleep 0.05; done"
+            group.start_soon(run, waits.format(f"{tmp_path}/one", "go"))
+            await anyio.to_thread.run_sync(until, (tmp_path / "one").exists)
+            group.start_soon(run, waits.format(f"{tmp_path}/two", "on"))
+            await anyio.to_thread.run_sync(until, (tmp_path / "two").exists)
+            assert (sys.stdout, sys.stderr) == own
+            (tmp_path / "go").touch()
+            await anyio.sleep(0.5)
+            (tmp_path / "on").touch()
+        assert (sys.stdout, sys.stderr) == own
 
 
 async def test_what_only_reads_is_tried_again() -> None:

@@ -12,7 +12,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from logging import getLogger
@@ -38,6 +38,7 @@ from . import _hermes
 from ._judge import hermes_errors
 from ._known import NEEDS_AN_AGENT, READ_ONLY, WRITERS
 from ._stopping import Stoppable, stopped_with_its_script
+from ._streams import own_streams
 
 logger: Final = getLogger("orchestrator_async.hermes")
 
@@ -322,7 +323,8 @@ class HermesTools:
             if not call.begin():
                 return None
             made = _hermes.tools_module().coerce_tool_args(name, args)
-            value = _hermes.registry().dispatch(name, made, **kwargs)
+            with own_streams if name == "execute_code" else nullcontext():
+                value = _hermes.registry().dispatch(name, made, **kwargs)
             if name == "terminal" and made.get("background"):
                 left.extend(_in_background(value))
             return value
@@ -362,6 +364,7 @@ def _check_seconds(given: Any) -> None:
 
 
 def _between(*, args: Any, next_call: Callable[[Any], Any], **told: Any) -> Any:
+    own_streams.put_back()
     return stopped_with_its_script(_hermes.interrupts()[0], next_call, args)
 
 
