@@ -27,6 +27,7 @@ os.environ["HERMES_HOME"] = str(HOME)
 handle: Callable[..., Any] = importlib.import_module("model_tools").handle_function_call
 interrupt: Any = importlib.import_module("tools.interrupt")
 registry: Any = importlib.import_module("tools.registry").registry
+processes: Any = importlib.import_module("tools.process_registry").process_registry
 invalidate: Callable[[], None] = importlib.import_module(
     "tools.registry"
 ).invalidate_check_fn_cache

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextvars
 import importlib.util
+import io
 import json
 import os
 import random
@@ -35,6 +36,7 @@ from orchestrator_async.adapters.hermes import HermesCircuits, HermesTools
 from orchestrator_async.adapters.hermes import plugin as our_plugin
 from orchestrator_async.adapters.hermes._circuits import _Call
 from orchestrator_async.adapters.hermes._stopping import Stoppable
+from orchestrator_async.adapters.hermes._streams import OwnStreams
 from tests.support import HandClock
 
 if importlib.util.find_spec("model_tools") is None:
@@ -216,6 +218,21 @@ def test_a_timeout_stops_a_command(make: Make, tmp_path: Path) -> None:
     assert is_gone(pid_in(pid_file))
     assert circuits.orch.stats("terminal").timeouts == 1
     assert call("terminal", {"command": "echo on"})["output"] == "on"
+
+
+SCRIPT = "from hermes_tools import terminal\nprint(terminal({command!r}))"
+
+
+@pytest.mark.skipif(not hermes.POSIX, reason="looks at processes in /proc")
+def test_a_timeout_stops_a_command_of_a_script(make: Make, tmp_path: Path) -> None:
+    settings = {"execute_code": ToolPolicy(timeout=2.0)}
+    circuits = make(orch=ToolOrchestrator(Registry(), tools=settings))
+    pid_file = tmp_path / "pid"
+    code = SCRIPT.format(command=f"echo $$ > {pid_file}; sleep 60")
+    assert call("execute_code", {"code": code})["timeout"]
+    pid = pid_in(pid_file)
+    until(lambda: is_gone(pid) and landed(circuits, "terminal"), 5)
+    assert circuits.orch.stats("terminal").ignored == 1
 
 
 @pytest.mark.parametrize("how", ["works", "fails"])
@@ -559,6 +576,27 @@ def test_settings_are_read_from_a_file(
     assert "a is down" in middleware(tool_name="a", args={}, next_call=fails)
 
 
+REFUSED = '{"error": "connection refused"}'
+
+
+def test_a_path_may_begin_at_home(
+    unregistered: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "circuits.toml").write_text("[orchestrator]\nfailure_threshold = 1\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    our_plugin.register(context(config="~/circuits.toml"))
+    found = our_plugin.circuits()
+    assert found is not None
+    told: Any = {"tool_name": "a", "args": {}, "next_call": lambda args: REFUSED}
+    found.middleware(**told)
+    assert found.orch.circuit("a").state is CircuitState.OPEN
+
+
+def test_what_is_no_path_is_told_of_by_where_it_stands(unregistered: None) -> None:
+    with pytest.raises(ValueError, match=r"plugins\.entries\.circuits\.config is 5 in"):
+        our_plugin.register(context(config=5))
+
+
 def test_a_loop_that_cannot_begin_takes_nothing_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -631,7 +669,7 @@ def test_a_flag_never_reaches_another_call_of_the_thread() -> None:
             current[0] = call
             time.sleep(chance.choice([0, 1e-6, 1e-5, 1e-4]))
             call.end()
-            stopped += call._told
+            stopped += call.told
             assert not hermes.interrupt.is_interrupted()
     finally:
         done.set()
@@ -689,10 +727,67 @@ def test_its_home_is_the_one_that_was_named() -> None:
     assert (hermes.HOME / "SOUL.md").exists()
 
 
+def test_a_stream_that_hermes_has_closed_is_put_back() -> None:
+    own, streams = sys.stdout, OwnStreams()
+    try:
+        with streams, open(os.devnull, "w", encoding="utf-8") as nowhere:
+            sys.stdout = nowhere
+        assert sys.stdout is own
+        with streams:
+            sys.stdout = other = io.StringIO()
+        assert sys.stdout is other
+    finally:
+        sys.stdout = own
+
+
+def test_a_call_within_another_leaves_the_flag_to_it() -> None:
+    flags: list[bool] = []
+    outer, inner = (Stoppable(lambda on, _: flags.append(on)) for _ in range(2))
+    outer.begin()
+    inner.begin()
+    outer.give_up()
+    inner.end()
+    assert flags == [True, True]
+    outer.end()
+    assert flags[2:] == [False]
+
+
+def test_what_begins_within_a_call_that_is_given_up_is_told_at_once() -> None:
+    flags: list[bool] = []
+    outer, inner = (Stoppable(lambda on, _: flags.append(on)) for _ in range(2))
+    outer.begin()
+    outer.give_up()
+    assert inner.begin()
+    assert inner.told
+    inner.end()
+    outer.end()
+
+
+def test_what_outlives_the_call_that_has_begun_it_is_left_alone() -> None:
+    outer, inner, late = (Stoppable(lambda on, _: None) for _ in range(3))
+    outer.begin()
+    thread = contextvars.copy_context()
+    thread.run(inner.begin)
+    outer.end()
+    outer.give_up()
+    thread.run(inner.end)
+    thread.run(late.begin)
+    assert (inner.told, late.told) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"tools": "puppet"}, "tools must be several"),
+        ({"tools": [1]}, "tools must be several"),
+        ({"tools": 1}, "tools must be several"),
+        ({"handler_kwargs": [1]}, "handler_kwargs must be the arguments of handlers, by"),
+        ({"handler_kwargs": {"todo": 1}}, "handler_kwargs must be the arguments of"),
+        ({"circuit": 3}, "circuit must be a name or None, not 3"),
+        ({"refresh_every": 0}, "refresh_every=0: expected a finite number of seconds"),
+        ({"refresh_every": "1"}, "refresh_every='1': expected"),
+        ({"refresh_every": True}, "refresh_every=True: expected"),
+        ({"max_threads": 0}, "max_threads=0: expected a whole number from 1"),
         ({"policy": 1}, "expected a ToolPolicy"),
     ],
 )

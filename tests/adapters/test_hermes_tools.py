@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
+import anyio.to_thread
 import pytest
+from anyio.lowlevel import current_token
 
 from orchestrator_async import (
     BreakerPolicy,
@@ -20,6 +24,7 @@ from orchestrator_async import (
     DuplicateToolError,
     LimitPolicy,
     Registry,
+    RetryPolicy,
     ToolOrchestrator,
     ToolPolicy,
     Verdict,
@@ -167,6 +172,108 @@ async def test_a_caller_who_leaves_stops_the_command(tmp_path: Path) -> None:
         assert orch.stats("terminal").in_flight == 0
         await anyio.to_thread.run_sync(until, lambda: is_gone(pid) and not interrupted())
         assert (await orch.run("terminal", {"command": "true"})).ok
+
+
+@pytest.mark.skipif(not hermes.POSIX, reason="looks at processes in /proc")
+@pytest.mark.parametrize("seconds", [0, 0.005, None])
+async def test_a_caller_who_leaves_ends_what_began_in_the_background(
+    tmp_path: Path, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file = tmp_path / "pid"
+    args = {"command": f"echo $$ > {pid_file}; sleep 60", "background": True}
+    async with HermesTools(tools=["terminal"]) as tools:
+        orch = orch_of(tools)
+        with anyio.CancelScope() as scope:
+            if seconds is not None:
+                scope.deadline = anyio.current_time() + seconds
+            else:  # when it has come, and nobody has it yet
+                monkeypatch.setattr(Stoppable, "end", ends_and(scope, Stoppable.end))
+            await orch.dispatch("terminal", args)
+            scope.cancel()
+        if not scope.cancelled_caught:  # it was there before, and is known
+            await anyio.to_thread.run_sync(hermes.processes.kill_all)
+        assert orch.stats("terminal").in_flight == 0
+        await anyio.to_thread.run_sync(until, none_in_background)
+
+
+def ends_and(scope: anyio.CancelScope, end: Any) -> Any:
+    token = current_token()
+
+    def ends(call: Stoppable) -> None:
+        end(call)
+        anyio.from_thread.run_sync(scope.cancel, token=token)
+
+    return ends
+
+
+def none_in_background() -> bool:
+    running: int = hermes.processes.count_running()
+    return running == 0
+
+
+async def test_what_a_call_has_begun_in_the_background_goes_on() -> None:
+    async with HermesTools(tools=["terminal", "process"]) as tools:
+        orch = orch_of(tools)
+        args = {"command": "sleep 60", "background": True}
+        session = json.loads(await orch.dispatch("terminal", args))["session_id"]
+        assert not none_in_background()
+        args = {"action": "kill", "session_id": session}
+        assert json.loads(await orch.dispatch("process", args))["status"] == "killed"
+    assert none_in_background()
+
+
+@pytest.mark.skipif(not hermes.POSIX, reason="looks at processes in /proc")
+async def test_a_caller_who_leaves_stops_the_command_of_a_script(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    command = f"echo $$ > {pid_file}; sleep 60"
+    code = f"from hermes_tools import terminal\nprint(terminal({command!r}))"
+    async with HermesTools(tools=["terminal", "execute_code"]) as tools:
+        orch = orch_of(tools)
+        async with anyio.create_task_group() as group:
+            group.start_soon(orch.dispatch, "execute_code", {"code": code})
+            pid = await anyio.to_thread.run_sync(pid_in, pid_file)
+            group.cancel_scope.cancel()
+        stopped = lambda: is_gone(pid) and not interrupted()  # noqa: E731
+        await anyio.to_thread.run_sync(until, stopped, 5)
+
+
+async def test_scripts_leave_the_streams_of_the_program_alone(tmp_path: Path) -> None:
+    own = (sys.stdout, sys.stderr)
+    async with HermesTools(tools=["terminal", "execute_code"]) as tools:
+        orch = orch_of(tools)
+
+        async def run(command: str) -> None:
+            code = f"from hermes_tools import terminal\nprint(terminal({command!r}))"
+            assert (await orch.run("execute_code", {"code": code})).ok
+
+        async with anyio.create_task_group() as group:
+            waits = f"touch {{}}; while ! [ -e {tmp_path}/{{}} ]; do sleep 0.05; done"
+            group.start_soon(run, waits.format(f"{tmp_path}/one", "go"))
+            await anyio.to_thread.run_sync(until, (tmp_path / "one").exists)
+            group.start_soon(run, waits.format(f"{tmp_path}/two", "on"))
+            await anyio.to_thread.run_sync(until, (tmp_path / "two").exists)
+            assert (sys.stdout, sys.stderr) == own
+            (tmp_path / "go").touch()
+            await anyio.sleep(0.5)
+            (tmp_path / "on").touch()
+        assert (sys.stdout, sys.stderr) == own
+
+
+async def test_what_only_reads_is_tried_again() -> None:
+    replies = iter(['{"error": "connection refused"}', "{}"])
+
+    def handler(args: Any, **told: Any) -> str:
+        return next(replies)
+
+    kept = registry.get_entry("web_search")
+    policy = ToolPolicy(retry=RetryPolicy(attempts=2, wait_initial=0.01))
+    try:
+        registry.register("web_search", kept.toolset, kept.schema, handler)
+        async with HermesTools(tools=["web_search"], policy=policy) as tools:
+            result = await orch_of(tools).run("web_search", {"query": "x"})
+            assert (result.value, result.attempts) == ("{}", 2)
+    finally:
+        registry._tools["web_search"] = kept
 
 
 async def test_a_call_that_was_given_up_before_its_thread_began_never_runs(
@@ -381,7 +488,7 @@ async def test_a_thread_that_comes_too_late_does_nothing(thing: Puppet) -> None:
     async with HermesTools(tools=["puppet"]) as tools:
         late = Stoppable(hermes.interrupt.set_interrupt)
         late.give_up()
-        assert tools._dispatch(late, "puppet", {}, {}) is None
+        assert tools._dispatch(late, "puppet", {}, {}, []) is None
         assert thing.runs == 0
 
 

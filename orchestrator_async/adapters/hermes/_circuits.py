@@ -210,7 +210,7 @@ class _Call:
             await self._ended.wait()
         finally:
             self._stop.give_up()  # which does nothing where it has ended
-        if self._was_interrupted:
+        if self._was_interrupted or self._stop.told:  # told with the script that calls it
             raise InterruptedCallError(self._name)
         if self.error is not None:
             raise self.error

@@ -51,3 +51,24 @@ def interrupts() -> tuple[Callable[[bool, int | None], None], Callable[[], bool]
     """
     module = importlib.import_module("tools.interrupt")
     return module.set_interrupt, module.is_interrupted
+
+
+def have_between(middleware: Callable[..., Any]) -> None:
+    """
+    Have hermes put this between a call and its tool, as a plugin would, from now on. It
+    forgets it when it looks for plugins again; does nothing where it is there.
+    """
+    plugins = importlib.import_module("hermes_cli.plugins")
+    manager = plugins.get_plugin_manager()
+    if middleware not in manager._middleware.get("tool_execution", ()):
+        manifest = plugins.PluginManifest(name="orchestrator-async")
+        context = plugins.PluginContext(manifest, manager)
+        context.register_middleware("tool_execution", middleware)
+
+
+def end_process(session_id: str) -> None:
+    """
+    End a process that a command has left in the background.
+    """
+    module = importlib.import_module("tools.process_registry")
+    module.process_registry.kill_process(session_id)

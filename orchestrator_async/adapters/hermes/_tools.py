@@ -8,9 +8,11 @@ that is done in threads.
 from __future__ import annotations
 
 import functools
+import json
+import sys
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from logging import getLogger
@@ -35,7 +37,8 @@ from orchestrator_async._threads import NoThreadError, Slots, ThreadedCall
 from . import _hermes
 from ._judge import hermes_errors
 from ._known import NEEDS_AN_AGENT, READ_ONLY, WRITERS
-from ._stopping import Stoppable
+from ._stopping import Stoppable, stopped_with_its_script
+from ._streams import own_streams
 
 logger: Final = getLogger("orchestrator_async.hermes")
 
@@ -79,6 +82,8 @@ class HermesTools:
 
     Raises:
         ImportError: hermes-agent is not installed, or in another version.
+        TypeError: An argument is of another type than that.
+        ValueError: ``refresh_every``, ``max_threads`` or ``policy`` is none that there is.
     """
 
     def __init__(
@@ -91,11 +96,14 @@ class HermesTools:
         refresh_every: float | None = 30.0,
         max_threads: int = 40,
     ) -> None:
-        if isinstance(tools, str):
-            raise TypeError(f"tools must be several names or patterns, not {tools!r}")
+        self._patterns = _patterns(tools)
+        self._handler_kwargs = _by_name(handler_kwargs)
+        if circuit is not None and not isinstance(circuit, str):
+            raise TypeError(f"circuit must be a name or None, not {circuit!r}")
+        _check_seconds(refresh_every)
+        if type(max_threads) is not int or max_threads < 1:
+            raise ValueError(f"max_threads={max_threads!r}: expected a whole number from 1")
         _hermes.check()
-        self._patterns = tuple(tools)
-        self._handler_kwargs = dict(handler_kwargs or {})
         self._policy = as_tool_policy(policy)
         self._circuit = circuit
         self._refresh_every = refresh_every
@@ -198,6 +206,8 @@ class HermesTools:
         registry = _hermes.registry()
         _hermes.tools_module()
         names = {name for name in registry.get_all_tool_names() if self._takes(name)}
+        if "execute_code" in names:
+            _hermes.have_between(_between)
         told = []
         for each in registry.get_definitions(names, quiet=True):
             function = each["function"]
@@ -231,6 +241,7 @@ class HermesTools:
             policy=over(self._policy, known),
             circuit=self._circuit if name in WRITERS else None,
             read_only=name in READ_ONLY,
+            idempotent=name in READ_ONLY,
             render=text_of,
         )
 
@@ -281,18 +292,28 @@ class HermesTools:
         if not self._slots.take():
             raise _no_thread(name, "threads", self._slots.size)
         call = Stoppable(_hermes.interrupts()[0])
+        left: list[str] = []
         try:
-            return await ThreadedCall(self._slots).wait(
-                functools.partial(self._dispatch, call, name, args, kwargs)
+            value = await ThreadedCall(self._slots).wait(
+                functools.partial(self._dispatch, call, name, args, kwargs, left)
             )
+            left.clear()
+            return value
         except NoThreadError as error:
             count = threading.active_count()
             raise _no_thread(name, "system threads", count) from error
         finally:
             call.give_up()
+            if left:  # it has ended, and nobody hears of it
+                threading.Thread(target=_end, args=(left,), daemon=True).start()
 
     def _dispatch(
-        self, call: Stoppable, name: str, args: dict[str, Any], kwargs: dict[str, Any]
+        self,
+        call: Stoppable,
+        name: str,
+        args: dict[str, Any],
+        kwargs: dict[str, Any],
+        left: list[str],
     ) -> Any:
         """
         The thread's part.
@@ -302,10 +323,65 @@ class HermesTools:
             if not call.begin():
                 return None
             made = _hermes.tools_module().coerce_tool_args(name, args)
-            return _hermes.registry().dispatch(name, made, **kwargs)
+            with own_streams if name == "execute_code" else nullcontext():
+                value = _hermes.registry().dispatch(name, made, **kwargs)
+            if name == "terminal" and made.get("background"):
+                left.extend(_in_background(value))
+            return value
         finally:
             call.end()
+            if call.told:
+                _end(left)
             self._running.discard(call)
+
+
+def _patterns(tools: object) -> tuple[str, ...]:
+    if isinstance(tools, Iterable) and not isinstance(tools, str):
+        found = tuple(tools)
+        if all(isinstance(each, str) for each in found):
+            return found
+    raise TypeError(f"tools must be several names or patterns, not {tools!r}")
+
+
+def _by_name(given: object) -> dict[str, Mapping[str, Any]]:
+    found = {} if given is None else given
+    if isinstance(found, Mapping) and all(
+        isinstance(each, Mapping) for each in found.values()
+    ):
+        return dict(found)
+    raise TypeError(
+        f"handler_kwargs must be the arguments of handlers, by tool, not {given!r}"
+    )
+
+
+def _check_seconds(given: Any) -> None:
+    if given is not None and (
+        type(given) not in (int, float) or not 0 < given <= sys.float_info.max
+    ):
+        raise ValueError(
+            f"refresh_every={given!r}: expected a finite number of seconds above 0, or None"
+        )
+
+
+def _between(*, args: Any, next_call: Callable[[Any], Any], **told: Any) -> Any:
+    own_streams.put_back()
+    return stopped_with_its_script(_hermes.interrupts()[0], next_call, args)
+
+
+def _in_background(value: Any) -> Iterable[str]:
+    """
+    What hermes calls the process that a command has left in the background.
+    """
+    try:
+        session = json.loads(value).get("session_id")
+    except (TypeError, ValueError, AttributeError):
+        return ()
+    return (session,) if isinstance(session, str) else ()
+
+
+def _end(left: list[str]) -> None:
+    while left:
+        _hermes.end_process(left.pop())
 
 
 def _no_thread(name: str, limit: str, size: int) -> LimitExceededError:

@@ -38,6 +38,7 @@ def register(ctx: Any) -> None:
     Raises:
         ImportError: This is another version of hermes.
         ConfigError: The file of settings cannot be read.
+        ValueError: Hermes' config names no path.
     """
     if not _made:
         _made.append(_from_settings(_path(ctx)))
@@ -52,13 +53,22 @@ def circuits() -> HermesCircuits | None:
 
 
 def _path(ctx: Any) -> str | None:
-    if path := os.environ.get(VARIABLE):
-        return path
+    found = os.environ.get(VARIABLE) or _configured(ctx)
+    return None if found is None else os.path.expanduser(found)
+
+
+def _configured(ctx: Any) -> str | None:
     config = importlib.import_module("hermes_cli.config").load_config() or {}
     entries = (config.get("plugins") or {}).get("entries") or {}
     manifest = ctx.manifest
-    entry = entries.get(manifest.key or manifest.name) or {}
-    return entry.get("config") or None
+    name = manifest.key or manifest.name
+    found = (entries.get(name) or {}).get("config") or None
+    if found is not None and not isinstance(found, str):
+        raise ValueError(
+            f"plugins.entries.{name}.config is {found!r} in hermes' config.yaml: expected "
+            "the path of a file of settings"
+        )
+    return found
 
 
 def _from_settings(path: str | None) -> HermesCircuits:
