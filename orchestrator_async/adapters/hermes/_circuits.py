@@ -85,9 +85,13 @@ class HermesCircuits:
         _hermes.check()
         if orch is None:
             orch = ToolOrchestrator(Registry())
-        made = over(as_tool_policy(policy), ToolPolicy(judge=hermes_errors))
+        usual = ToolPolicy(judge=hermes_errors)
         self._guarding = Guarding(
-            orch, framework="hermes", policy=made, control_flow=(InterruptedCallError,)
+            orch,
+            framework="hermes",
+            policy=over(as_tool_policy(policy), usual),
+            control_flow=(InterruptedCallError,),
+            default=usual,
         )
         self._loop = _Loop(backend)
         self._nested = threading.local()
