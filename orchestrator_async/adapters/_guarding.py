@@ -11,18 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, Protocol
 
 from orchestrator_async import (
     BreakerPolicy,
+    InvalidResultError,
     OrchestratorError,
     Tool,
     ToolOrchestrator,
     ToolPolicy,
     ToolResult,
 )
-from orchestrator_async._calls import check_context
+from orchestrator_async._calls import check_context, given
 from orchestrator_async._entry import Entry
+from orchestrator_async._outcome import to_text
+from orchestrator_async._text import type_name
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
@@ -90,7 +94,8 @@ class Guarding:
         context: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = _NOTHING,
     ) -> Coroutine[Any, Any, ToolResult | None]:
         """
-        Run a call of a framework's tool, or refuse it. To be awaited.
+        Run a call of a framework's tool, or refuse it. To be awaited at once: whether it
+        is refused is decided now.
 
         Args:
             name: The tool's name.
@@ -117,7 +122,9 @@ class Guarding:
         """
         if not callable(context):
             check_context(context)
-        short = None if runner is not None else self.orch._shortcut(name)
+        short = None
+        if runner is None and (type(args) is dict or callable(args)):
+            short = self.orch._shortcut(name)
         if short is not None and self._is_ours(short[0]):
             return self.orch._execution.short(
                 *short,
@@ -129,9 +136,8 @@ class Guarding:
                 brief=True,
             )
         self.know(name, described)
-        given = args() if callable(args) else args
-        told = context() if callable(context) else context
-        return self._run(runner or self.orch, name, given, handler, call_id, told)
+        told = given(args), handler, call_id, given(context)
+        return self._run(runner or self.orch, name, *told)
 
     async def _run(
         self,
@@ -171,7 +177,11 @@ class Guarding:
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
-            fields = {"parameters": _ANYTHING} if described is None else dict(described())
+            fields: dict[str, Any] = {"parameters": _ANYTHING}
+            if described is not None:
+                fields = dict(described())
+            if not self._checks_text:
+                fields["render"] = partial(_shown, fields.get("render"))
             fn = ForeignTool(name, self._framework)
             registry.add(Tool(fn=fn, name=name, policy=self._policy, **fields))
         elif not is_foreign(known, self._framework):
@@ -179,6 +189,16 @@ class Guarding:
                 f"the orchestrator's registry has a tool of its own named {name!r}, which "
                 f"is not that of {self._framework}; rename one, or use two orchestrators"
             )
+
+
+def _shown(render: Callable[[Any], str] | None, value: Any) -> str:
+    """
+    A value as text, for whoever reads it. That it can be made text says nothing of its tool.
+    """
+    try:
+        return to_text(value, tool_name="", render=render)
+    except InvalidResultError:
+        return f"({type_name(value)})"
 
 
 _ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
