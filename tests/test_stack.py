@@ -268,8 +268,9 @@ def test_room_within_room_is_given_back_once() -> None:
 
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("way", ["dispatch", "run"])
 async def test_a_short_call_without_any_room_is_counted_all_the_same(
-    others: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+    way: str, others: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, end = Registry(), anyio.Event()
 
@@ -284,9 +285,9 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
     await orch.dispatch("tool", {"act": "return"})  # those to come take the short path
     land = orch._execution.land
 
-    async def has_no_room(*args: Any) -> Any:
+    async def has_no_room(*args: Any, **options: Any) -> Any:
         if is_closed:
-            await land(*args)
+            await land(*args, **options)
         raise RecursionError
 
     async with anyio.create_task_group() as tasks:
@@ -296,7 +297,7 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
         with monkeypatch.context() as patched:
             patched.setattr(orch._execution, "land", has_no_room)
             with pytest.raises(RecursionError):
-                await orch.dispatch("tool", {"act": "raise"})
+                await getattr(orch, way)("tool", {"act": "raise"})
         assert_adds_up(orch, in_flight=others)
         end.set()
     assert_adds_up(orch)
