@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ._breaker import CircuitState
 from ._errors import InvalidArgumentsError
 from ._frozen import quick
+from ._log import log_with_traceback
 from ._outcome import Verdict
+from ._text import clean
 
 if TYPE_CHECKING:
     from ._conversation import Call
@@ -362,6 +364,20 @@ def check_context(context: Mapping[str, Any]) -> None:
             f"{words}: not an option of a call. Set it for the tool or the orchestrator; "
             "as context for the tool, give it another name."
         )
+
+
+def given(source: Any) -> Any:
+    """
+    What a function gives that stands in the place of a mapping. Where it raises, which is
+    logged, there is nothing: that keeps no call from being made, or from being ended.
+    """
+    if not callable(source):
+        return source
+    try:
+        return source()
+    except Exception as error:
+        log_with_traceback("what a call is told of cannot be had", error, clean)
+        return {}
 
 
 def read_call(entry: object) -> ToolCall:

@@ -43,6 +43,7 @@ from ._execution import (
     Execution,
     calling_probe,
     is_late,
+    seen_in,
     struck,
     text_of_success,
 )
@@ -59,7 +60,7 @@ from ._policy import (
 )
 from ._registry import Registry
 from ._registry import registry as _registry
-from ._settle import Flight
+from ._settle import Flight, Seen
 from ._snapshot import restore_into, snapshot_of
 from ._stats import ToolStats
 from ._streams import Told, ToolStream
@@ -213,13 +214,13 @@ class ToolOrchestrator:
         breaker = entry.breaker
         permit = breaker.closed_permit
         if permit is None:
-            text = self._refuse(entry, args, call_id, context)
-            if text is not None:
+            refusal = self._refuse(entry, args, call_id, context)
+            if refusal is not None:
                 if _loop.in_asyncio_task():
                     await _loop.one_turn()
                 else:
                     await checkpoint()
-                return text
+                return refusal
             return await self._dispatch_long(name, args, call_id, context)
         if self._observers.listening or not entry.simple:
             return await self._dispatch_long(name, args, call_id, context)
@@ -230,11 +231,15 @@ class ToolOrchestrator:
             except InvalidArgumentsError as error:
                 request = Request(name, args, call_id, context)
                 return await _told(self._answers.invalid(entry, error, request))
+            if permit is not breaker.closed_permit:  # a validator has moved the circuit
+                request = Request(name, args, call_id, context)
+                return await self._execution.go_on_to_text(entry, request, arguments)
         clock, figures, timeout = self._clock, entry.figures, entry.timeout
         try:
             started = clock()
         except Exception:
-            return await self._dispatch_long(name, args, call_id, context)
+            request = Request(name, args, call_id, context)
+            return await self._execution.go_on_to_text(entry, request, arguments)
         try:
             task = _loop.current_task()
         except RuntimeError:
@@ -243,6 +248,9 @@ class ToolOrchestrator:
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
         scope = failure = closing = None
+        text: str | None = None
+        seen: Seen | None = None
+        ended: float | None = None
         on_time = False
         number = figures.begun = figures.begun + 1
         if figures.alone:
@@ -256,30 +264,35 @@ class ToolOrchestrator:
                 with anyio.move_on_after(timeout) as scope:
                     try:
                         value = await entry.fn(**arguments)
-                    except GeneratorExit as ended:
-                        closing = ended
+                    except GeneratorExit as closed:
+                        closing = closed
                         raise
                 if scope.cancelled_caught:
                     raise struck(entry)
             # What the tool took, before its value is made text: that is our time.
             try:
-                duration = clock() - started
+                ended = clock()
+                duration = ended - started
             except Exception:
-                duration = math.nan
+                ended = duration = math.nan
             if (task is None or task.cancelling() == requests) and (
-                scope is None or not is_late(scope, duration, entry)
+                scope is None or not is_late(scope, task)
             ):
                 on_time = True
                 if type(value) is str and "{" not in value:
                     text = value
                 else:
-                    text = text_of_success(entry, value)
+                    text, seen = text_of_success(entry, value)
                 counting = breaker.counting
-                if text is not None and not (counting and duration >= breaker.slow_above):
+                if (
+                    text is not None
+                    and not self._observers.listening
+                    and not (counting and duration >= breaker.slow_above)
+                ):
                     if permit is not breaker.closed_permit:
                         figures.late += 1
                     elif counting:
-                        breaker.succeeded(permit, started + duration, duration)
+                        breaker.succeeded(permit, ended, duration)
                     if number == figures.alone:
                         figures.alone = 0
                     else:
@@ -294,9 +307,10 @@ class ToolOrchestrator:
             flight = Flight(entry, entry.circuit, request, arguments, permit)
             flight.number, flight.started, flight.scope = number, started, scope
             flight.task, flight.requests, flight.closing = task, requests, closing
-            flight.on_time = on_time
-            text = (await self._execution.land(flight, value, failure)).text
-            return "" if text is None else text
+            flight.on_time, flight.ended = on_time, ended
+            flight.seen = seen_in(text) if seen is None else seen
+            told = (await self._execution.land(flight, value, failure)).text
+            return "" if told is None else told
         except RecursionError:
             # There is no room even to ask for some: calls nothing, so it cannot fail.
             if number == figures.alone:
@@ -308,7 +322,7 @@ class ToolOrchestrator:
             raise
         finally:
             # An exception refers to this frame, which must not keep it in turn.
-            del failure, value
+            del failure, value, seen
 
     async def call(
         self, name: str, args: Any = None, /, *, call_id: str | None = None, **context: Any

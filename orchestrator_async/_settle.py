@@ -9,7 +9,7 @@ scope has been left. ``_execution`` then gives the permit back and acts on the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -39,7 +39,7 @@ from ._outcome import (
 )
 from ._policy import HANGS, StandIn
 from ._threads import ThreadedCall
-from ._traceback import codes_of, ends_in_ours
+from ._traceback import codes_of, ends_in_ours, raise_as_it_was
 
 if TYPE_CHECKING:
     from ._held import Pause
@@ -70,19 +70,22 @@ class Flight(Caller):
         thread: The worker thread's part of it, if it has one.
         reporter: What tells of its progress, if the tool can.
         steps: What gets its chunks, if the tool is an async generator.
-        on_time: Whether it is known that the tool ended within its timeout.
-        heard: What the tool's judge has said of the value, or raised, if it was asked.
-        no_text: Why the value cannot be made text, if that was tried: it can be tried once.
+        on_time: Whether it is known that the tool ended within its timeout, and that nobody
+            had asked to cancel the task by then.
+        ended: When it ended, on the orchestrator's clock, if that was asked already.
+        seen: What a short path has seen of the value already, if it has looked at it.
+        by_handler: Whether something else was run in the place of the tool's function.
         closing: What the tool ended by if the coroutine was closed. The scope that it
             leaves may put an error of its own in the place of that.
     """
 
     __slots__ = (
         "arguments",
+        "by_handler",
         "circuit",
         "closing",
+        "ended",
         "entry",
-        "heard",
         "is_cut",
         "is_probe",
         "key",
@@ -95,6 +98,7 @@ class Flight(Caller):
         "reporter",
         "request",
         "scope",
+        "seen",
         "started",
         "steps",
         "thread",
@@ -122,11 +126,11 @@ class Flight(Caller):
         self.scope: anyio.CancelScope | None = None
         self.thread: ThreadedCall | None = None
         self.closing: GeneratorExit | None = None
-        self.on_time = self.is_cut = False
+        self.on_time = self.is_cut = self.by_handler = False
+        self.ended: float | None = None
         self.timeout: float | None = None
         self.reporter: Reporter | None = None
-        self.heard: Callable[[], Verdict | None] | None = None
-        self.no_text: InvalidResultError | None = None
+        self.seen: Seen | None = None
         self.pause: Pause | None = None
         self.steps: Steps | None = None
 
@@ -194,6 +198,43 @@ class Flight(Caller):
         if scope is None or self.on_time:
             return False
         return scope.cancel_called or scope.deadline <= anyio.current_time()
+
+
+class Seen:
+    """
+    What a short path has seen of a value, where the call has not simply succeeded: whoever
+    judges it takes that and does not look again, which neither the value (a generator,
+    say) nor the tool's judge need bear.
+
+    Each is what a look has come to, and what it has raised; ``None`` where there was none.
+
+    Attributes:
+        text: The value as text.
+        said: The verdict of the tool's own judge, or else that of what was returned.
+    """
+
+    __slots__ = ("said", "text")
+
+    def __init__(self, text: Look = None, said: Look = None) -> None:
+        self.text = text
+        self.said = said
+
+    def take(self, name: str) -> Any:
+        """
+        What a look has come to, or raise what it has raised. Once: an error that is raised
+        refers to the frames of those who know it, and is not to be held by what they know.
+        """
+        found, error = getattr(self, name)
+        setattr(self, name, None)
+        try:
+            if error is not None:
+                raise_as_it_was(error)
+            return found
+        finally:
+            del error
+
+
+Look = tuple[Any, BaseException | None] | None
 
 
 class End:
@@ -269,20 +310,17 @@ def end_with_value(flight: Flight, value: Any, duration: float, render: bool) ->
     The end of a call whose tool returned.
     """
     end = End(Verdict.SUCCESS, value)
-    entry = flight.entry
     struck = flight.timeout_struck()
-    asked = flight.task_was_cancelled()
+    asked = not flight.on_time and flight.task_was_cancelled()
     if asked or (struck and flight.caller_is_cancelled()):
         # The tool swallowed the caller's cancellation. A scope asserts it again at the
         # caller's next checkpoint; a request to an asyncio task is made once.
         end.reassert, end.cancelled = asked, True
     elif struck:
         end.timed_out, end.verdict = True, _verdict_of_timeout(flight, duration)
-    if flight.no_text is not None:
-        end.error = flight.no_text
-    elif render:
+    if render:
         try:
-            end.text = to_text(value, tool_name=entry.name, render=entry.tool.render)
+            end.text = _text_of(flight, value)
         except InvalidResultError as error:
             # Ours, so nobody wants to know where it was raised: in a frame that has it.
             end.error = error.with_traceback(None)
@@ -449,10 +487,34 @@ def _judge(flight: Flight, end: End, duration: float) -> None:
         if said is Verdict.IGNORE:
             end.blamed = judge_value(end.value) is not Verdict.SUCCESS
     elif flight.entry.reads_values:
-        end.verdict = judge_value(end.value)
+        end.verdict = _verdict_of(flight, end.value)
         if gathered is not None and end.verdict is Verdict.SUCCESS:
             end.verdict = gathered.said
         end.refused = end.verdict is Verdict.IGNORE
+
+
+def _text_of(flight: Flight, value: Any) -> str:
+    """
+    The value as the model reads it.
+
+    Raises:
+        InvalidResultError: It cannot be made JSON.
+    """
+    if flight.seen is not None and flight.seen.text is not None:
+        text: str = flight.seen.take("text")
+        return text
+    entry = flight.entry
+    return to_text(value, tool_name=entry.name, render=entry.tool.render)
+
+
+def _verdict_of(flight: Flight, value: Any) -> Verdict:
+    """
+    What the value itself says, of which the tool's judge has no opinion.
+    """
+    if flight.seen is not None and flight.seen.said is not None:
+        verdict: Verdict = flight.seen.take("said")
+        return verdict
+    return judge_value(value)
 
 
 def _condemned(flight: Flight, error: BaseException, duration: float) -> Verdict:
@@ -474,8 +536,9 @@ def _opinion(
         return None
     request = flight.request
     try:
-        if error is None and flight.heard is not None:
-            return flight.heard()
+        if error is None and flight.seen is not None and flight.seen.said is not None:
+            said: Verdict | None = flight.seen.take("said")
+            return said
         took = flight.spent + duration
         outcome = outcome_for(entry, value, error, took, request.call_id, request.context)
         return opinion(entry.judge, outcome)
@@ -555,6 +618,8 @@ def _was_never_entered(flight: Flight, error: TypeError) -> bool:
     Whether the arguments could not be bound, so that no frame of the tool was entered,
     at the most those of decorators around it.
     """
+    if flight.by_handler:
+        return False
     if ends_in_ours(error):
         return True
     fn = flight.entry.fn

@@ -81,9 +81,7 @@ def with_room(fn: Callable[..., Returned], *args: Any) -> Returned:
     Raises:
         RecursionError: There is no room for this call itself. The function has not begun.
     """
-    try:
-        sys._getframe(sys.getrecursionlimit() // _SHARE)
-    except ValueError:  # the stack is not nearly as deep as that
+    if not is_deep():
         if _room.is_raised:
             _room.lower()
         return fn(*args)
@@ -94,6 +92,17 @@ def with_room(fn: Callable[..., Returned], *args: Any) -> Returned:
         return fn(*args)
     finally:
         _room.give_back()
+
+
+def is_deep() -> bool:
+    """
+    Whether the stack may be nearly full.
+    """
+    try:
+        sys._getframe(sys.getrecursionlimit() // _SHARE)
+    except ValueError:
+        return False
+    return True
 
 
 def _has_room() -> bool:

@@ -21,6 +21,7 @@ for ``None``, for members of an enum and for objects that do not say what they a
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import difflib
 import gc
@@ -37,7 +38,7 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -79,6 +80,11 @@ TESTS: Final = {
     "steps": "stream",
     "streams": "stream",
     "stack": "stack",
+    "execution": "short_path stack guarding dispatch short_path_fuzz",
+}
+# The others of such a module hold together what other modules' tests look at.
+FUNCTIONS: Final = {
+    "execution": ("short", "_bound", "is_late", "text_of_success", "seen_in"),
 }
 LEFT_OUT: Final = re.compile(
     "core/(ReplaceBinaryOperator_BitOr_.*|ReplaceComparisonOperator_(Is_Eq|IsNot_NotEq))"
@@ -117,18 +123,23 @@ class Outcome(NamedTuple):
 
 def mutants(module: str, source: str) -> Iterator[tuple[Mutant, str]]:
     """
-    Every mutant of a module, with its text.
+    Every mutant of a module, or of those of its functions that are named, with its text.
     """
     tree = get_ast(source)
+    lines = looked_at(module, source)
     for name in operator_names():
         make = get_operator(name)
         if make.arguments() or LEFT_OUT.fullmatch(name):
             continue
         operator = make()
-        places = sum(
-            len(list(operator.mutation_positions(node))) for node in ast_nodes(tree)
-        )
-        for place in range(places):
+        places = [
+            start[0]
+            for node in ast_nodes(tree)
+            for start, _ in operator.mutation_positions(node)
+        ]
+        for place, line in enumerate(places):
+            if line not in lines:
+                continue
             try:
                 text = mutate_code(source, operator, place)
             except AttributeError:  # cosmic-ray cannot replace an exception with a dot
@@ -136,6 +147,21 @@ def mutants(module: str, source: str) -> Iterator[tuple[Mutant, str]]:
             before, after = changed(source, text)
             if not ("*," in before and STAR.search(after)):
                 yield Mutant(module, name.removeprefix("core/"), before, after), text
+
+
+def looked_at(module: str, source: str) -> Container[int]:
+    """
+    The lines of a module that are changed.
+    """
+    if module not in FUNCTIONS:
+        return range(source.count("\n") + 2)
+    found = [
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name in FUNCTIONS[module]
+    ]
+    return {line for lines in found for line in lines}
 
 
 def changed(source: str, text: str) -> tuple[str, str]:

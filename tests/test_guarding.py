@@ -4,6 +4,7 @@ Tools that a framework runs, under circuits of ours: what all such adapters stan
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ from orchestrator_async import (
     BreakerPolicy,
     CallFinished,
     CircuitState,
+    InvalidArgumentsError,
     OrchestratorError,
     Outcome,
     Registry,
@@ -560,3 +562,106 @@ async def test_what_an_adapter_sets_by_itself_gives_way_to_what_was_given(
         await guard.run("look", {}, works)
     result = await run(guard, "look", {}, anyio.sleep_forever)
     assert "0.02 s" in result.content
+
+
+def watching(guard: Guarding) -> None:
+    """
+    Have its calls go the long way from now on.
+    """
+    guard.orch.add_observer(lambda event: None)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("handler", [works, fails])
+async def test_what_a_call_is_told_of_need_not_be_had(watched: bool, handler: Any) -> None:
+    def raises() -> Any:
+        raise ValueError("nothing to tell")
+
+    guard = guarding()
+    await known(guard)
+    if watched:
+        watching(guard)
+    result = await guard.run("look", raises, handler, context=raises)
+    if handler is fails:
+        assert result is not None
+        assert isinstance(result.error, ConnectionError)
+    stats = guard.orch.stats("look")
+    assert (stats.in_flight, stats.calls) == (0, 2)
+    assert stats.total_failures == (handler is fails)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+async def test_a_type_error_of_a_handler_is_a_failure(watched: bool) -> None:
+    async def needs(this: Any) -> Any:
+        return this
+
+    guard = guarding(policy=BreakerPolicy(failure_threshold=9))
+    await known(guard)
+    if watched:
+        watching(guard)
+    handlers: list[Any] = [partial(needs), lambda: 5, partial(int, [])]
+    for handler in handlers:
+        result = await run(guard, "look", {}, handler)
+        assert (type(result.error), result.verdict) == (TypeError, Verdict.FAILURE)
+    stats = guard.orch.stats("look")
+    assert (stats.total_failures, stats.invalid) == (3, 0)
+
+
+class Mute:
+    """
+    What cannot be shown.
+    """
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("checks_text", [False, True])
+@pytest.mark.parametrize("render", [None, str])
+async def test_a_value_without_text_is_a_failure_where_that_is_looked_at_alone(
+    render: Any, checks_text: bool, watched: bool
+) -> None:
+    guard = guarding(checks_text=checks_text)
+    described = {"parameters": {"type": "object"}, "render": render}
+    await guard.run("look", {}, works, described=lambda: described)
+    if watched:
+        watching(guard)
+    value = Mute()
+    result = await guard.run("look", {}, given(value))
+    assert guard.orch.stats("look").total_failures == checks_text
+    if checks_text or watched:
+        assert result is not None
+        assert result.value is value
+        assert result.ok is not checks_text
+        assert checks_text or result.content == "(Mute)"
+    else:
+        assert result is None
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("args", ["{", [1]])
+async def test_arguments_that_are_none_are_refused_every_time(
+    args: Any, watched: bool
+) -> None:
+    guard = guarding()
+    await known(guard)
+    if watched:
+        watching(guard)
+    result = await run(guard, "look", args, works)
+    assert isinstance(result.error, InvalidArgumentsError)
+    assert guard.orch.stats("look").invalid == 1
+
+
+async def test_who_calls_is_asked_for_once_though_its_judge_is_told_as_well() -> None:
+    asked = 0
+
+    def context() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        return {"user": "ada"}
+
+    guard = guarding(policy=ToolPolicy(judge=lambda outcome: Verdict.FAILURE))
+    await known(guard)
+    await run(guard, "look", {}, works, context=context)
+    assert asked == 1

@@ -4,25 +4,34 @@ The short paths of ``dispatch``, ``run`` and ``call`` come to what the long one 
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import math
 import re
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
+from contextlib import suppress
+from typing import Annotated, Any, cast
 
 import anyio
 import pytest
+import trio
+from pydantic import AfterValidator
 from trio.testing import MockClock
 
 from orchestrator_async import (
+    BreakerPolicy,
     Outcome,
+    Registry,
     ToolOrchestrator,
+    ToolPolicy,
     Verdict,
     exceptions_only,
     service_errors,
 )
 
-from .clock import AutojumpEventLoop
+from .clock import AutojumpEventLoop, virtual_time
 from .support import HandClock, Service, assert_adds_up, bench, fail, succeed, when_blocked
 
 Script = Callable[[ToolOrchestrator, Service, HandClock], Awaitable[list[str]]]
@@ -383,3 +392,256 @@ def test_a_refusal_by_the_next_loops_clock_tells_what_was_left(first: str) -> No
         if backend == "asyncio":
             options = {"loop_factory": AutojumpEventLoop}
         anyio.run(main, backend=backend, backend_options=options)
+
+
+# One call each way, and all that can be seen of it
+
+
+WATCHING = [[], [lambda event: None]]
+
+
+class Seen(list[str]):
+    """
+    What those who look at a value were asked, in their order.
+    """
+
+    def noting(self, what: str, answer: Any) -> Callable[[Any], Any]:
+        def look(_: Any) -> Any:
+            self.append(what)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        return look
+
+
+async def returning(orch: ToolOrchestrator, service: Service, way: str, value: Any) -> str:
+    async def give() -> Any:
+        return value
+
+    service.behaviour = give
+    return await Asking(orch, way).dispatch("tool")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("said", [Verdict.SUCCESS, Verdict.FAILURE, None, RuntimeError()])
+@pytest.mark.parametrize("text", ["text", ValueError("no text")])
+async def test_a_value_is_looked_at_once_and_in_the_same_order(
+    way: str, said: Any, text: Any
+) -> None:
+    told, asked = [], []
+    for observers in WATCHING:
+        seen, clock = Seen(), HandClock()
+        judge, render = seen.noting("judge", said), seen.noting("text", text)
+        orch, service = bench(clock, observers=observers, judge=judge, render=render)
+        await orch.dispatch("tool", {"made_up": 1})
+        told.append(await returning(orch, service, way, object()))
+        asked.append(seen)
+    assert told[0] == told[1]
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == len(set(asked[0]))
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_yields_once_is_read_once_though_the_call_was_slow(way: str) -> None:
+    told = []
+    for observers in WATCHING:
+        clock = HandClock()
+        policy = BreakerPolicy(window_calls=5, slow_duration=1)
+        orch, service = bench(clock, observers=observers, policy=policy)
+        await orch.dispatch("tool", {"made_up": 1})
+
+        async def give(clock: HandClock = clock) -> Any:
+            clock.turn(2)
+            return (number for number in (1, 2))
+
+        service.behaviour = give
+        told.append(await Asking(orch, way).dispatch("tool"))
+    assert re.sub("0x[0-9a-f]+", "", told[0]) == re.sub("0x[0-9a-f]+", "", told[1])
+    assert way == "call" or "[1,2]" in told[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("verdict", [Verdict.SUCCESS, Verdict.FAILURE])
+async def test_the_time_of_those_who_look_is_not_the_tools(
+    way: str, verdict: Verdict
+) -> None:
+    clock = HandClock()
+
+    def judge(outcome: Outcome) -> Verdict:
+        clock.turn(5)
+        return verdict
+
+    orch, service = bench(clock, judge=judge)
+    await orch.dispatch("tool", {"made_up": 1})
+    await returning(orch, service, way, "value")
+    assert orch.stats("tool").avg_time == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_time_of_the_arguments_is_not_the_tools(way: str) -> None:
+    clock, registry = HandClock(), Registry()
+
+    @registry.tool
+    async def tool(x: Annotated[int, AfterValidator(lambda x: clock.turn(5))]) -> str:
+        return "fine"
+
+    orch = ToolOrchestrator(registry, clock=clock)
+    await orch.dispatch("tool", "{")
+    await Asking(orch, way).dispatch("tool", {"x": 1})
+    assert orch.stats("tool").avg_time == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("ends", ["trips the circuit", "stops the clock"])
+async def test_what_happens_while_arguments_are_validated_is_not_missed(
+    way: str, ends: str
+) -> None:
+    said = []
+    for observers in WATCHING:
+        clock, registry, asked = HandClock(), Registry(), 0
+
+        def validated(x: int) -> int:
+            nonlocal asked
+            asked += 1
+            if ends == "trips the circuit":
+                orch.circuit("tool").trip()  # noqa: B023
+            else:
+                clock.now = None  # type: ignore[assignment]  # noqa: B023
+            return x
+
+        def time(clock: HandClock = clock) -> float:
+            return clock() + 0.0
+
+        @registry.tool
+        async def tool(x: Annotated[int, AfterValidator(validated)]) -> str:
+            raise AssertionError("it was run")
+
+        orch = ToolOrchestrator(registry, clock=time, observers=observers)
+        await orch.dispatch("tool", "{")
+        said.append(await Asking(orch, way).dispatch("tool", {"x": 1}))
+        assert asked == 1
+        assert_adds_up(orch)
+        assert orch.stats("tool").calls == 0
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_observer_is_told_of_the_end_of_a_call_that_runs_when_it_comes(
+    way: str,
+) -> None:
+    orch, service = bench(HandClock())
+    await orch.dispatch("tool", {"made_up": 1})
+    events: list[Any] = []
+
+    async def add() -> Any:
+        orch.add_observer(events.append)
+        return {"x": 1}
+
+    service.behaviour = add
+    await Asking(orch, way).dispatch("tool")
+    (event,) = events
+    assert (event.verdict, event.value) == (Verdict.SUCCESS, {"x": 1})
+
+
+@virtual_time
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_tool_that_blocks_past_its_timeout_has_failed_by_whatever_clock(
+    way: str, anyio_backend_name: str
+) -> None:
+    said = []
+    for observers in WATCHING:
+        orch, service = bench(HandClock(), observers=observers, timeout=5)
+        await orch.dispatch("tool", {"made_up": 1})
+
+        async def block() -> str:
+            if anyio_backend_name == "trio":
+                trio.lowlevel.current_clock().jump(6)  # type: ignore[attr-defined]
+            else:
+                asyncio.get_running_loop().jump(6)  # type: ignore[attr-defined]
+            return "fine"
+
+        service.behaviour = block
+        said.append(await Asking(orch, way).dispatch("tool"))
+        assert orch.stats("tool").timeouts == 1
+    assert said[0] == said[1]
+
+
+@virtual_time
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seconds", [4, 5])
+async def test_a_timeout_that_is_reached_has_struck(
+    way: str, seconds: float, anyio_backend_name: str
+) -> None:
+    orch, service = bench(anyio.current_time, timeout=5)
+    await orch.dispatch("tool", {"made_up": 1})
+
+    async def block() -> str:
+        if anyio_backend_name == "trio":
+            trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
+        else:
+            asyncio.get_running_loop().jump(seconds)  # type: ignore[attr-defined]
+        return "fine"
+
+    service.behaviour = block
+    await Asking(orch, way).dispatch("tool")
+    assert orch.stats("tool").timeouts == (seconds == 5)
+
+
+# Garbage
+
+
+class Thing:
+    """
+    What a caller has, and wants to be rid of.
+    """
+
+
+async def fail_with(thing: Any) -> None:
+    raise ConnectionError("down")
+
+
+async def give_back(thing: Any) -> Any:
+    return thing
+
+
+def no_opinion(outcome: Outcome) -> Verdict:
+    raise RuntimeError("judge")
+
+
+ENDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "success": (give_back, {"render": repr}),
+    "failure": (fail_with, {}),
+    "failure within a timeout": (fail_with, {"timeout": 5}),
+    "no text": (give_back, {}),
+    "a judge that raises": (give_back, {"render": repr, "judge": no_opinion}),
+    "a judge's control flow": (
+        give_back,
+        {"judge": no_opinion, "policy": ToolPolicy(control_flow=(RuntimeError,))},
+    ),
+    "arguments that do not fit": (succeed, {}),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("end", ENDS)
+async def test_nothing_of_a_call_is_left_to_the_garbage_collector(
+    way: str, end: str
+) -> None:
+    registry, (fn, options) = Registry(), ENDS[end]
+    registry.tool(name="tool", **options)(fn)
+    orch = ToolOrchestrator(registry, failure_threshold=10)
+
+    async def call() -> weakref.ref[Thing]:
+        thing = Thing()
+        with suppress(RuntimeError):
+            await Asking(orch, way).dispatch("tool", {"thing": thing})
+        return weakref.ref(thing)
+
+    await call()
+    gc.collect()
+    gc.disable()
+    try:
+        assert (await call())() is None
+    finally:
+        gc.enable()

@@ -18,6 +18,7 @@ from orchestrator_async import (
     CircuitState,
     Event,
     LimitPolicy,
+    Outcome,
     Registry,
     RetryPolicy,
     ToolOrchestrator,
@@ -267,8 +268,9 @@ def test_room_within_room_is_given_back_once() -> None:
 
 @pytest.mark.parametrize("others", [0, 1])
 @pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("way", ["dispatch", "run"])
 async def test_a_short_call_without_any_room_is_counted_all_the_same(
-    others: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+    way: str, others: int, is_closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry, end = Registry(), anyio.Event()
 
@@ -283,9 +285,9 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
     await orch.dispatch("tool", {"act": "return"})  # those to come take the short path
     land = orch._execution.land
 
-    async def has_no_room(*args: Any) -> Any:
+    async def has_no_room(*args: Any, **options: Any) -> Any:
         if is_closed:
-            await land(*args)
+            await land(*args, **options)
         raise RecursionError
 
     async with anyio.create_task_group() as tasks:
@@ -295,10 +297,41 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
         with monkeypatch.context() as patched:
             patched.setattr(orch._execution, "land", has_no_room)
             with pytest.raises(RecursionError):
-                await orch.dispatch("tool", {"act": "raise"})
+                await getattr(orch, way)("tool", {"act": "raise"})
         assert_adds_up(orch, in_flight=others)
         end.set()
     assert_adds_up(orch)
     figures = orch.stats("tool")
     assert figures.ignored == (not is_closed)
     assert figures.total_failures == others + is_closed
+
+
+@pytest.mark.parametrize("way", ["dispatch", "run"])
+@pytest.mark.parametrize("judged", [False, True])
+async def test_a_value_is_looked_at_where_there_is_room_for_that(
+    way: str, judged: bool
+) -> None:
+    def deep(frames: int) -> int:
+        return deep(frames - 1) if frames else 0
+
+    def shown(value: Any) -> str:
+        return str(deep(100))
+
+    def judge(outcome: Outcome) -> bool:
+        return bool(deep(100))
+
+    async def at(depth: int) -> Any:
+        return await (at(depth - 1) if depth else getattr(orch, way)("tool"))
+
+    registry = Registry()
+
+    @registry.tool(render=shown, policy=ToolPolicy(judge=judge) if judged else None)
+    async def tool() -> object:
+        return object()
+
+    orch = ToolOrchestrator(registry)
+    await orch.dispatch("tool")
+    for left in range(40, 140, 10):
+        told = await at(sys.getrecursionlimit() - len(inspect.stack(0)) - left)
+        assert (told if way == "dispatch" else told.content) == "0"
+    assert orch.stats("tool").successes == 11

@@ -12,19 +12,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from orchestrator_async import (
     BreakerPolicy,
     CallRefusedError,
+    InvalidResultError,
     Tool,
     ToolOrchestrator,
     ToolPolicy,
     ToolResult,
 )
-from orchestrator_async._calls import check_context
+from orchestrator_async._calls import check_context, given
 from orchestrator_async._entry import Entry
+from orchestrator_async._outcome import to_text
 from orchestrator_async._policy import INHERITED, StandIn, ToolSettings
+from orchestrator_async._text import type_name
 
 Handler = Callable[[], Awaitable[Any]]
 """Runs the call in the way of its framework; again, where a retry is made."""
@@ -100,7 +104,8 @@ class Guarding:
         others: Others | None = None,
     ) -> Coroutine[Any, Any, ToolResult | None]:
         """
-        Run a call of a framework's tool, or refuse it. To be awaited.
+        Run a call of a framework's tool, or refuse it. To be awaited at once: whether it
+        is refused is decided now.
 
         Args:
             name: The tool's name.
@@ -132,7 +137,9 @@ class Guarding:
             check_context(context)
         if name not in self._agreed:
             self._agree(name)
-        short = None if runner is not None else self.orch._shortcut(name)
+        short = None
+        if runner is None and (type(args) is dict or callable(args)):
+            short = self.orch._shortcut(name)
         if short is not None and self._is_ours(short[0]):
             return self.orch._execution.short(
                 *short,
@@ -144,10 +151,9 @@ class Guarding:
                 brief=True,
             )
         self.know(name, described)
-        given = args() if callable(args) else args
-        told = context() if callable(context) else context
         made = (name, handler, others)
-        return self._run(runner or self.orch, name, given, made, call_id, told)
+        told = given(args), made, call_id, given(context)
+        return self._run(runner or self.orch, name, *told)
 
     async def _run(
         self,
@@ -209,7 +215,11 @@ class Guarding:
         registry = self.orch.registry
         known = registry.get(name)
         if known is None:
-            known_of = {"parameters": _ANYTHING} if described is None else dict(described())
+            known_of: dict[str, Any] = {"parameters": _ANYTHING}
+            if described is not None:
+                known_of = dict(described())
+            if not self._checks_text:
+                known_of["render"] = partial(_shown, known_of.get("render"))
             fn = ForeignTool(
                 name,
                 self._framework,
@@ -258,6 +268,17 @@ def _differing(one: ToolPolicy, other: ToolPolicy) -> str:
 
 Made = tuple[str, Handler, Others | None]
 """The name of a call's tool, its handler, and what runs others."""
+
+
+def _shown(render: Callable[[Any], str] | None, value: Any) -> str:
+    """
+    A value as text, for whoever reads it. That it can be made text says nothing of its tool.
+    """
+    try:
+        return to_text(value, tool_name="", render=render)
+    except InvalidResultError:
+        return f"({type_name(value)})"
+
 
 _ANYTHING: Final[Mapping[str, Any]] = {"type": "object"}
 _call: Final[ContextVar[Made | None]] = ContextVar("_call", default=None)
