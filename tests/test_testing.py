@@ -187,12 +187,13 @@ async def test_a_scripted_tool_takes_its_outcomes_in_order() -> None:
 
 async def test_an_exception_that_is_raised_again_and_again_keeps_no_frames() -> None:
     orch, _ = bench(error := ValueError("no"), failure_threshold=99)
-    depths = set()
+    depths = []
     for _ in range(5):
         with pytest.raises(ValueError, match="no"):
             await orch.call("tool")
-        depths.add(len(inspect.getinnerframes(error.__traceback__)))  # type: ignore[arg-type]
-    assert len(depths) == 1
+        depths.append(len(inspect.getinnerframes(error.__traceback__)))  # type: ignore[arg-type]
+    # The first call of a tool goes another way than those that follow.
+    assert len(set(depths[1:])) == 1
 
 
 async def test_a_script_that_is_over_repeats_its_last_outcome() -> None:
