@@ -645,3 +645,17 @@ async def test_nothing_of_a_call_is_left_to_the_garbage_collector(
         assert (await call())() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seconds", [1, 2])
+async def test_that_slow_calls_have_opened_a_circuit_is_logged(
+    way: str, seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = HandClock()
+    policy = BreakerPolicy(window_calls=2, slow_duration=1, slow_rate=1)
+    orch, service = bench(clock, policy=policy)
+    await orch.dispatch("tool", {"made_up": 1})
+    caplog.clear()
+    await taking(cast("Any", Asking(orch, way)), service, clock, seconds, seconds)
+    assert "closed -> open" in caplog.text
