@@ -16,8 +16,8 @@ from typing import Annotated, Any, cast
 
 import anyio
 import pytest
-import trio
 from pydantic import AfterValidator
+from trio.lowlevel import current_clock
 from trio.testing import MockClock
 
 from orchestrator_async import (
@@ -32,6 +32,7 @@ from orchestrator_async import (
 )
 
 from .clock import AutojumpEventLoop, virtual_time
+from .rig import on_asyncio
 from .support import HandClock, Service, assert_adds_up, bench, fail, succeed, when_blocked
 
 Script = Callable[[ToolOrchestrator, Service, HandClock], Awaitable[list[str]]]
@@ -394,6 +395,14 @@ def test_a_refusal_by_the_next_loops_clock_tells_what_was_left(first: str) -> No
         anyio.run(main, backend=backend, backend_options=options)
 
 
+def let_pass(seconds: float) -> None:
+    """
+    Hold up the loop for so long, by its virtual clock.
+    """
+    clock: Any = asyncio.get_running_loop() if on_asyncio() else current_clock()
+    clock.jump(seconds)
+
+
 # One call each way, and all that can be seen of it
 
 
@@ -547,7 +556,7 @@ async def test_an_observer_is_told_of_the_end_of_a_call_that_runs_when_it_comes(
 @virtual_time
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_tool_that_blocks_past_its_timeout_has_failed_by_whatever_clock(
-    way: str, anyio_backend_name: str
+    way: str,
 ) -> None:
     said = []
     for observers in WATCHING:
@@ -555,10 +564,7 @@ async def test_a_tool_that_blocks_past_its_timeout_has_failed_by_whatever_clock(
         await orch.dispatch("tool", {"made_up": 1})
 
         async def block() -> str:
-            if anyio_backend_name == "trio":
-                trio.lowlevel.current_clock().jump(6)  # type: ignore[attr-defined]
-            else:
-                asyncio.get_running_loop().jump(6)  # type: ignore[attr-defined]
+            let_pass(6)
             return "fine"
 
         service.behaviour = block
@@ -570,22 +576,31 @@ async def test_a_tool_that_blocks_past_its_timeout_has_failed_by_whatever_clock(
 @virtual_time
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("seconds", [4, 5])
-async def test_a_timeout_that_is_reached_has_struck(
-    way: str, seconds: float, anyio_backend_name: str
-) -> None:
+async def test_a_timeout_that_is_reached_has_struck(way: str, seconds: float) -> None:
     orch, service = bench(anyio.current_time, timeout=5)
     await orch.dispatch("tool", {"made_up": 1})
 
     async def block() -> str:
-        if anyio_backend_name == "trio":
-            trio.lowlevel.current_clock().jump(seconds)  # type: ignore[attr-defined]
-        else:
-            asyncio.get_running_loop().jump(seconds)  # type: ignore[attr-defined]
+        let_pass(seconds)
         return "fine"
 
     service.behaviour = block
     await Asking(orch, way).dispatch("tool")
     assert orch.stats("tool").timeouts == (seconds == 5)
+
+
+@virtual_time
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_timeout_does_not_strike_while_a_value_is_looked_at(way: str) -> None:
+    def judge(outcome: Outcome) -> Verdict:
+        let_pass(6)
+        return Verdict.FAILURE
+
+    orch, service = bench(anyio.current_time, timeout=5, judge=judge)
+    await orch.dispatch("tool", {"made_up": 1})
+    await returning(orch, service, way, "value")
+    stats = orch.stats("tool")
+    assert (stats.timeouts, stats.total_failures) == (0, 1)
 
 
 # Garbage
