@@ -9,8 +9,9 @@ import gc
 import json
 import math
 import re
+import types
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
 from typing import Annotated, Any, cast
 
@@ -601,6 +602,79 @@ async def test_a_timeout_does_not_strike_while_a_value_is_looked_at(way: str) ->
     await returning(orch, service, way, "value")
     stats = orch.stats("tool")
     assert (stats.timeouts, stats.total_failures) == (0, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_tool_that_swallows_its_timeout_has_failed(way: str) -> None:
+    orch, service = bench(anyio.current_time, timeout=0.01)
+    await orch.dispatch("tool", {"made_up": 1})
+
+    async def swallow() -> str:
+        with suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+        return "fine"
+
+    service.behaviour = swallow
+    await Asking(orch, way).dispatch("tool")
+    assert orch.stats("tool").timeouts == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_that_is_closed_after_its_loop_has_no_verdict(
+    backend: str, way: str
+) -> None:
+    orch, service = bench(HandClock(), timeout=5)
+
+    @types.coroutine
+    def pause() -> Generator[None, None, None]:
+        yield
+
+    async def wait() -> str:
+        await pause()
+        return "fine"
+
+    async def begin() -> Any:
+        await orch.dispatch("tool", {"made_up": 1})
+        service.behaviour = wait
+        call = getattr(orch, way.partition(" ")[0])("tool")
+        call.send(None)
+        return call
+
+    anyio.run(begin, backend=backend).close()
+    assert orch.stats("tool").ignored == 1
+    assert_adds_up(orch)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_clock_that_fails_or_goes_back_meanwhile_takes_no_time(way: str) -> None:
+    took: list[float] = []
+
+    def judge(outcome: Outcome) -> Verdict:
+        took.append(outcome.duration)
+        return Verdict.SUCCESS if outcome.error is None else Verdict.FAILURE
+
+    clock = HandClock()
+
+    def time() -> float:
+        if clock.now < 0:
+            raise OSError("no clock")
+        return clock()
+
+    orch, service = bench(time, judge=judge)
+    await orch.dispatch("tool", {"made_up": 1})
+    for now in (500.0, -1.0):
+        clock.now = 1000.0
+
+        async def turn(now: float = now) -> str:
+            clock.now = now
+            return "fine"
+
+        service.behaviour = turn
+        await Asking(orch, way).dispatch("tool")
+    assert took == [0, 0]
+    assert orch.stats("tool").successes == 2
+    assert orch.stats("tool").avg_time == 0
 
 
 # Garbage

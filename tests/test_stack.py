@@ -304,6 +304,7 @@ async def test_a_short_call_without_any_room_is_counted_all_the_same(
     figures = orch.stats("tool")
     assert figures.ignored == (not is_closed)
     assert figures.total_failures == others + is_closed
+    assert figures.oldest_in_flight == 0
 
 
 @pytest.mark.parametrize("way", ["dispatch", "run"])
