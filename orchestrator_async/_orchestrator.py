@@ -222,7 +222,8 @@ class ToolOrchestrator:
                     await checkpoint()
                 return refusal
             return await self._dispatch_long(name, args, call_id, context)
-        if self._observers.listening or not entry.simple:
+        observers = self._observers
+        if observers.listening or not entry.simple:
             return await self._dispatch_long(name, args, call_id, context)
         arguments = args
         if type(args) is not dict or entry.check is not None:
@@ -248,9 +249,9 @@ class ToolOrchestrator:
         if task is not None and task.cancelling():
             requests = _loop.cancel_requests(task)
         scope = failure = closing = None
-        text: str | None = None
-        seen: Seen | None = None
-        ended: float | None = None
+        text: str | None
+        seen: Seen | None
+        text = seen = duration = None
         on_time = False
         number = figures.begun = figures.begun + 1
         if figures.alone:
@@ -271,10 +272,9 @@ class ToolOrchestrator:
                     raise struck(entry)
             # What the tool took, before its value is made text: that is our time.
             try:
-                ended = clock()
-                duration = ended - started
+                duration = clock() - started
             except Exception:
-                ended = duration = math.nan
+                duration = math.nan
             if (task is None or task.cancelling() == requests) and (
                 scope is None or not is_late(scope, task)
             ):
@@ -286,13 +286,13 @@ class ToolOrchestrator:
                 counting = breaker.counting
                 if (
                     text is not None
-                    and not self._observers.listening
+                    and not observers.listening
                     and not (counting and duration >= breaker.slow_above)
                 ):
                     if permit is not breaker.closed_permit:
                         figures.late += 1
                     elif counting:
-                        breaker.succeeded(permit, ended, duration)
+                        breaker.succeeded(permit, started + duration, duration)
                     if number == figures.alone:
                         figures.alone = 0
                     else:
@@ -307,7 +307,8 @@ class ToolOrchestrator:
             flight = Flight(entry, entry.circuit, request, arguments, permit)
             flight.number, flight.started, flight.scope = number, started, scope
             flight.task, flight.requests, flight.closing = task, requests, closing
-            flight.on_time, flight.ended = on_time, ended
+            flight.on_time = on_time
+            flight.ended = None if duration is None else started + duration
             flight.seen = seen_in(text) if seen is None else seen
             told = (await self._execution.land(flight, value, failure)).text
             return "" if told is None else told
