@@ -830,11 +830,11 @@ class ToolOrchestrator:
         check_context(context)
         short = self._shortcut(name)
         if short is not None:
-            made = await self._execution.short(
-                *short, args, call_id, context, render=render
+            # Not in a variable: what is beneath may refer to this frame.
+            return cast(
+                "ToolResult",
+                await self._execution.short(*short, args, call_id, context, render=render),
             )
-            assert made is not None
-            return made
         request = Request(name, args, call_id, context)
         return await self._execution.run(request, render=render)
 
@@ -844,9 +844,10 @@ class ToolOrchestrator:
         short = self._shortcut(name)
         if short is None:
             return await self._execution.text(Request(name, args, call_id, context))
-        made = await self._execution.short(*short, args, call_id, context)
-        assert made is not None
-        return made.content
+        # Not in a variable: what is beneath may refer to this frame.
+        return cast(
+            "ToolResult", await self._execution.short(*short, args, call_id, context)
+        ).content
 
     def _turn(
         self,

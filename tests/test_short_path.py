@@ -27,6 +27,7 @@ from orchestrator_async import (
     Registry,
     ToolOrchestrator,
     ToolPolicy,
+    ToolResult,
     Verdict,
     exceptions_only,
     service_errors,
@@ -340,9 +341,16 @@ class Asking:
                 return plain(await self._orch.call(name, args))
             except Exception as error:
                 return f"{type(error)}: {error}"
-        result = await self._orch.run(name, args, call_id="c1", user="ann")
-        fields = {each: getattr(result, each) for each in result.__slots__}
-        return "; ".join(f"{each}={plain(value)}" for each, value in fields.items())
+        # Not in a variable: an exception refers to whoever has called what it came through.
+        return whole(await self._orch.run(name, args, call_id="c1", user="ann"))
+
+
+def whole(result: ToolResult) -> str:
+    """
+    All that came of a call.
+    """
+    fields = {each: getattr(result, each) for each in result.__slots__}
+    return "; ".join(f"{each}={plain(value)}" for each, value in fields.items())
 
 
 def plain(value: object) -> str:
