@@ -4,6 +4,10 @@ One call, from its beginning to its end.
 The order is: refuse if the circuit refuses, bind and validate the arguments, take a
 thread's slot, claim the circuit's permit, run, judge, give everything back. Up to the
 tool's own first await, and from its end until all is given back, nothing awaits.
+
+Where nobody observes, a coroutine function on a closed circuit goes a short path: the same,
+without what such a call does not need. What does not end as a plain success lands with all
+others.
 """
 
 from __future__ import annotations

@@ -65,6 +65,24 @@ async def fails() -> str:
     raise ConnectionError("down")
 
 
+def raises(error: Exception) -> Any:
+    async def run() -> None:
+        raise error
+
+    return run
+
+
+async def keeps_to_all_types(guard: Guarding) -> None:
+    """
+    That types of the framework and of a policy hold beside each other.
+    """
+    for flow in (KeyError(), Interrupted()):
+        with pytest.raises(type(flow)):
+            await guard.run("look", {}, raises(flow))
+    for blame in (IndexError(), TypeError()):
+        assert (await run(guard, "look", {}, raises(blame))).verdict is Verdict.IGNORE
+
+
 async def test_a_frameworks_tool_is_run_by_its_handler() -> None:
     guard = guarding()
     result = await run(guard, "look", {"at": "sun"}, works, call_id="c1")
@@ -127,45 +145,22 @@ async def test_the_frameworks_own_interruptions_pass_and_count_for_nothing() -> 
 async def test_types_of_the_policy_are_kept_beside_those_of_the_framework() -> None:
     policy = ToolPolicy(control_flow=(KeyError,), ignore=(LookupError,))
     guard = guarding(policy=policy, control_flow=(Interrupted,), ignore=(TypeError,))
-
-    def raises(error: Exception) -> Any:
-        async def run() -> None:
-            raise error
-
-        return run
-
-    for flow in (KeyError(), Interrupted()):
-        with pytest.raises(type(flow)):
-            await run(guard, "look", {}, raises(flow))
-    for blame in (IndexError(), TypeError()):
-        result = await run(guard, "look", {}, raises(blame))
-        assert result.verdict is Verdict.IGNORE
+    await keeps_to_all_types(guard)
 
 
 @pytest.mark.parametrize("level", ["tools", "policy"])
 async def test_types_of_other_levels_are_beside_those_of_the_framework(level: str) -> None:
     policy = ToolPolicy(
-        control_flow=(BlockingIOError,),
+        control_flow=(KeyError,),
         ignore=(LookupError,),
         breaker=BreakerPolicy(failure_threshold=1),
     )
-    given: Any = {"tools": {"*": policy}} if level == "tools" else {"policy": policy}
-    orch = ToolOrchestrator(Registry(), **given)
+    options: Any = {"tools": {"*": policy}} if level == "tools" else {"policy": policy}
+    orch = ToolOrchestrator(Registry(), **options)
     guard = Guarding(
-        orch, framework="puppets", control_flow=(Interrupted,), ignore=(BufferError,)
+        orch, framework="puppets", control_flow=(Interrupted,), ignore=(TypeError,)
     )
-
-    def raising(error: Exception) -> Any:
-        async def raises() -> None:
-            raise error
-
-        return raises
-
-    for flow in (Interrupted(), BlockingIOError()):
-        with pytest.raises(type(flow)):
-            await guard.run("look", {}, raising(flow))
-    for blamed in (LookupError(), BufferError()):
-        assert (await run(guard, "look", {}, raising(blamed))).verdict is Verdict.IGNORE
+    await keeps_to_all_types(guard)
     assert (await run(guard, "look", {}, fails)).state is CircuitState.OPEN
 
 
@@ -487,28 +482,6 @@ def test_what_cannot_be_used_is_told_of(options: Any, words: str) -> None:
     made = {"orch": ToolOrchestrator(Registry()), **options}
     with pytest.raises(TypeError, match=words):
         Guarding(made.pop("orch"), framework="puppets", **made)
-
-
-@pytest.mark.parametrize("where", ["by name", "for all"])
-async def test_settings_of_the_orchestrator_keep_the_frameworks_types(where: str) -> None:
-    set_to = ToolPolicy(control_flow=(KeyError,), ignore=(LookupError,))
-    options: Any = {"tools": {"*": set_to}} if where == "by name" else {"policy": set_to}
-    orch = ToolOrchestrator(Registry(), failure_threshold=1, **options)
-    guard = Guarding(
-        orch, framework="puppets", control_flow=(Interrupted,), ignore=(TypeError,)
-    )
-
-    def raises(error: Exception) -> Any:
-        async def run() -> None:
-            raise error
-
-        return run
-
-    for flow in (KeyError(), Interrupted()):
-        with pytest.raises(type(flow)):
-            await guard.run("look", {}, raises(flow))
-    for blame in (IndexError(), TypeError()):
-        assert (await run(guard, "look", {}, raises(blame))).verdict is Verdict.IGNORE
 
 
 def timed(seconds: float) -> ToolPolicy:

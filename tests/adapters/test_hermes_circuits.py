@@ -252,6 +252,23 @@ def test_what_comes_after_a_timeout_is_told(make: Make, thing: Puppet, how: str)
     assert circuits.orch.stats("slow").timeouts == 1
 
 
+def begun(thing: Puppet) -> tuple[Thread, threading.Event]:
+    """
+    A call that has begun, and what lets it end.
+    """
+    entered, go_on = threading.Event(), threading.Event()
+
+    def waits(args: dict[str, Any]) -> Any:
+        entered.set()
+        assert go_on.wait(20)
+        return thing.works(args)
+
+    thing.behaviour = waits
+    caller = Thread(call)
+    assert entered.wait(20)
+    return caller, go_on
+
+
 def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
     make: Make, thing: Puppet
 ) -> None:
@@ -261,16 +278,7 @@ def test_a_timeout_before_its_turn_is_told_and_the_tool_not_run(
         tools={"other": ToolPolicy(total_timeout=0.05)},
     )
     make(orch=orch)
-    entered, go_on = threading.Event(), threading.Event()
-
-    def waits(args: dict[str, Any]) -> Any:
-        entered.set()
-        assert go_on.wait(20)
-        return thing.works(args)
-
-    thing.behaviour = waits
-    first = Thread(call)
-    assert entered.wait(20)
+    first, go_on = begun(thing)
     with puppet("other") as other:
         said = call("other")
         assert (other.runs, "late_result" in said) == (0, False)
@@ -300,16 +308,7 @@ def test_a_flag_that_hermes_has_set_stays_and_the_call_gives_no_verdict(
 
 def test_who_waits_for_a_place_can_be_interrupted(make: Make, thing: Puppet) -> None:
     circuits = make(policy=ToolPolicy(limits=LimitPolicy(max_concurrent=1)))
-    entered, go_on = threading.Event(), threading.Event()
-
-    def waits(args: dict[str, Any]) -> Any:
-        entered.set()
-        assert go_on.wait(20)
-        return thing.works(args)
-
-    thing.behaviour = waits
-    first = Thread(call)
-    assert entered.wait(20)
+    first, go_on = begun(thing)
     second = Thread(call)
     hermes.interrupt.set_interrupt(True, second.ident)
     try:
@@ -457,16 +456,7 @@ def test_what_fails_of_ours_takes_nothing_away(
 
 def test_closing_takes_nothing_from_a_call_that_runs(make: Make, thing: Puppet) -> None:
     circuits = make()
-    entered, go_on = threading.Event(), threading.Event()
-
-    def waits(args: dict[str, Any]) -> Any:
-        entered.set()
-        assert go_on.wait(20)
-        return thing.works(args)
-
-    thing.behaviour = waits
-    caller = Thread(call)
-    assert entered.wait(20)
+    caller, go_on = begun(thing)
     circuits.close()
     circuits.close()
     go_on.set()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from agents import (
     AgentBase,
@@ -107,8 +107,9 @@ def guard_tool(
     given: object = tool
     if not isinstance(given, FunctionTool):
         raise TypeError(f"a FunctionTool can be guarded, not {given!r:.100}")
-    options = Options(
-        orch=orch,
+    (ours,) = guard_tools(
+        [tool],
+        orch,
         policy=policy,
         circuit=circuit,
         idempotent=idempotent,
@@ -116,7 +117,7 @@ def guard_tool(
         conversation=conversation,
         context=context,
     )
-    return _guarded(tool, options)
+    return cast("FunctionTool", ours)
 
 
 _GUARD: Final = "_orchestrator_guard"

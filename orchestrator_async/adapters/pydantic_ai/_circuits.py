@@ -67,7 +67,7 @@ class CircuitToolset(WrapperToolset[AgentDepsT]):
     _not_ours: set[str] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        # It has no state of its own: the framework copies toolsets from run to run.
+        # What it keeps can be found out anew: the framework copies toolsets from run to run.
         self._guarding = _guarding_of(self)
         wrapped: object = self.wrapped
         if not isinstance(wrapped, AbstractToolset):
