@@ -104,6 +104,58 @@ class Saved(NamedTuple):
     isolated: bool
 
 
+class Standing(NamedTuple):
+    """
+    How a circuit stands, without what is done by hand: what processes tell each other.
+
+    Attributes:
+        state: ``CLOSED``, ``OPEN`` or ``HALF_OPEN``.
+        rest: Seconds until it may be probed, or until the probe's lease ends.
+        length: Seconds for which it was opened.
+        failures: Failures in a row.
+        reopenings: Probes in a row that have failed.
+        successes: Probes in a row that have succeeded.
+        paused: Whether it is open because it was asked for a pause.
+        pauses: Pauses in a row.
+    """
+
+    state: CircuitState = CircuitState.CLOSED
+    rest: float = 0.0
+    length: float = 0.0
+    failures: int = 0
+    reopenings: int = 0
+    successes: int = 0
+    paused: bool = False
+    pauses: int = 0
+
+
+class Tally:
+    """
+    Calls of a closed circuit since they were last taken away.
+    """
+
+    __slots__ = ("calls", "failures", "slow")
+
+    def __init__(self) -> None:
+        self.calls: int = 0
+        self.failures: int = 0
+        self.slow: int = 0
+
+    def record(self, failed: bool, slow: bool) -> None:
+        """
+        One more call.
+        """
+        self.calls += 1
+        self.failures += failed
+        self.slow += slow
+
+    def clear(self) -> None:
+        """
+        Forget them.
+        """
+        self.calls = self.failures = self.slow = 0
+
+
 class Ruling(NamedTuple):
     """
     What came of a verdict: whether it was too late to count, and what it changed.
@@ -135,12 +187,15 @@ class Breaker:
         paused: Whether it is open because it was asked for a pause, and not down.
         reason: Why it opened, where that is not failures in a row.
         draw: What tells the chance for ``jitter``, or ``None``.
+        ran: Is told whenever the number of failures in a row is another one, or ``None``.
+        tally: What else counts the calls that windows count, or ``None``.
     """
 
     __slots__ = (
         "_base",
         "_disabled",
         "_failures",
+        "_fleets",
         "_forced",
         "_isolations",
         "_lease",
@@ -160,9 +215,11 @@ class Breaker:
         "length",
         "paused",
         "probe",
+        "ran",
         "reason",
         "settings",
         "slow_above",
+        "tally",
     )
 
     def __init__(self, settings: BreakerSettings) -> None:
@@ -174,6 +231,7 @@ class Breaker:
         self._isolations = 0
         self._forced = 0  # those of the isolations that pass for failures
         self._restored = False  # whether one of them was another process's
+        self._fleets = False  # whether one of them stands for those of a fleet
         self._disabled = False
         self.probe: Permit | None = None
         self._successes = 0  # of probes in a row
@@ -186,6 +244,8 @@ class Breaker:
         self._seen = math.nan
         self.slow_above: float = settings.slow_duration
         self.draw: Callable[[], float] | None = None
+        self.ran: Callable[[], object] | None = None
+        self.tally: Tally | None = None
         self._windows = _windows_of(settings, ())
         self.counting: bool = bool(self._windows)
 
@@ -200,6 +260,8 @@ class Breaker:
     def failures(self, number: int) -> None:
         self._failures = number
         self.counting = number > 0 or bool(self._windows)
+        if self.ran is not None:
+            self.ran()
 
     @property
     def state(self) -> CircuitState:
@@ -210,6 +272,27 @@ class Breaker:
         if not self._isolations:
             return CircuitState.DISABLED if self._disabled else self._base
         return CircuitState.OPEN if self.is_forced_open else CircuitState.ISOLATED
+
+    @property
+    def is_disabled(self) -> bool:
+        """
+        Whether it admits every call, by hand.
+        """
+        return self._disabled
+
+    @property
+    def is_closed_beneath(self) -> bool:
+        """
+        Whether it is closed where nothing is done by hand.
+        """
+        return self._base is CircuitState.CLOSED
+
+    @property
+    def has_windows(self) -> bool:
+        """
+        Whether it counts calls for a rate.
+        """
+        return bool(self._windows)
 
     @property
     def has_bad_calls(self) -> bool:
@@ -457,7 +540,7 @@ class Breaker:
             return None
         old = self.state
         self._isolations = self._forced = 0
-        self._restored = False
+        self._restored = self._fleets = False
         return self._begin(old, "released by hand")
 
     def disable(self) -> Transition:
@@ -527,6 +610,112 @@ class Breaker:
         self._seen = now
         self._cap()
 
+    # Among processes
+
+    def standing(self, now: float) -> Standing:
+        """
+        How it stands.
+        """
+        rest = 0.0
+        if self._base is CircuitState.OPEN:
+            now = self._tick(now)
+            rest = max(0.0, min(self.length, self._reopen_at - now))
+        return Standing(
+            state=self._base,
+            rest=rest,
+            length=self.length,
+            failures=self.failures,
+            reopenings=self._reopenings,
+            successes=self._successes,
+            paused=self.paused,
+            pauses=self._pauses,
+        )
+
+    def would_open(self) -> Standing:
+        """
+        How it would stand if what it does not know of were to open it now.
+        """
+        length = self._open_time()
+        return Standing(CircuitState.OPEN, length, length, self.failures)
+
+    def adopt(self, standing: Standing, now: float, reason: str) -> Transition:
+        """
+        Stand as others say. No wait is longer than the settings allow. A half-open circuit
+        whose lease runs is being probed elsewhere; what was admitted here before, a probe
+        included, decides nothing any more.
+
+        Args:
+            standing: How it is to stand.
+            now: Seconds on the circuit's clock.
+            reason: Why, for those who watch.
+        """
+        old = self.state
+        self._look(now)
+        self.failures = standing.failures
+        self._forget_calls()
+        self._reopenings, self._pauses = standing.reopenings, standing.pauses
+        self._opened = standing.state is not CircuitState.CLOSED and (
+            not standing.paused or bool(standing.reopenings)
+        )
+        self.paused = standing.paused
+        self._base = standing.state
+        untold = self._opened and standing.failures < self.settings.failure_threshold
+        self.reason = "as other processes have found" if untold else ""
+        if standing.state is CircuitState.OPEN:
+            self.length = min(standing.length, self._longest())
+            self._reopen_at = self._from_now(min(standing.rest, self.length))
+        transition = self._begin(old, reason)
+        if standing.state is CircuitState.HALF_OPEN:
+            self._successes = standing.successes
+            self.probe = Permit(self.generation) if standing.rest > 0 else None
+            self._lease = standing.rest
+            self._lease_until = self._from_now(self._lease)
+        return transition
+
+    def longest(self, paused: bool, reopenings: int) -> float:
+        """
+        Seconds for which it may be open at the most.
+
+        Args:
+            paused: Whether that is for a pause.
+            reopenings: Probes in a row that have failed.
+        """
+        most = self.settings.max_pause
+        if paused and most is not None:
+            return most
+        return self.settings.open_time(reopenings)
+
+    def lease(self, permit: Permit | None, now: float, seconds: float) -> None:
+        """
+        Give the probe with this permit so many seconds from now; with ``None``, whoever
+        has the probe's place.
+        """
+        if self.probe is not None and permit in (None, self.probe):
+            self._tick(now)
+            self._lease = seconds
+            self._lease_until = self._from_now(seconds)
+
+    def rest_of_lease(self, now: float) -> float:
+        """
+        Seconds until the lease of the probe ends.
+        """
+        return max(0.0, self._lease_until - self._tick(now))
+
+    def is_overdue(self, permit: Permit, now: float) -> bool:
+        """
+        Whether this is the probe, and its lease has ended.
+        """
+        return permit is self.probe and self._tick(now) >= self._lease_until
+
+    def hold(self, held: bool) -> Transition | None:
+        """
+        Be isolated by the fleet, or no more.
+        """
+        if held is self._fleets:
+            return None
+        self._fleets = held
+        return self.isolate() if held else self.release()
+
     # From one process to the next
 
     def saved(self, now: float) -> Saved:
@@ -545,7 +734,7 @@ class Breaker:
             reopenings=self._reopenings,
             failures=self.failures,
             disabled=self._disabled,
-            isolated=self._isolations > self._forced,
+            isolated=self._isolations > self._forced + self._fleets,
         )
 
     def restore(self, saved: Saved, now: float) -> Transition | None:
@@ -633,6 +822,8 @@ class Breaker:
         slow = duration >= self.slow_above
         for window in self._windows:
             window.record(now, failed, slow)
+        if self.tally is not None:
+            self.tally.record(failed, slow)
         return slow
 
     def _too_many(self, duration: float) -> str | None:
@@ -665,6 +856,8 @@ class Breaker:
         """
         for window in self._windows:
             window.clear()
+        if self.tally is not None:
+            self.tally.clear()
 
     def _exceeds(self, window: CountWindow | TimeWindow, bad: int, rate: float) -> bool:
         least = self.settings.minimum_calls
@@ -691,12 +884,9 @@ class Breaker:
 
     def _longest(self) -> float:
         """
-        Seconds that it may be open at the most, as it is now.
+        The same, as it is now.
         """
-        most = self.settings.max_pause
-        if self.paused and most is not None:
-            return most
-        return self.settings.open_time(self._reopenings)
+        return self.longest(self.paused, self._reopenings)
 
     def _open_time(self) -> float:
         """
