@@ -76,10 +76,7 @@ except ImportError as error:
 
 
 def test_without_the_sdk_the_extra_is_named() -> None:
-    code = (
-        "import sys, orchestrator_async.adapters._requiring\n"
-        f"sys.path[:] = [{str(ROOT)!r}]\n"
-    )
+    code = f"import sys, orchestrator_async._requiring\nsys.path[:] = [{str(ROOT)!r}]\n"
     assert 'pip install "orchestrator-async[openai-agents]"' in said_by("-c", code + ASKING)
 
 

@@ -9,7 +9,7 @@ what its client shows to a model.
 
 from __future__ import annotations
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
 require("fastmcp", module="fastmcp", extra="fastmcp", at_least="4.1", below="5")
 

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
 VERSIONS: Final = ("0.19", "0.20")
 """The first that was tested, and the first that was not."""

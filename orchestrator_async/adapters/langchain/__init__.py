@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
 if TYPE_CHECKING:
     from ._errors import ToolMessageError

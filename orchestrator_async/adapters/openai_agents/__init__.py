@@ -7,7 +7,7 @@ The module is about agents of that SDK alone, and imports it: needs the extra
 
 from __future__ import annotations
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
 require(
     "openai-agents",

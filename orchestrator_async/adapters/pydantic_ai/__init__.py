@@ -6,7 +6,7 @@ Pydantic AI: its tools under our circuits, and ours as its tools. Needs ``[pydan
 ``ToolFailed``, which ends no run and takes nothing of the framework's retries.
 """
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
 require(
     "pydantic-ai-slim",

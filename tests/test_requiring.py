@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator_async.adapters._requiring import require
+from orchestrator_async._requiring import require
 
-ROOT = Path(__file__).parent.parent.parent
-ADAPTERS = ROOT / "orchestrator_async" / "adapters"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "orchestrator_async"
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def test_one_that_says_nothing_of_its_version_is_let_pass(place: Path) -> None:
 
 def required() -> Iterator[tuple[str, str, str]]:
     """
-    What adapters require: where, the extra that installs it, and how that would say it.
+    What optional parts require: where, the extra that installs it, and how that would say it.
     """
-    for path in sorted(ADAPTERS.rglob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                 continue
@@ -126,11 +126,11 @@ def required() -> Iterator[tuple[str, str, str]]:
                     yield path.name, extra, f"{node.args[0].value!s}{bounds}"
 
 
-def test_the_extras_install_what_the_adapters_require() -> None:
+def test_the_extras_install_what_the_optional_parts_require() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = settings["project"]["optional-dependencies"]
     found = list(required())
-    assert "fastmcp" in [extra for _, extra, _ in found]
+    assert {"fastmcp", "redis"} <= {extra for _, extra, _ in found}
     for name, extra, wanted in found:
         named = {re.split("[<>=]", each)[0]: each for each in extras[extra]}
         distribution = re.split("[<>=]", wanted)[0]

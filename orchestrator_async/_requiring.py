@@ -1,5 +1,5 @@
 """
-Whether a package that an adapter stands on is there, in a version that it was tried with.
+Whether a package that an optional part stands on is there, in a version that it was tried with.
 """
 
 from __future__ import annotations
