@@ -41,6 +41,7 @@ from ._outcome import Outcome, Verdict, any_error, exceptions_only
 from ._policy import (
     BreakerPolicy,
     BudgetPolicy,
+    FleetPolicy,
     LimitPolicy,
     RetryPolicy,
     ToolPolicy,
@@ -48,6 +49,7 @@ from ._policy import (
 from ._registry import Registry, registry
 from ._service_errors import service_errors
 from ._stats import ToolStats
+from ._store import Store
 from ._tool import Tool
 
 # Without it Python prints a library's warnings on stderr, asked or not.
@@ -66,6 +68,7 @@ __all__ = [
     "DrainingError",
     "DuplicateToolError",
     "Event",
+    "FleetPolicy",
     "InvalidArgumentsError",
     "InvalidResultError",
     "LimitExceededError",
@@ -78,6 +81,7 @@ __all__ = [
     "Registry",
     "RetryPolicy",
     "RetryScheduled",
+    "Store",
     "Tool",
     "ToolCall",
     "ToolCancelledError",

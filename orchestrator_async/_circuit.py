@@ -21,12 +21,22 @@ import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
-from ._breaker import Breaker, CircuitState, Permit, Refusal, Ruling, Saved, Transition
+from ._breaker import (
+    Breaker,
+    CircuitState,
+    Permit,
+    Refusal,
+    Ruling,
+    Saved,
+    Standing,
+    Transition,
+)
 from ._callbacks import is_its_own
 from ._errors import OrchestratorError
 from ._policy import BreakerPolicy, BreakerSettings
 
 if TYPE_CHECKING:
+    from ._shared import Link
     from ._waiting import Pace, Waiters
 
 # Keys of the circuits that are shared by keys which have no place. A user's key that
@@ -92,6 +102,7 @@ class Circuit:
         "holders",
         "key",
         "last_error",
+        "link",
         "name",
         "pace",
         "shelved",
@@ -112,6 +123,7 @@ class Circuit:
         self.breaker: Breaker = Breaker(settings)
         self.waiters: Waiters | None = None
         self.pace: Pace | None = None  # none where nobody was let go lately
+        self.link: Link | None = None  # to a fleet
         self.untried: bool = False  # made for those who wait, and no call has succeeded
         self.holders: int = 0  # calls that have it in use, where it may be evicted
         # Whoever keeps it on a shelf, and is told of what happens to it without a call.
@@ -154,8 +166,9 @@ class Circuit:
                 that move it by hand.
         """
         self._check_in_use()
+        token = None if self.link is None else self.link.isolated()
         self._announce(self.breaker.isolate())
-        return Isolation(self, self._series, as_open=False)
+        return Isolation(self, self._series, as_open=False, token=token)
 
     def force_open(self) -> Isolation:
         """
@@ -175,6 +188,8 @@ class Circuit:
         Lift every isolation, whoever holds it.
         """
         self._check_in_use()
+        if self.link is not None:
+            self.link.unisolated()
         self._series = object()
         self._announce(self.breaker.release_all())
 
@@ -195,14 +210,20 @@ class Circuit:
         Open the circuit as failures would: after the time that it stays open, one caller
         probes. Does not lift an isolation.
         """
-        self._announce(self.breaker.trip(self._check_in_use().time_for(self)))
+        now = self._check_in_use().time_for(self)
+        transition = self.breaker.trip(now)
+        self._tell_fleet(now)
+        self._announce(transition)
 
     def reset(self) -> None:
         """
         Close the circuit and forget its failures. Does not lift an isolation.
         """
-        self._check_in_use()
-        self._announce(self.breaker.reset())
+        keeper = self._check_in_use()
+        transition = self.breaker.reset()
+        if self.link is not None:
+            self._tell_fleet(keeper.time_for(self))
+        self._announce(transition)
 
     def reload(self, policy: BreakerPolicy | None) -> None:
         """
@@ -221,13 +242,41 @@ class Circuit:
             raise TypeError(f"policy={policy!r:.200}: expected a BreakerPolicy, or None")
         self._check_in_use().reload(self, policy)
 
-    def release(self, series: object, *, as_open: bool) -> None:
+    def release(self, series: object, *, as_open: bool, token: str | None = None) -> None:
         """
         Lift one isolation, unless ``unisolate`` has lifted it with all others. Of a
         circuit that is in use no more too: a ``with`` block may end after its tool.
         """
         if series is self._series:
+            link = self.link
+            if link is not None and token is not None and not link.released(token):
+                return  # another process has lifted it
             self._announce(self.breaker.release(as_open=as_open))
+
+    # For the fleet
+
+    def _tell_fleet(self, now: float) -> None:
+        if self.link is not None:
+            self.link.moved(now, force=True)
+
+    def adopt(self, standing: Standing, now: float, reason: str) -> None:
+        """
+        Stand as the fleet says.
+        """
+        self._announce(self.breaker.adopt(standing, now, reason))
+
+    def hold(self, held: bool) -> None:
+        """
+        Be isolated because another process has isolated it, or no more.
+        """
+        self._announce(self.breaker.hold(held))
+
+    def lift(self, number: int) -> None:
+        """
+        Have so many isolations less, as somebody else has lifted all.
+        """
+        for _ in range(number):
+            self._announce(self.breaker.release())
 
     # For the orchestrator
 
@@ -246,7 +295,10 @@ class Circuit:
         Say no more: no call asks it from here on. Its last tool is gone, or its key was
         given up for another, and what has its name may be another circuit.
         """
+        link, self.link = self.link, None
         self._keeper = self.shelved = None
+        if link is not None:
+            link.retire()
         self.wake()
 
     @property
@@ -267,8 +319,11 @@ class Circuit:
         """
         Go on with other settings.
         """
+        keeper = self._keeper
         self.breaker.configure(settings)
         self._draw_by(settings)
+        if self.link is not None:
+            self.link.configure(math.nan if keeper is None else keeper.time_for(self))
         self.wake()
 
     def restore(self, saved: Saved) -> None:
@@ -276,7 +331,12 @@ class Circuit:
         Go on with what another process has saved.
         """
         now = math.nan if self._keeper is None else self._keeper.time_for(self)
-        self._announce(self.breaker.restore(saved, now))
+        transition = self.breaker.restore(saved, now)
+        if self.link is not None and saved.is_open:
+            self.link.moved(now)
+        if self.link is not None and saved.isolated:
+            self.link.isolated()
+        self._announce(transition)
 
     def wake(self) -> None:
         """
@@ -309,18 +369,22 @@ class Circuit:
         """
         if not self._acquire():
             return Refusal(self.state, 1.0)
+        link = self.link
         try:
-            permit, transition = self.breaker.admit(now, lease, average)
+            rest = lease if link is None else link.lease_for(lease, now)
+            permit, transition = self.breaker.admit(now, rest, average)
         finally:
             self._release()
-        if permit is self.breaker.probe:
+        if isinstance(permit, Permit) and permit is self.breaker.probe:
             self.pace = None  # whoever is let go after this one is the first again
+            if link is not None:
+                link.took(permit, now, lease)
         try:
             self._announce(transition)
         except BaseException:
             # An observer was interrupted, and the caller never gets its permit.
             assert isinstance(permit, Permit)  # nothing else is told of
-            self.breaker.ignored(permit, now)
+            self.ignored(permit, now)
             raise
         return permit
 
@@ -331,6 +395,10 @@ class Circuit:
         breaker = self.breaker
         if permit is breaker.closed_permit and not duration >= breaker.slow_above:
             return breaker.succeeded(permit, now, duration).late
+        if self.link is not None and self.link.is_overdue(permit, now):
+            if not duration >= breaker.slow_above:
+                self.link.succeeded_late(permit, now)
+            return self.ignored(permit, now)
         return self._rule(permit, now, lambda: breaker.succeeded(permit, now, duration))
 
     def failed(self, permit: Permit, now: float, duration: float, error: str) -> bool:
@@ -362,9 +430,11 @@ class Circuit:
         Give the permit back without a verdict. Takes no lock: a call that is being
         cancelled, or whose loop is gone, can do it too.
         """
-        late = self.breaker.ignored(permit, now).late
+        ruling = self.breaker.ignored(permit, now)
+        if self.link is not None:
+            self.link.ruled(permit, now, ruling)
         self.wake()
-        return late
+        return ruling.late
 
     def follow_loop(self, now: float) -> None:
         """
@@ -401,6 +471,8 @@ class Circuit:
         finally:
             if locked:
                 self._release()
+        if self.link is not None:
+            self.link.ruled(permit, now, ruling)
         if ruling.transition is None:
             self.wake()
         else:
@@ -473,12 +545,15 @@ class Isolation:
     One isolation of a circuit, to be lifted once. Also a context manager.
     """
 
-    __slots__ = ("_as_open", "_circuit", "_series")
+    __slots__ = ("_as_open", "_circuit", "_series", "_token")
 
-    def __init__(self, circuit: Circuit, series: object, *, as_open: bool) -> None:
+    def __init__(
+        self, circuit: Circuit, series: object, *, as_open: bool, token: str | None = None
+    ) -> None:
         self._circuit: Circuit | None = circuit
         self._series = series
         self._as_open = as_open
+        self._token = token
 
     def release(self) -> None:
         """
@@ -486,7 +561,7 @@ class Isolation:
         """
         circuit, self._circuit = self._circuit, None
         if circuit is not None:
-            circuit.release(self._series, as_open=self._as_open)
+            circuit.release(self._series, as_open=self._as_open, token=self._token)
 
     def __enter__(self) -> Self:
         return self

@@ -77,6 +77,16 @@ _SUCCESS: Final = Verdict.SUCCESS
 _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: None}
 
 
+class _Wanted(NamedTuple):
+    """
+    A call that would be the probe of a circuit which a fleet shares, and has to ask first.
+    """
+
+    circuit: Circuit
+    arguments: Mapping[str, Any]
+    key: str | None
+
+
 class _Probe(NamedTuple):
     breaker: Breaker
     permit: Permit
@@ -382,6 +392,8 @@ class Execution:
         any further, as its circuit has moved while its arguments were made, has those.
         """
         flight = self._take_off(entry, request, arguments)
+        if isinstance(flight, _Wanted):
+            flight = await self._asked(entry, request, flight)
         try:
             if isinstance(flight, ToolResult):
                 await checkpoint()
@@ -404,6 +416,8 @@ class Execution:
         """
         check_room()
         flight = self._take_off(entry, request, arguments)
+        if isinstance(flight, _Wanted):
+            flight = await self._asked(entry, request, flight)
         try:
             if isinstance(flight, ToolResult):
                 await checkpoint()
@@ -696,14 +710,18 @@ class Execution:
         entry: Entry,
         request: Request,
         arguments: Mapping[str, Any] | None = None,
-    ) -> Flight | ToolResult:
+        wanted: _Wanted | None = None,
+    ) -> Flight | ToolResult | _Wanted:
         """
-        A flight, or why there is none; of a call that has its arguments, if they are given.
+        A flight, or why there is none; of a call that has its arguments, if they are given,
+        or that has asked its fleet.
         """
         try:
+            if wanted is not None:
+                arguments, key = wanted.arguments, wanted.key
+                return self._with_circuit(entry, request, arguments, key, has_asked=True)
             if arguments is not None:
-                now = self._clock()
-                return self._claimed(entry, entry.circuit, request, arguments, now)
+                return self._with_circuit(entry, request, arguments, None)
             return self._admitted(entry, request)
         except InvalidArgumentsError as error:
             return self._answers.invalid(entry, error, request)
@@ -712,7 +730,21 @@ class Execution:
                 raise  # out of what gives the key
             return self._answers.unusable(entry.tool, error, request)
 
-    def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult:
+    async def _asked(
+        self, entry: Entry, request: Request, wanted: _Wanted
+    ) -> Flight | ToolResult:
+        """
+        The same for a call that has to ask its fleet before it can be the probe.
+        """
+        link = wanted.circuit.link
+        refusal = None if link is None else await link.ask(entry.lease)
+        if refusal is not None:
+            return self._answers.refused(entry, wanted.circuit, refusal, request)
+        flight = self._take_off(entry, request, wanted=wanted)
+        assert not isinstance(flight, _Wanted)
+        return flight
+
+    def _admitted(self, entry: Entry, request: Request) -> Flight | ToolResult | _Wanted:
         circuit = entry.circuit
         if entry.keyed is None:
             refusal = self.refusal(entry, circuit)
@@ -721,17 +753,30 @@ class Execution:
         if refusal is not None:
             return self._answers.refused(entry, circuit, refusal, request)
         arguments = self._arguments(entry, request)
+        key = None if entry.keyed is None else self._key_of(entry, arguments, request)
+        return self._with_circuit(entry, request, arguments, key)
+
+    def _with_circuit(
+        self,
+        entry: Entry,
+        request: Request,
+        arguments: Mapping[str, Any],
+        key: str | None,
+        *,
+        has_asked: bool = False,
+    ) -> Flight | ToolResult | _Wanted:
         now = self._clock()
         if entry.keyed is None:
-            return self._claimed(entry, circuit, request, arguments, now)
-        key = self._key_of(entry, arguments, request)
+            return self._claimed(entry, entry.circuit, request, arguments, now, has_asked)
         circuit = entry.take(key, now)
-        flight: Flight | ToolResult | None = None
+        flight: Flight | ToolResult | _Wanted | None = None
         try:
             refusal = self.refusal(entry, circuit)
             if refusal is not None:
                 return self._answers.refused(entry, circuit, refusal, request)
-            flight = self._claimed(entry, circuit, request, arguments, now)
+            flight = self._claimed(entry, circuit, request, arguments, now, has_asked)
+            if isinstance(flight, _Wanted):
+                flight = flight._replace(key=key)
             return flight
         finally:
             if isinstance(flight, Flight):
@@ -800,10 +845,20 @@ class Execution:
         request: Request,
         arguments: Mapping[str, Any],
         now: float,
-    ) -> Flight | ToolResult:
+        has_asked: bool,
+    ) -> Flight | ToolResult | _Wanted:
         """
         Take what the call needs, last of all its circuit's permit.
         """
+        nested = calling_probe(circuit.breaker)
+        if circuit.link is not None and nested is None:
+            said = circuit.link.before_probe(now)
+            if said is True:
+                if not has_asked:
+                    return _Wanted(circuit, arguments, None)
+                said = Refusal(circuit.state, 1.0)
+            if said is not False:
+                return self._answers.refused(entry, circuit, said, request)
         rest = math.inf
         if request.course is not None and request.course.deadline < math.inf:
             # Before anything is taken, as there may be no loop to ask.
@@ -813,7 +868,6 @@ class Execution:
             if not entry.slots.take():
                 return self._answers.limited(entry, circuit, request)
             thread = ThreadedCall(entry.slots)
-        nested = calling_probe(circuit.breaker)
         permit: Permit | Refusal | None = None
         try:
             permit = nested or self._permit(entry, circuit, now)

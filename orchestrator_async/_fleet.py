@@ -95,6 +95,7 @@ class Fleet:
         self._closed_among = self.closed_among  # one for all: each would be 64 bytes
         self.drain: Drain | None = None
         self.surround: Callable[[Entry], Step | None] = _nothing_around
+        self.join: Callable[[Circuit], object] | None = None  # other processes
         self._saved: dict[tuple[str, str | None], _Pending] = {}
         self._leaving: list[tuple[str, Figures]] = []
         self._answering: dict[str, Figures] = {}
@@ -155,7 +156,7 @@ class Fleet:
         if keyed is None:
 
             def make(key: str) -> Circuit:
-                return Circuit(tool.name, circuit.breaker.settings, self, key)
+                return self._made(Circuit(tool.name, circuit.breaker.settings, self, key))
 
             keyed = self.keyed[tool.name] = KeyedCircuits(
                 make,
@@ -213,12 +214,17 @@ class Fleet:
         settings = BreakerSettings.of(*{id(each): each for each in levels}.values())
         circuit = self.circuits.get(name)
         if circuit is None:
-            circuit = self.circuits[name] = Circuit(name, settings, self)
+            circuit = self.circuits[name] = self._made(Circuit(name, settings, self))
             self._restore(circuit)
         elif circuit.breaker.settings != settings:
             circuit.configure(settings)
             if name in self.keyed:
                 self.keyed[name].configure(settings, self.time())
+        return circuit
+
+    def _made(self, circuit: Circuit) -> Circuit:
+        if self.join is not None:
+            self.join(circuit)
         return circuit
 
     def circuit_of_key(self, name: str, key: str) -> Circuit:

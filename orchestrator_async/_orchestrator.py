@@ -14,10 +14,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple, NoReturn, cast
+from types import TracebackType
+from typing import Any, Final, NamedTuple, NoReturn, Self, cast
 
 import anyio
-from anyio.lowlevel import checkpoint
+from anyio.lowlevel import EventLoopToken, checkpoint, current_token
 
 from . import _loop
 from ._answers import Answers
@@ -48,11 +49,13 @@ from ._execution import (
     text_of_success,
 )
 from ._fleet import Fleet, Intended
+from ._fleet_figures import Reports
 from ._log import logger
 from ._named import Named
 from ._policy import (
     BreakerPolicy,
     BudgetPolicy,
+    FleetPolicy,
     LimitPolicy,
     ToolPolicy,
     as_tool_policy,
@@ -61,8 +64,10 @@ from ._policy import (
 from ._registry import Registry
 from ._registry import registry as _registry
 from ._settle import Flight, Seen
+from ._sharing import Sharing
 from ._snapshot import restore_into, snapshot_of
 from ._stats import ToolStats
+from ._store import Store
 from ._streams import Told, ToolStream
 from ._text import clean as default_clean
 from ._tool import Format, with_note
@@ -77,6 +82,7 @@ _NOTE: Final = (
 
 _BUDGET: Final = BudgetPolicy()
 _RULES: Final = ConversationPolicy()
+_ALONE: Final = FleetPolicy()
 
 
 class _Shared(NamedTuple):
@@ -117,6 +123,10 @@ class ToolOrchestrator:
         tools: Settings for tools by name, or by patterns of names (``"github_*"``). All
             that match apply, a later one over an earlier, field by field; they go before
             the tool's own.
+        store: Where circuits are shared with other processes: ``RedisStore``, say. They are
+            as long as the orchestrator is entered: ``async with orch:``. Default: they are
+            this orchestrator's own.
+        fleet: How they are shared.
 
     Raises:
         TypeError: An argument is of the wrong kind, or an observer cannot be called or is
@@ -140,8 +150,11 @@ class ToolOrchestrator:
         limits: LimitPolicy | None = None,
         groups: Mapping[str, LimitPolicy] | None = None,
         tools: Mapping[str, ToolPolicy | BreakerPolicy] | None = None,
+        store: Store | None = None,
+        fleet: FleetPolicy = _ALONE,
     ) -> None:
         _check_arguments(registry, circuits, clock, clean)
+        _check_store(store, fleet)
         _check_limits(retry_budget, limits, groups)
         settings = _settings(failure_threshold, reset_timeout, timeout, policy)
         self.registry: Registry = _registry if registry is None else registry
@@ -169,12 +182,45 @@ class ToolOrchestrator:
             self._fleet, self._execution, self._answers, self._observers, *self._shared
         )
         self._fleet.surround = self._surroundings.of
+        self._sharing = None if store is None else Sharing(store, fleet, self._fleet)
+        self._entered_in: EventLoopToken | None = None
 
     def __repr__(self) -> str:
         return (
             f"<ToolOrchestrator with {len(self.registry)} tools, "
             f"{len(self._fleet.circuits)} circuits>"
         )
+
+    async def __aenter__(self) -> Self:
+        """
+        Share the circuits, where there is a store; else nothing happens. Waits for the store
+        for a second at most, and for a store that is gone no longer.
+
+        Raises:
+            RuntimeError: It is entered already.
+        """
+        if self._entered_in is not None and _loop.is_alive(self._entered_in):
+            raise RuntimeError("this orchestrator is entered already")
+        self._entered_in = current_token()
+        try:
+            if self._sharing is not None:
+                await self._sharing.enter()
+        except BaseException:
+            self._entered_in = None
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self._sharing is not None:
+                await self._sharing.leave()
+        finally:
+            self._entered_in = None
 
     # Calls
 
@@ -480,6 +526,22 @@ class ToolOrchestrator:
         The figures of every tool that was called, by name; see ``ToolStats``.
         """
         return {name: asdict(self.stats(name)) for name in self._fleet.called()}
+
+    async def get_fleet_stats_all(self) -> dict[str, dict[str, Any]]:
+        """
+        The figures of all processes that share the store and are alive, by tool: the sums
+        of what ``get_fleet_stats`` tells of each, ``avg_time`` over all executions, and of
+        how many ``processes`` they are; ``state`` and ``failures`` of the circuit as this
+        process has them, ``None`` for tools that it has not. Without a store, or where it
+        does not answer, they are of this one.
+
+        All of them are asked, which takes some milliseconds; a quarter of a second where one
+        does not answer: of that one it is what it said last. Raises nothing where the store
+        fails.
+        """
+        if self._sharing is None:
+            return Reports(self._fleet).together({})
+        return await self._sharing.all_figures()
 
     def stats(self, name: str) -> ToolStats:
         """
@@ -951,6 +1013,16 @@ def _check_arguments(
         raise TypeError(f"clock={clock!r:.200}: expected a function that tells seconds")
     if not callable(clean):
         raise TypeError(f"clean={clean!r:.200}: expected a function from text to text")
+
+
+def _check_store(store: object, fleet: object) -> None:
+    is_one = callable(getattr(store, "session", None)) and not isinstance(store, type)
+    if store is not None and not is_one:
+        # Not the value: it may be a url with a password.
+        kind = store.__name__ if isinstance(store, type) else f"a {type(store).__name__}"
+        raise TypeError(f"store: expected a Store, or None, not {kind}")
+    if not isinstance(fleet, FleetPolicy):
+        raise TypeError(f"fleet={fleet!r:.200}: expected a FleetPolicy")
 
 
 def _check_limits(budget: object, limits: object, groups: object) -> None:

@@ -262,6 +262,41 @@ class LimitPolicy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FleetPolicy:
+    """
+    How processes share their circuits through a store.
+
+    Args:
+        probe_wait: Seconds that a call which would be the probe waits for the store to say
+            so, at the most; it is refused if that takes longer. No other call waits for the
+            store. Default 0.05.
+        engine_patience: Seconds for which a store that does not answer is waited for, or
+            five such calls if these come first; then each process goes on by itself, until
+            the store answers again. One that is known not to be there is not waited for.
+            Default 5.
+        lease: Seconds for which a probe has its place at the most before that is renewed,
+            and after which a process that has died in a probe is given up. Default 30; for a
+            tool whose timeout and a grace are shorter, these.
+        quorum: The share of all processes, from 0 to 1, that must have failures in a row
+            now for the failures of all to add up; at least two must. Default 0.5.
+
+    Raises:
+        ValueError: Naming the field and the value that cannot be.
+    """
+
+    probe_wait: float = 0.05
+    engine_patience: float = 5.0
+    lease: float = 30.0
+    quorum: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_number(self, "probe_wait", 0, 60)
+        check_number(self, "engine_patience", 0, sys.float_info.max)
+        check_number(self, "lease", 0.1, 1e9)
+        check_number(self, "quorum", 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ToolPolicy:
     """
     How a tool is run and judged.

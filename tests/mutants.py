@@ -52,9 +52,9 @@ LISTED: Final = Path(__file__).with_name("mutants.toml")
 LEAST: Final = 0.95
 FEW: Final = 20
 TESTS: Final = {
-    "breaker": "breaker breaker_parts",
+    "breaker": "breaker breaker_parts breaker_fleet",
     "circuit": "circuit by_hand rates keys probe events misuse reload waiting snapshot "
-    "interrupts",
+    "interrupts sharing",
     "outcome": "outcome public throttle",
     "orchestrator": "short_path misuse events policy dispatch_all registry public circuit "
     "rates keys offered reload by_hand draining waiting gates retry conversation dispatch "
@@ -81,6 +81,9 @@ TESTS: Final = {
     "streams": "stream",
     "stack": "stack",
     "execution": "short_path stack guarding dispatch short_path_fuzz",
+    "shared": "shared sharing",
+    "sharing": "sharing",
+    "patience": "patience",
 }
 # The others of such a module hold together what other modules' tests look at.
 FUNCTIONS: Final = {
