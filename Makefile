@@ -20,7 +20,7 @@ INSTALL = $(PY) -m pip install --quiet --disable-pip-version-check --constraint 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hermes test-hermes-here test-oldest lint format types coverage mutants soak stalls fuzz bench bench-smoke peers peers-table check clean
+.PHONY: help demo demo-fleet test test-hermes test-hermes-here test-oldest lint format types coverage mutants soak stalls fleet fuzz bench bench-smoke peers peers-table check clean
 
 help:  ## Say what there is
 	@echo "make <target>, where <target> is one of"
@@ -30,6 +30,10 @@ help:  ## Say what there is
 demo: $(VENV)/.installed-demo  ## Run the example agent (BACKEND=trio for the other loop)
 	$(SAYS) "examples/agent.py on $(BACKEND)"
 	@BACKEND="$(BACKEND)" $(PY) examples/agent.py $(ARGS)
+
+demo-fleet: $(VENV)/.installed-demo  ## Run the example fleet: a tool, a prober and an engine are killed
+	$(SAYS) "examples/fleet.py"
+	@$(PY) examples/fleet.py $(ARGS)
 
 test: $(VENV)/.installed-test  ## Run the tests (ARGS="-k breaker" for some of them)
 	$(SAYS) "the tests"
@@ -81,6 +85,10 @@ soak: $(VENV)/.installed-test  ## Random tools, faults and cancellations (SECOND
 stalls: $(VENV)/.installed-test  ## How long large input holds the loop: 10 ms at most (BACKEND=trio)
 	$(SAYS) "pieces of work, measured on $(BACKEND)"
 	@$(PY) -m tests.stalls --backend "$(BACKEND)" $(ARGS)
+
+fleet: $(VENV)/.installed-test  ## Eight processes that share circuits, and what goes wrong (ARGS="faults --loops trio")
+	$(SAYS) "a fleet of processes"
+	@$(PY) -m tests.fleet $(ARGS)
 
 fuzz: $(VENV)/.installed-test  ## Judge a million results beside a plain parser
 	$(SAYS) "results, judged beside a plain parser"
