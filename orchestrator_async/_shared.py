@@ -506,8 +506,18 @@ class Link:
                 self._pending = None
             if answer.done:
                 self._know(answer.state, now)
+                self._follow_own(answer.state, now)
                 return
         self.hear(answer.state, now)
+
+    def _follow_own(self, state: SharedState, now: float) -> None:
+        """
+        Close, where the fleet has agreed to the success of a probe whose lease had ended.
+        """
+        here = self.circuit.breaker.standing(now).state
+        waits = self._pending is None and here is CircuitState.HALF_OPEN
+        if waits and state.state is CircuitState.CLOSED:
+            self.circuit.adopt(standing_of(state), now, _HEARD[CircuitState.CLOSED])
 
     def _is_to_be_told_again(self, move: Move, answer: Answer, now: float) -> bool:
         """

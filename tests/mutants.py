@@ -81,7 +81,7 @@ TESTS: Final = {
     "streams": "stream",
     "stack": "stack",
     "execution": "short_path stack guarding dispatch short_path_fuzz",
-    "shared": "sharing",
+    "shared": "shared sharing",
     "sharing": "sharing",
     "patience": "patience",
 }
