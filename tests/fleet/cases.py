@@ -21,14 +21,8 @@ from .switch import Behaviour
 from .trace import Execution
 from .worker import Setup
 
-PROMISED: Final = 0.060
-"""Seconds that may be added to a call, whatever happens to the engine."""
-
-ADDED: float = 0.25
-"""
-The same for a test, on a machine that may stand still now and then. In full size it is what is
-promised; see ``__main__``.
-"""
+ADDED: Final = 0.060
+"""Seconds that any call may take beyond its tool's own, and the machine's."""
 
 BACK: Final = 2.0
 """Seconds after which a fleet whose engine is well again shares its circuits again."""
