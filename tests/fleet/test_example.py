@@ -90,6 +90,9 @@ class Run:
                 pipe.close()
 
 
+TICK = 0.002  # a timeline has whole milliseconds
+
+
 class Timeline:
     """
     What a run has shown.
@@ -336,10 +339,12 @@ def test_an_engine_that_comes_back_empty_makes_them_one_again(timeline: Timeline
     part = timeline.between(found[-1].at + RESET_TIMEOUT / 4, healed.at)
     asked = part.executions
     assert len(asked) >= 2
-    claimed = [timeline.between(0, each.at).those("a caller probes")[-1] for each in asked]
+    claimed = [
+        timeline.between(0, each.at + TICK).those("a caller probes")[-1] for each in asked
+    ]
     assert [line.who for line in claimed] == [line.who for line in asked]
     # All that were claimed from the first of these on have come to the tool.
-    between = timeline.between(claimed[0].at, asked[-1].at)
+    between = timeline.between(claimed[0].at, asked[-1].at + TICK)
     assert between.those("a caller probes") == claimed
     gaps = [after.at - before.at for before, after in pairwise(asked)]
     assert min(gaps) > RESET_TIMEOUT
