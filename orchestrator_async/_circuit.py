@@ -1,12 +1,12 @@
 """
-One circuit in the async world: the breaker, and the lock that guards it.
+One circuit in the async world: the breaker, the lock that guards it, and its link to a fleet.
 
 The lock is held while a failure is counted, which may trip the circuit, while a probe
 is claimed and while its success or failure is applied. No await stands between taking
 and releasing it, so it is always free for those who ask in the loop that it was made
-for; it is there for the day that a store makes a claim await. What cannot have it (no
-loop runs, the caller is being cancelled) goes on without: each change of the breaker is
-one synchronous function.
+for. Where processes share the circuit, who would be the probe has asked them before, and holds
+nothing meanwhile. What cannot have the lock (no loop runs, the caller is being cancelled) goes
+on without: each change of the breaker is one synchronous function.
 """
 
 from __future__ import annotations

@@ -49,7 +49,6 @@ from ._execution import (
     text_of_success,
 )
 from ._fleet import Fleet, Intended
-from ._fleet_figures import Reports
 from ._log import logger
 from ._named import Named
 from ._policy import (
@@ -63,6 +62,7 @@ from ._policy import (
 )
 from ._registry import Registry
 from ._registry import registry as _registry
+from ._reports import Reports
 from ._settle import Flight, Seen
 from ._sharing import Sharing
 from ._snapshot import restore_into, snapshot_of

@@ -27,11 +27,11 @@ from ._checked_session import CheckedSession, is_sound, is_the_stores
 from ._circuit import SHARED, Circuit
 from ._describe import describe_error
 from ._fleet import Fleet
-from ._fleet_figures import Reports
 from ._lease import Lease
 from ._log import logger
 from ._patience import Patience
 from ._policy import FleetPolicy
+from ._reports import Reports
 from ._shared import Link
 from ._store import Isolate, SharedState, Store, StoreDownError, StoreError
 

@@ -3,7 +3,7 @@ What a store of shared circuits is asked, and what it answers.
 
 A store keeps the circuits of a fleet of processes, and changes each of them whole: it reads
 what it has, decides, writes and tells everybody in one step, on one clock of its own. What
-is to be decided, and when, is in ``_sharing``; how, in the stores.
+is to be told, and what is made of the answer, is in ``_shared``; the traffic in ``_sharing``.
 
 Everything that a process knows of a circuit is a ``SharedState``. The generation orders
 them: of two, the one with the higher generation is the newer, wherever it comes from. Every

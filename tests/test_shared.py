@@ -33,13 +33,15 @@ class Carrier:
         self.longest_lease = 30.0
         self.up = True
         self.woken = 0
+        self.asked: list[float] = []
         self.renewed: list[tuple[Lease, bool]] = []
 
     def is_up(self, now: float) -> bool:
         return self.up
 
     async def ask(self, link: Link, lease: float) -> Refusal | None:
-        raise NotImplementedError
+        self.asked.append(lease)
+        return None
 
     def wake(self, link: Link) -> None:
         self.woken += 1
@@ -144,6 +146,26 @@ def test_one_asks_at_a_time(open_rig: Rig) -> None:
     assert open_rig.link.before_probe(open_rig.clock.now) == Refusal(OPEN, 1.0)
     open_rig.carrier.up = False
     assert open_rig.link.before_probe(open_rig.clock.now) is False
+
+
+def test_a_lease_that_is_wasted_again_and_again_lets_one_call_go_alone(
+    open_rig: Rig,
+) -> None:
+    now = open_rig.clock.now
+    assert not open_rig.link.goes_alone(now, 5.0)  # nothing was wasted yet
+    open_rig.granted()
+    open_rig.link.tidy(now + 2.0)
+    assert not open_rig.link.goes_alone(now + 6.9, 5.0)
+    assert open_rig.link.goes_alone(now + 7.0, 5.0)
+    assert open_rig.link.before_probe(now + 7.0) is False
+    assert open_rig.link.before_probe(now + 7.0) is True  # the next one asks
+    open_rig.link.in_time()
+    assert not open_rig.link.goes_alone(now + 60.0, 5.0)
+
+
+async def test_it_asks_for_what_the_tool_may_take(open_rig: Rig) -> None:
+    assert await open_rig.link.ask(7.0) is None
+    assert open_rig.carrier.asked == [7.0]
 
 
 async def test_a_probe_may_go_on_if_its_lease_is_renewed_and_else_not(
