@@ -67,6 +67,7 @@ from ._stack import check_room, is_deep, with_room
 from ._steps import LAST, Steps
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
+from ._tool import Tool
 from ._traceback import binds_arguments, raise_as_it_was
 
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -332,13 +333,20 @@ class Execution:
         for the other, and another attempt may have run that already.
         """
         assert request.course is not None
-        entry = self._entry(request)
-        if not isinstance(entry, ToolResult) and entry.tool is not request.course.tool:
-            entry = self._answers.replaced(entry.tool, request)
+        entry = self._entry_of(request.course.tool, request)
         if isinstance(entry, ToolResult):
             await checkpoint()
             return entry
         return await self.go_on(entry, request, render)
+
+    def _entry_of(self, tool: Tool, request: Request) -> Entry | ToolResult:
+        """
+        What a call has that was made for this tool and has waited, or why it is not run.
+        """
+        entry = self._entry(request)
+        if not isinstance(entry, ToolResult) and entry.tool is not tool:
+            return self._answers.replaced(entry.tool, request)
+        return entry
 
     def turned_away(self, entry: Entry, request: Request) -> ToolResult | None:
         """
@@ -740,7 +748,10 @@ class Execution:
         refusal = None if link is None else await link.ask(entry.lease)
         if refusal is not None:
             return self._answers.refused(entry, wanted.circuit, refusal, request)
-        flight = self._take_off(entry, request, wanted=wanted)
+        now = self._entry_of(entry.tool, request)
+        if isinstance(now, ToolResult):
+            return now
+        flight = self._take_off(now, request, wanted=wanted)
         assert not isinstance(flight, _Wanted)
         return flight
 

@@ -465,6 +465,34 @@ async def test_a_lease_whose_asker_was_cancelled_is_kept_for_the_next_caller():
         assert engine.asked["Claim"] == 1
 
 
+@pytest.mark.parametrize("what", ["drained", "removed", "replaced"])
+async def test_a_call_that_has_asked_is_not_run_where_none_is_any_more(what: str):
+    engine = Engine()
+    async with fleet_of(1, engine) as (process,):
+        await make_open([process])
+        await settle(10.5)
+        engine.delay = 0.04
+        before = process.service.runs
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.extend(await process.call())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await settle(0.02)
+            assert engine.asked["Claim"] == 1
+            if what == "drained":
+                await process.orch.drain(timeout=1)
+            else:
+                process.orch.registry.remove("tool")
+            if what == "replaced":
+                process.service.offer(process.orch.registry)
+        assert process.service.runs == before
+        assert not results[0].ok
+        assert results[0].attempts == 0
+
+
 async def test_a_lease_that_nobody_uses_goes_back_to_the_fleet():
     engine = Engine()
     async with fleet_of(2, engine) as fleet:
