@@ -228,6 +228,8 @@ class Sharing:
                 raise StoreError("it does not do what it is told")
             self._patience.changed()
             self._answered()
+            if link.circuit.link is not link:
+                self.forget(link)  # with the lease that has come for it
         except Exception as error:
             self._missed(error, began, ask=True)
         finally:

@@ -493,6 +493,23 @@ async def test_a_call_that_has_asked_is_not_run_where_none_is_any_more(what: str
         assert results[0].attempts == 0
 
 
+async def test_a_lease_for_a_tool_that_was_removed_meanwhile_goes_back_to_the_fleet():
+    engine = Engine()
+    async with fleet_of(2, engine) as fleet:
+        await make_open(fleet)
+        await settle(10.5)
+        engine.delay = 0.04
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fleet[0].call)
+            await settle(0.02)
+            fleet[0].orch.registry.remove("tool")
+        engine.delay = 0.0
+        await settle()
+        fleet[1].service.behaviour = succeed
+        (result,) = await fleet[1].call()
+        assert result.ok
+
+
 async def test_a_lease_that_nobody_uses_goes_back_to_the_fleet():
     engine = Engine()
     async with fleet_of(2, engine) as fleet:
