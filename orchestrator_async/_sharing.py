@@ -329,6 +329,7 @@ class Sharing:
         Tell the fleet the last, for a second at most, and end.
         """
         session, ended = self._session, self._ended
+        assert ended is not None
         try:
             if session is not None and not self._patience.is_over:
                 with anyio.move_on_after(_FIRST):
@@ -336,8 +337,7 @@ class Sharing:
         finally:
             self._end()
             with anyio.move_on_after(_FIRST, shield=True):
-                if ended is not None:
-                    await ended.wait()
+                await ended.wait()
 
     def _end(self) -> None:
         tasks, self._tasks = self._tasks, None
@@ -402,8 +402,8 @@ class Sharing:
                 self._reports.forget()
             finally:
                 self._session = None
-            if self._first is not None:
-                self._first.set()
+            assert self._first is not None
+            self._first.set()
             if self._time() - began > 1.0:
                 wait = _SHORTEST  # it was one for a while
             await anyio.sleep(wait * random.uniform(0.75, 1.25))
@@ -416,8 +416,8 @@ class Sharing:
             tasks.start_soon(self._watch, session)
             while True:
                 await self._beat(session)
-                if self._first is not None:
-                    self._first.set()
+                assert self._first is not None
+                self._first.set()
                 seconds = _LOST_BEAT if self._patience.is_over else _BEAT
                 await anyio.sleep(seconds * random.uniform(0.75, 1.0))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator_async import CircuitState, Registry, ToolOrchestrator
+from orchestrator_async import BreakerPolicy, CircuitState, Registry, ToolOrchestrator
 from orchestrator_async._breaker import Permit, Refusal
 from orchestrator_async._circuit import Circuit
 from orchestrator_async._lease import Lease
@@ -296,3 +296,60 @@ async def test_nor_is_it_given_where_somebody_else_probes(open_rig: Rig) -> None
     open_rig.answer(open_rig.change(), False, generation=9, state=HALF_OPEN, rest=3.0)
     assert open_rig.circuit.state is HALF_OPEN
     assert open_rig.circuit.breaker.refusal(open_rig.clock.now) is not None
+
+
+async def test_of_probes_in_a_row_one_that_is_late_counts_for_one(open_rig: Rig) -> None:
+    policy = BreakerPolicy(success_threshold=2)
+    open_rig.circuit.reload(policy)
+    open_rig.granted(lease=3.0)
+    permit = open_rig.probe(lease=3.0)
+    open_rig.clock.turn(3.0)
+    open_rig.circuit.succeeded(permit, open_rig.clock.now, 3.0)
+    move = open_rig.change()
+    assert (move.to.state, move.to.successes) == (HALF_OPEN, 1)
+
+
+async def test_a_failure_after_the_lease_is_told_to_nobody(open_rig: Rig) -> None:
+    open_rig.granted(lease=3.0)
+    permit = open_rig.probe(lease=3.0)
+    open_rig.clock.turn(3.0)
+    assert open_rig.circuit.failed(permit, open_rig.clock.now, 3.0, "no")  # late
+    assert open_rig.change() is None
+    assert open_rig.circuit.state is HALF_OPEN
+
+
+def test_a_shorter_time_is_told_and_a_longer_one_is_not(rig: Rig) -> None:
+    rig.hear(OPEN, 5, rest=10.0)
+    rig.circuit.reload(BreakerPolicy(reset_timeout=60.0))
+    assert rig.change() is None
+    rig.circuit.reload(BreakerPolicy(reset_timeout=4.0))
+    move = rig.change()
+    assert isinstance(move, Move)
+    assert move.to.rest == pytest.approx(4.0)
+
+
+def test_a_store_that_knows_less_than_it_was_told_begins_anew(open_rig: Rig) -> None:
+    claim = open_rig.link.claim(open_rig.clock.now, 3.0, 30.0)
+    now = open_rig.clock.now
+    state = SharedState(generation=2, state=OPEN, rest=6.0, length=10.0)
+    assert open_rig.link.claimed(claim, Answer(done=False, state=state), now, now)
+    assert open_rig.link.known.generation == 2
+    refusal = open_rig.circuit.breaker.refusal(now)
+    assert refusal is not None
+    assert refusal.retry_after == pytest.approx(6.0)
+
+
+def test_what_is_done_by_hand_is_told_in_its_order(rig: Rig) -> None:
+    rig.hear(CLOSED, 4)
+    held = rig.circuit.isolate()
+    first = rig.change()
+    held.release()
+    assert rig.change() == first  # it was not answered yet
+    rig.answer(first, True, generation=5, isolations=1)
+    second = rig.change()
+    assert (len(first.add), first.remove) == (1, ())
+    assert (second.add, second.remove) == ((), first.add)
+    rig.answer(second, True, generation=6)
+    assert rig.change() is None
+    rig.answer(second, True, generation=7)  # the same once more changes nothing
+    assert rig.circuit.state is CLOSED

@@ -408,6 +408,32 @@ async def test_a_lease_is_renewed_while_its_probe_runs():
         assert engine.asked["Renew"] >= 15
 
 
+async def test_a_renewal_that_fails_is_tried_again():
+    engine = Engine()
+    policy = FleetPolicy(lease=2.0)
+    async with fleet_of(2, engine, tool_timeout=20.0, fleet=policy) as fleet:
+        await make_open(fleet)
+        await settle(10.5)
+
+        async def slowly() -> str:
+            await anyio.sleep(6)
+            return "fine"
+
+        fleet[0].service.behaviour = slowly
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fleet[0].call)
+            await settle(1)
+            engine.fails = {"Renew"}
+            await settle(0.6)
+            engine.fails = set()
+            for _ in range(4):
+                (refused,) = await fleet[1].call()
+                assert refused.attempts == 0
+                await settle(1)
+        await settle()
+        assert states(fleet) == {CLOSED}
+
+
 async def test_a_lease_is_renewed_for_no_longer_than_the_tool_may_take():
     policy = FleetPolicy(lease=1.0)
     breaker = BreakerPolicy(probe_lease=4.0)
@@ -1203,6 +1229,38 @@ async def test_one_that_refuses_at_once_is_waited_for_as_one_that_is_slow():
         assert runs(fleet) == before + 1
 
 
+async def test_circuits_that_could_not_be_looked_at_are_looked_at_with_the_next_beat():
+    engine = Engine()
+    engine.deaf = True
+    async with fleet_of(1, engine) as (opener,):
+        await make_open([opener])
+        process = Process(engine)
+        engine.fails = {"read"}
+        async with process.orch:
+            await process.call(1)
+            await settle()
+            assert process.state is CLOSED
+            engine.fails = set()
+            await settle(2)
+            assert process.state is OPEN
+
+
+async def test_one_that_says_closed_and_takes_no_opening_is_given_up():
+    engine = Engine()
+    async with fleet_of(1, engine) as (process,):
+        await settle()
+        engine.fails = {"Move", "Isolate"}
+        await process.call(3)
+        await settle(10.5)
+        process.service.behaviour = succeed
+        answers = []
+        for _ in range(8):
+            answers += await process.call()
+            await settle(1)
+        assert not answers[0].ok
+        assert answers[-1].ok
+
+
 async def test_one_that_answers_and_changes_nothing_is_given_up():
     engine = Engine()
     async with fleet_of(1, engine) as (process,):
@@ -1620,6 +1678,32 @@ async def test_many_who_ask_for_figures_do_not_wait_for_each_other():
         assert engine.asked["figures"] <= 40
 
 
+async def test_questions_that_are_none_are_not_answered():
+    engine = Engine()
+    async with fleet_of(1, engine) as (process,):
+        await process.call()
+        before = engine.asked["beat"]
+        engine.ask("x" * 101)
+        engine.ask(None)  # type: ignore[arg-type]
+        await settle(0.1)
+        assert engine.asked["beat"] == before
+        engine.ask("x" * 100)
+        await settle(0.1)
+        assert engine.asked["beat"] == before + 1
+
+
+async def test_figures_that_could_not_be_told_are_told_again():
+    engine = Engine()
+    async with fleet_of(2, engine) as fleet:
+        await fleet[0].call(2)
+        engine.fails = {"beat", "figures", "leave"}
+        assert (await fleet[1].orch.get_fleet_stats_all()) == {}
+        engine.fails = set()
+        figures = await fleet[1].orch.get_fleet_stats_all()
+        assert figures["tool"]["calls"] == 2
+        engine.fails = {"leave"}
+
+
 async def test_figures_where_the_store_fails():
     engine = Engine()
     async with fleet_of(2, engine) as fleet:
@@ -1771,6 +1855,32 @@ async def test_a_store_that_takes_long_to_end_is_not_waited_for():
     async with fleet_of(1, Slow()):
         began = anyio.current_time()
     assert anyio.current_time() - began <= 2.1
+
+
+async def test_what_is_left_of_a_session_does_not_end_the_next_one():
+    class SlowOnce(Engine):
+        slow = True
+
+        @asynccontextmanager
+        async def session(self, heard, asked=None):
+            async with super().session(heard, asked) as session:
+                try:
+                    yield session
+                finally:
+                    if self.slow:
+                        self.slow = False
+                        with anyio.CancelScope(shield=True):
+                            await anyio.sleep(5)
+
+    engine = SlowOnce()
+    process = Process(engine)
+    async with process.orch:
+        await settle()
+    async with process.orch, fleet_of(1, engine) as (other,):
+        await settle(10)
+        await other.call(3)
+        await settle()
+        assert process.state is OPEN
 
 
 async def test_an_error_in_the_block_comes_out_as_it_was():
