@@ -84,6 +84,8 @@ TESTS: Final = {
     "shared": "shared sharing",
     "sharing": "sharing",
     "patience": "patience",
+    "checked_session": "checked_session sharing",
+    "reports": "sharing",
 }
 # The others of such a module hold together what other modules' tests look at.
 FUNCTIONS: Final = {
