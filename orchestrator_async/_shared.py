@@ -226,14 +226,19 @@ class Link:
         """
         return await self._carrier.ask(self, lease)
 
-    def claim(self, now: float, lease: float, longest: float) -> Claim:
+    def claim(self, now: float, lease: float) -> Claim:
         """
         What to ask. The same token as before, where what became of that is not known.
         """
         if self._token is None:
             self._token = secrets.token_hex(8)
-        known = self.known_now(now)
-        return Claim(known=known, token=self._token, lease=lease, longest=longest)
+        longest = self._carrier.longest_lease
+        return Claim(
+            known=self.known_now(now),
+            token=self._token,
+            lease=min(lease, longest),
+            longest=longest,
+        )
 
     def claimed(self, claim: Claim, answer: Answer, began: float, now: float) -> bool:
         """
@@ -308,13 +313,13 @@ class Link:
         """
         return self._token is not None and not self.asking
 
-    def renewal(self, lease: Lease, now: float, seconds: float) -> Renew | None:
+    def renewal(self, lease: Lease, now: float) -> Renew | None:
         """
         What to ask for a probe that runs, or ``None`` if there is nothing to ask.
         """
         if self.lease is not lease or not now < lease.last:
             return None
-        seconds = min(seconds, lease.last - now)
+        seconds = min(self._carrier.longest_lease, lease.last - now)
         return Renew(known=self.known_now(now), token=lease.token, lease=seconds)
 
     def renewed(self, lease: Lease, renew: Renew, answer: Answer, began: float) -> None:

@@ -213,7 +213,7 @@ class Sharing:
     def _begin_to_ask(self, link: Link, lease: float) -> anyio.Event:
         link.asking, done = True, anyio.Event()
         assert self._tasks is not None
-        self._tasks.start_soon(self._ask, link, min(lease, self._policy.lease), done)
+        self._tasks.start_soon(self._ask, link, lease, done)
         return done
 
     async def _ask(self, link: Link, lease: float, done: anyio.Event) -> None:
@@ -222,7 +222,7 @@ class Sharing:
         try:
             if session is None:
                 return
-            claim = link.claim(began, lease, self._policy.lease)
+            claim = link.claim(began, lease)
             answer = await session.change(link.id, claim)
             if not link.claimed(claim, answer, began, self._time()):
                 raise StoreError("it does not do what it is told")
@@ -577,7 +577,7 @@ class Sharing:
             if not at_once and rest > lease.length / 2:
                 await anyio.sleep(rest / 3)
             session, began = self._session, self._time()
-            renew = link.renewal(lease, began, self._policy.lease)
+            renew = link.renewal(lease, began)
             if renew is None:
                 return
             if session is not None and not self._patience.is_over:

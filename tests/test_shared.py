@@ -76,7 +76,7 @@ class Rig:
         self.link.hear(told, self.clock.now)
 
     def granted(self, generation: int = 6, lease: float = 3.0) -> Claim:
-        claim = self.link.claim(self.clock.now, lease, 30.0)
+        claim = self.link.claim(self.clock.now, lease)
         state = SharedState(generation=generation, state=HALF_OPEN, rest=lease, length=10.0)
         answer = Answer(done=True, state=state)
         assert self.link.claimed(claim, answer, self.clock.now, self.clock.now)
@@ -176,7 +176,7 @@ async def test_a_probe_may_go_on_if_its_lease_is_renewed_and_else_not(
     [(lease, at_once)] = open_rig.carrier.renewed
     assert not at_once
     now = open_rig.clock.now
-    renew = open_rig.link.renewal(lease, now + 1, 30.0)
+    renew = open_rig.link.renewal(lease, now + 1)
     assert isinstance(renew, Renew)
     assert renew.lease == 30.0
     state = SharedState(generation=6, state=HALF_OPEN, rest=30.0, length=10.0)
@@ -185,15 +185,15 @@ async def test_a_probe_may_go_on_if_its_lease_is_renewed_and_else_not(
     open_rig.link.renewed(lease, renew, Answer(done=True, state=state), now + 1)
     assert not open_rig.link.is_overdue(permit, now + 30)
     assert open_rig.link.is_overdue(permit, now + 31)
-    renew = open_rig.link.renewal(lease, now + 40, 30.0)
+    renew = open_rig.link.renewal(lease, now + 40)
     assert renew is not None
     assert renew.lease == 20.0  # in all no more than it was given
-    assert open_rig.link.renewal(lease, now + 60, 30.0) is None
+    assert open_rig.link.renewal(lease, now + 60) is None
 
 
 def test_an_answer_that_contradicts_what_it_was_told_is_none(open_rig: Rig) -> None:
     open_rig.circuit.trip()
-    claim = open_rig.link.claim(open_rig.clock.now, 3.0, 30.0)
+    claim = open_rig.link.claim(open_rig.clock.now, 3.0)
     now = open_rig.clock.now
     state = SharedState(generation=5, state=CLOSED)
     assert not open_rig.link.claimed(claim, Answer(done=False, state=state), now, now)
@@ -202,7 +202,7 @@ def test_an_answer_that_contradicts_what_it_was_told_is_none(open_rig: Rig) -> N
 
 
 def test_a_refusal_is_an_answer(open_rig: Rig) -> None:
-    claim = open_rig.link.claim(open_rig.clock.now, 3.0, 30.0)
+    claim = open_rig.link.claim(open_rig.clock.now, 3.0)
     now = open_rig.clock.now
     state = SharedState(generation=5, state=OPEN, rest=0.4, length=10.0)
     assert open_rig.link.claimed(claim, Answer(done=False, state=state), now, now)
@@ -329,7 +329,7 @@ def test_a_shorter_time_is_told_and_a_longer_one_is_not(rig: Rig) -> None:
 
 
 def test_a_store_that_knows_less_than_it_was_told_begins_anew(open_rig: Rig) -> None:
-    claim = open_rig.link.claim(open_rig.clock.now, 3.0, 30.0)
+    claim = open_rig.link.claim(open_rig.clock.now, 3.0)
     now = open_rig.clock.now
     state = SharedState(generation=2, state=OPEN, rest=6.0, length=10.0)
     assert open_rig.link.claimed(claim, Answer(done=False, state=state), now, now)
