@@ -348,6 +348,18 @@ async def test_of_a_newer_state_without_isolations_none_is_left(
     assert answer.state.isolations == 1
 
 
+async def test_a_lease_has_no_longer_to_go_than_who_asks_allows(
+    session: StoreSession,
+) -> None:
+    state = await probed(session, C)
+    asked = replace(claim(state, "another"), longest=SHORT)
+    denied = await session.change(C, asked)
+    assert not denied.done
+    assert denied.state.rest <= SHORT
+    await pass_by(SHORT)
+    assert (await session.change(C, asked)).done
+
+
 async def test_a_lease_that_was_only_told_of_is_in_nobodys_way_for_longer(
     session: StoreSession,
 ) -> None:
@@ -1117,6 +1129,7 @@ def asks_of(session: StoreSession) -> list[Callable[[], Any]]:
         lambda: session.read([C]),
         lambda: session.change(C, run()),
         lambda: session.beat("one", {}),
+        lambda: session.ask("word"),
         lambda: session.figures(),
         lambda: session.leave("one"),
     ]
@@ -1197,6 +1210,71 @@ async def test_what_has_changed_of_figures_is_added_to_the_rest(store: Store) ->
         assert await two.figures() == {"tw ö{}": {}}
         await one.beat("one", {})
         assert await two.figures() == {"tw ö{}": {}, "one": {}}
+
+
+async def test_figures_of_what_is_gone_are_none(session: StoreSession) -> None:
+    await session.beat("one", {"a": "1", "b": "2"})
+    await session.beat("one", {"a": ""})
+    assert await session.figures() == {"one": {"b": "2"}}
+    await session.beat("one", {"b": "", "c": ""})
+    assert not (await session.figures()).get("one")
+
+
+class Questions:
+    """
+    What is called with the word of each question.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self._news = anyio.Event()
+
+    def __call__(self, word: str) -> None:
+        self.words.append(word)
+        self._news.set()
+
+    async def hears(self, number: int) -> list[str]:
+        with anyio.fail_after(30):
+            while len(self.words) < number:
+                self._news = anyio.Event()
+                await self._news.wait()
+        return self.words
+
+
+async def test_all_who_listen_are_asked_for_figures(store: Store) -> None:
+    mine, others = Questions(), Questions()
+    words = ["word", "f00", "with space", "%:{}?é", "x" * 60]
+    async with (
+        store.session(Listener(), mine) as session,
+        store.session(Listener(), others),
+        store.session(Listener()) as deaf,
+    ):
+        for word in words:
+            await session.ask(word)
+        assert await mine.hears(len(words)) == words
+        assert await others.hears(len(words)) == words
+        await deaf.ask("again")
+        assert (await mine.hears(6))[-1] == "again"
+
+
+async def test_who_raises_when_asked_makes_nobody_deaf(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    questions = Questions()
+
+    def fail(word: str) -> None:
+        raise ValueError("no figures")
+
+    other = store.session(Listener(), questions)
+    async with store.session(Listener(), fail) as session, other:
+        await session.ask("word")
+        assert await questions.hears(1) == ["word"]
+        await session.beat("one", {})
+    assert "no figures" in caplog.text
+
+
+async def test_one_that_is_there_is_not_down(session: StoreSession) -> None:
+    assert await session.is_down() is False
 
 
 async def test_many_processes_with_many_tools_have_figures(session: StoreSession) -> None:
