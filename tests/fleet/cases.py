@@ -24,6 +24,9 @@ from .worker import Setup
 ADDED: Final = 0.060
 """Seconds that any call may take beyond its tool's own, and the machine's."""
 
+HANGS: Final = 0.2
+"""Seconds after which a call that has not ended hangs."""
+
 BACK: Final = 2.0
 """Seconds after which a fleet whose engine is well again shares its circuits again."""
 
@@ -266,10 +269,12 @@ def _hanging_probe(them: Fleet, processes: int, loops: str) -> tuple[Worker, Exe
     them.tool(Behaviour(mode="hang"))
 
     def hanging() -> list[Execution]:
-        return [each for each in them.executions(settled) if each.ended is None]
+        # One that was begun before the tool hangs ends at once, and is seen to a moment later.
+        old = time.monotonic() - HANGS
+        all_of_them = them.executions(settled)
+        return [each for each in all_of_them if each.ended is None and each.began < old]
 
-    them.until(hanging)
-    probe = hanging()[0]
+    (probe,) = them.until(hanging)
     return next(each for each in them.workers if each.pid == probe.pid), probe
 
 
@@ -279,7 +284,7 @@ def run_killed_prober(
     processes: int = 3,
     tasks: int = 10,
     every: float = 0.05,
-    timeout: float = 0.5,
+    timeout: float = 2.0,
 ) -> ProberResult:
     """
     A process that is killed while it probes.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from .switch import Behaviour, Switch
 from .trace import Execution, Record, TraceReader, executions
@@ -25,6 +25,8 @@ DEADLINE: Final = 30.0  # how long a hang may take to be called one, on a loaded
 
 KEEP: Final = "FLEET_TRACES"
 """The environment variable that says where to keep the traces, for those who ask why."""
+
+T = TypeVar("T")
 
 # The processes are forks of one that has imported all that they need, which takes seconds.
 _PROCESSES: Final = multiprocessing.get_context("forkserver")
@@ -186,21 +188,22 @@ class Fleet:
         found = executions(self._trace.read(), tool)
         return [each for each in found if each.began >= since]
 
-    def until(self, holds: Callable[[], object], deadline: float = DEADLINE) -> None:
+    def until(self, holds: Callable[[], T], deadline: float = DEADLINE) -> T:
         """
-        Wait until something holds.
+        Wait until something holds: what it was when it did.
 
         Raises:
             AssertionError: It does not, after so many seconds, or a process has ended by
                 itself.
         """
         end = time.monotonic() + deadline
-        while not holds():
+        while not (held := holds()):
             statuses = [worker.status for worker in self.workers]
             broken = [each for each in statuses if each not in (None, 0, -signal.SIGKILL)]
             assert not broken, f"processes ended with {broken}: {self.complaints()}"
             assert time.monotonic() < end, f"not after {deadline} s: {self.complaints()}"
             time.sleep(0.005)
+        return held
 
     def watch(self, seconds: float) -> None:
         """
