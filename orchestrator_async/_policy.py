@@ -271,8 +271,9 @@ class FleetPolicy:
             so, at the most; it is refused if that takes longer. No other call waits for the
             store. Default 0.05.
         engine_patience: Seconds for which a store that does not answer is waited for, or
-            five such calls if these come first; then each process goes on by itself, until
-            the store answers again. One that is known not to be there is not waited for.
+            until five calls that would be the probe have asked in vain, of which one is
+            counted in a fifth of that time; then each process goes on by itself, until the
+            store answers again. One that is known not to be there is not waited for.
             Default 5.
         lease: Seconds for which a probe has its place at the most before that is renewed,
             and after which a process that has died in a probe is given up. Default 30; for a
