@@ -80,12 +80,14 @@ _SAYS: Final = {Verdict.SUCCESS: True, Verdict.FAILURE: False, Verdict.IGNORE: N
 
 class _Wanted(NamedTuple):
     """
-    A call that would be the probe of a circuit which a fleet shares, and has to ask first.
+    A call that would be the probe of a circuit which a fleet shares, and has to ask first;
+    or that has asked, and is to probe though the fleet has not answered (``alone``).
     """
 
     circuit: Circuit
     arguments: Mapping[str, Any]
-    key: str | None
+    key: str | None = None
+    alone: bool = False
 
 
 class _Probe(NamedTuple):
@@ -727,7 +729,7 @@ class Execution:
         try:
             if wanted is not None:
                 arguments, key = wanted.arguments, wanted.key
-                return self._with_circuit(entry, request, arguments, key, has_asked=True)
+                return self._with_circuit(entry, request, arguments, key, wanted)
             if arguments is not None:
                 return self._with_circuit(entry, request, arguments, None)
             return self._admitted(entry, request)
@@ -745,13 +747,13 @@ class Execution:
         The same for a call that has to ask its fleet before it can be the probe.
         """
         link = wanted.circuit.link
-        refusal = None if link is None else await link.ask(entry.lease)
-        if refusal is not None:
-            return self._answers.refused(entry, wanted.circuit, refusal, request)
+        said = False if link is None else await link.ask(entry.lease)
+        if isinstance(said, Refusal):
+            return self._answers.refused(entry, wanted.circuit, said, request)
         now = self._entry_of(entry.tool, request)
         if isinstance(now, ToolResult):
             return now
-        flight = self._take_off(now, request, wanted=wanted)
+        flight = self._take_off(now, request, wanted=wanted._replace(alone=said))
         assert not isinstance(flight, _Wanted)
         return flight
 
@@ -773,19 +775,18 @@ class Execution:
         request: Request,
         arguments: Mapping[str, Any],
         key: str | None,
-        *,
-        has_asked: bool = False,
+        asked: _Wanted | None = None,
     ) -> Flight | ToolResult | _Wanted:
         now = self._clock()
         if entry.keyed is None:
-            return self._claimed(entry, entry.circuit, request, arguments, now, has_asked)
+            return self._claimed(entry, entry.circuit, request, arguments, now, asked)
         circuit = entry.take(key, now)
         flight: Flight | ToolResult | _Wanted | None = None
         try:
             refusal = self.refusal(entry, circuit)
             if refusal is not None:
                 return self._answers.refused(entry, circuit, refusal, request)
-            flight = self._claimed(entry, circuit, request, arguments, now, has_asked)
+            flight = self._claimed(entry, circuit, request, arguments, now, asked)
             if isinstance(flight, _Wanted):
                 flight = flight._replace(key=key)
             return flight
@@ -856,17 +857,18 @@ class Execution:
         request: Request,
         arguments: Mapping[str, Any],
         now: float,
-        has_asked: bool,
+        asked: _Wanted | None,
     ) -> Flight | ToolResult | _Wanted:
         """
         Take what the call needs, last of all its circuit's permit.
         """
         nested = calling_probe(circuit.breaker)
-        if circuit.link is not None and nested is None:
+        goes_alone = asked is not None and asked.alone
+        if circuit.link is not None and nested is None and not goes_alone:
             said = circuit.link.before_probe(now)
             if said is True:
-                if not has_asked:
-                    return _Wanted(circuit, arguments, None)
+                if asked is None:
+                    return _Wanted(circuit, arguments)
                 said = Refusal(circuit.state, 1.0)
             if said is not False:
                 return self._answers.refused(entry, circuit, said, request)

@@ -64,8 +64,11 @@ class Carrier(Protocol):
     def is_up(self, now: float) -> bool:
         """Whether the store is to be asked; else the process is on its own."""
 
-    async def ask(self, link: Link, lease: float) -> Refusal | None:
-        """Ask for the lease of a probe, and wait for a moment; or why it has not come."""
+    async def ask(self, link: Link, lease: float) -> Refusal | bool:
+        """
+        Ask for the lease of a probe, and wait for a moment: why it has not come; or whether
+        the call is to probe without one.
+        """
 
     def wake(self, link: Link) -> None:
         """It has something to tell the fleet."""
@@ -97,7 +100,6 @@ class Link:
 
     __slots__ = (
         "_carrier",
-        "_goes_alone",
         "_hands",
         "_heard_at",
         "_holds",
@@ -134,7 +136,6 @@ class Link:
         self._holds: set[str] = set()
         self._told = 0  # of the run of failures
         self._wasted_since: float | None = None  # leases that nobody has used
-        self._goes_alone = False
         self._is_in_touch = False  # whether the fleet has said anything of it yet
         self._token: str | None = None  # of a claim whose answer is not known
         self._probe: Permit | None = None  # one that runs without a lease
@@ -187,9 +188,6 @@ class Link:
         breaker = self.circuit.breaker
         if breaker.closed_permit is not None or breaker.is_disabled:
             return False
-        if self._goes_alone:
-            self._goes_alone = False
-            return False
         if not self._carrier.is_up(now):
             return False
         if breaker.refusal(now) is not None or self._has_pocket(now):
@@ -204,8 +202,7 @@ class Link:
         the same: leases came, but too late for every caller, for too long.
         """
         since = self._wasted_since
-        self._goes_alone = since is not None and now - since >= patience
-        return self._goes_alone
+        return since is not None and now - since >= patience
 
     def in_time(self) -> None:
         """
@@ -220,9 +217,12 @@ class Link:
             self.pocket = None
         return self.pocket is not None
 
-    async def ask(self, lease: float) -> Refusal | None:
+    async def ask(self, lease: float) -> Refusal | bool:
         """
         Ask the fleet, and wait for a moment. Whoever calls next has the lease, if it comes.
+
+        Returns:
+            Why nobody may probe now; or whether this call is to probe without a lease.
         """
         return await self._carrier.ask(self, lease)
 
@@ -431,6 +431,15 @@ class Link:
         counts = breaker.is_closed_beneath and not breaker.is_disabled
         return breaker.failures if counts else 0
 
+    @property
+    def _counts(self) -> bool:
+        """
+        Whether there are calls for the fleet to count.
+        """
+        if self.circuit.breaker.is_disabled:
+            self._tally.clear()  # they are nobody's business
+        return self.due and self._tally.calls > 0
+
     # What the fleet is told
 
     @property
@@ -442,7 +451,7 @@ class Link:
             self._hands
             or self._pending is not None
             or self._run != self._told
-            or (self.due and self._tally.calls)
+            or self._counts
         )
 
     def next_change(self, now: float) -> Change | None:
@@ -458,7 +467,7 @@ class Link:
             pending = self._sent = self._pending
             to = shared_of(pending.standing, now - pending.since)
             return Move(known=known, to=to, token=pending.token, force=pending.force)
-        if self.due and self._tally.calls:
+        if self._counts:
             return self._count(known)
         return self._run_change(known) if self._run != self._told else None
 
@@ -673,11 +682,10 @@ class Link:
         self._is_in_touch = True
         if self.known.generation:
             self._told = 0
-        others = self.known_now(now).isolations
-        if (self._holds or others) and not self._hands:
-            self._by_hand(
-                tuple(self._holds), ()
-            )  # of others, what is known is told as well
+        # Each change tells what is known as well, and so those that others hold.
+        is_held = self._holds or self.known_now(now).isolations
+        if is_held and not self._hands:
+            self._by_hand(tuple(self._holds), ())
         breaker = self.circuit.breaker
         if self.lease is not None:
             self._carrier.renew(self, self.lease, at_once=True)

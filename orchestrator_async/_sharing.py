@@ -195,20 +195,22 @@ class Sharing:
 
     # Callers
 
-    async def ask(self, link: Link, lease: float) -> Refusal | None:
+    async def ask(self, link: Link, lease: float) -> Refusal | bool:
         """
         Ask the fleet for the lease of a probe, and wait for a moment. Whoever calls next has
         it, if it comes.
+
+        Returns:
+            Why nobody may probe now; or whether this call is to probe without a lease.
         """
         done = self._begin_to_ask(link, lease)
         with anyio.move_on_after(self._policy.probe_wait):
             await done.wait()
         if done.is_set():
             link.in_time()
-            return None
-        if link.goes_alone(self._time(), self._policy.engine_patience):
-            return None
-        return Refusal(link.circuit.state, 1.0)
+            return False
+        alone = link.goes_alone(self._time(), self._policy.engine_patience)
+        return alone or Refusal(link.circuit.state, 1.0)
 
     def _begin_to_ask(self, link: Link, lease: float) -> anyio.Event:
         link.asking, done = True, anyio.Event()

@@ -906,6 +906,20 @@ async def test_a_reload_to_a_shorter_time_is_for_what_is_open_already():
         assert (await fleet[0].call())[0].ok
 
 
+async def test_the_calls_of_what_is_disabled_here_are_not_counted():
+    policy = BreakerPolicy(failure_rate=0.5, window_seconds=60.0, minimum_calls=10)
+    engine = Engine()
+    async with fleet_of(2, engine, failure_threshold=100, policy=policy) as fleet:
+        fleet[0].orch.circuit("tool").disable()
+        await fleet[0].call(9)
+        await settle(2)
+        assert not engine.asked["Count"]
+        await fleet[1].call(1)
+        await settle(2)
+        assert engine.asked["Count"] == 1
+        assert fleet[1].state is CLOSED
+
+
 async def test_what_is_disabled_here_takes_no_part():
     engine = Engine()
     async with fleet_of(2, engine) as fleet:
