@@ -67,7 +67,6 @@ from ._stack import check_room, is_deep, with_room
 from ._steps import LAST, Steps
 from ._threads import NoThreadError, ThreadedCall
 from ._throttle import Throttle, throttle_of_error, throttle_of_value
-from ._tool import Tool
 from ._traceback import binds_arguments, raise_as_it_was
 
 _NOTHING: Final[Mapping[str, Any]] = {}
@@ -341,7 +340,7 @@ class Execution:
             return entry
         return await self.go_on(entry, request, render)
 
-    def _entry_of(self, tool: Tool, request: Request) -> Entry | ToolResult:
+    def _entry_of(self, tool: object, request: Request) -> Entry | ToolResult:
         """
         What a call has that was made for this tool and has waited, or why it is not run.
         """
