@@ -66,6 +66,9 @@ class Keeper(Protocol):
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None:
         """It is to go on with other settings."""
 
+    def has_moved(self, circuit: Circuit) -> None:
+        """Another loop than before uses it."""
+
 
 class ForeignLoopError(OrchestratorError):
     """
@@ -279,6 +282,13 @@ class Circuit:
             self._announce(self.breaker.release())
 
     # For the orchestrator
+
+    def is_elsewhere(self, token: EventLoopToken) -> bool:
+        """
+        Whether another loop than this uses it, which still runs.
+        """
+        mine = self._token
+        return mine is not None and mine != token and _loop.is_alive(mine)
 
     @property
     def opened_for(self) -> float:
@@ -507,6 +517,8 @@ class Circuit:
             raise ForeignLoopError(self.name)
         self._lock = anyio.Lock()  # which may find the stack full
         self._token, self._thread = token, thread
+        if self._keeper is not None:
+            self._keeper.has_moved(self)
 
     def _announce(self, transition: Transition | None) -> None:
         if transition is None:

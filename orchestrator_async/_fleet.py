@@ -557,6 +557,13 @@ class Fleet:
                 circuit.follow_loop(now)
         return now
 
+    def has_moved(self, circuit: Circuit) -> None:
+        """
+        A circuit's word that another loop than before uses it.
+        """
+        if self.join is not None:
+            self.join(circuit)
+
     def complain(self, circuit: Circuit, what: str, error: BaseException) -> None:
         """
         A circuit's word that something of the user's raised, which is logged once.

@@ -79,6 +79,9 @@ class Carrier(Protocol):
     def renew(self, link: Link, lease: Lease, *, at_once: bool = False) -> None:
         """A probe runs that may take longer than its lease, or whose lease is lost."""
 
+    def release(self, lease: Lease) -> None:
+        """Its probe does not run any more, or is no longer the fleet's."""
+
     @property
     def quorum(self) -> int:
         """How many processes must have a run of failures."""
@@ -165,7 +168,7 @@ class Link:
         """
         self.circuit.breaker.ran = self.circuit.breaker.tally = None
         if self.lease is not None:
-            self.pocket, self.lease = self.lease, None  # nobody judges that probe
+            self.pocket = self._let_go()  # nobody judges that probe
         if self._holds:
             self._hands.append(((), tuple(self._holds)))
             self._holds.clear()
@@ -347,15 +350,15 @@ class Link:
         Such a probe has succeeded after all. That closes the circuit (rule C4), if nobody
         probes meanwhile, which the store knows.
         """
-        assert self.lease is not None
-        token, self.lease = self.lease.token, None
+        lease = self._let_go()
+        assert lease is not None
         standing = self.circuit.breaker.standing(now)
         successes = standing.successes + 1
         if successes < self.circuit.breaker.settings.success_threshold:
             standing = standing._replace(successes=successes)
         else:
             standing = Standing()
-        self._pending = Pending(standing, now, token, False)
+        self._pending = Pending(standing, now, lease.token, False)
         self._carrier.wake(self)
 
     def ruled(self, permit: Permit, now: float, ruling: Ruling) -> None:
@@ -366,12 +369,22 @@ class Link:
             self._probe = None
         token = None
         if self.lease is not None and permit is self.lease.permit:
-            token, self.lease = self.lease.token, None
+            token = self.lease.token
+            self._let_go()
             if ruling.late:
                 return
         elif ruling.transition is None or not ruling.transition.enforced:
             return
         self._move(now, token)
+
+    def _let_go(self) -> Lease | None:
+        """
+        Have no lease of a probe that runs any more; the one that there was.
+        """
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            self._carrier.release(lease)
+        return lease
 
     def moved(self, now: float, *, force: bool = False) -> None:
         """
@@ -642,7 +655,8 @@ class Link:
             near = abs(here.rest - standing.rest) < _NEAR
             if here.state is CircuitState.OPEN and near and not sure:
                 return
-        self.lease = self.pocket = self._probe = None
+        self._let_go()
+        self.pocket = self._probe = None
         longest = breaker.longest(standing.paused, standing.reopenings)
         self.circuit.adopt(standing, now, _HEARD[standing.state])
         if standing.state is CircuitState.OPEN and standing.rest > longest + _NEAR:

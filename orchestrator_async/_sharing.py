@@ -13,6 +13,7 @@ import hashlib
 import math
 import random
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -100,6 +101,9 @@ class Sharing:
         self._links: dict[str, Link] = {}
         self._fresh: dict[Link, None] = {}
         self._dirty: dict[Link, None] = {}
+        # What was begun in another thread, to be done in this one.
+        self._errands: deque[tuple[Callable[..., Awaitable[object]], Any]] = deque()
+        self._renewing: dict[Lease, _loop.Bell] = {}
         self._wake: _loop.Bell | None = None
         self._session: CheckedSession | None = None
         self._tasks: TaskGroup | None = None
@@ -121,15 +125,35 @@ class Sharing:
 
     def join(self, circuit: Circuit) -> None:
         """
-        A circuit has come, and is one of the fleet's from now on.
+        A circuit has come, or has come to another loop: it is one of the fleet's where it
+        is used in the loop of this session, or nowhere yet.
         """
         if circuit.key in SHARED:
             return  # those who share it here are not those who share it there
+        if self._loop is not None and circuit.is_elsewhere(self._loop):
+            self._part(circuit)
+            return
+        if circuit.link is not None:
+            return
         link = circuit.link = Link(id_of(circuit), circuit, self)
         self._links[link.id] = link
         if self._tasks is not None:
             self._fresh[link] = None
             self._ring()
+
+    def _part(self, circuit: Circuit) -> None:
+        """
+        It is of a loop in another thread, whose clock may be another one as well.
+        """
+        link, circuit.link = circuit.link, None
+        if link is None:
+            return
+        link.retire()
+        logger.warning(
+            "circuit %s is used in another loop than the one that entered the orchestrator, "
+            "and is its own there: have one orchestrator a thread",
+            circuit.name,
+        )
 
     def forget(self, link: Link) -> None:
         """
@@ -139,9 +163,9 @@ class Sharing:
             del self._links[link.id]
         self._fresh.pop(link, None)
         self._dirty.pop(link, None)
-        if link.has_last_words and self._tasks is not None and self._session is not None:
+        if link.has_last_words and self._session is not None:
             link.give_up_lease(self._time())
-            self._tasks.start_soon(self._tell_of, self._session, link)
+            self._start(self._tell_of, self._session, link)
 
     # What links ask for; see ``Carrier``
 
@@ -172,6 +196,8 @@ class Sharing:
             )
         if self._session is None or self._patience.is_over:
             return False
+        if self._loop is None or not _loop.runs_here(self._loop):
+            return False
         self._patience.look(now)
         return not self._patience.is_over
 
@@ -186,8 +212,26 @@ class Sharing:
         """
         Keep the lease for as long as its probe runs, and may.
         """
-        if self._tasks is not None:
-            self._tasks.start_soon(self._renew, link, lease, at_once)
+        self._start(self._renew_once if at_once else self._renew, link, lease)
+
+    def release(self, lease: Lease) -> None:
+        """
+        Its probe does not run any more, or is no longer the fleet's.
+        """
+        if over := self._renewing.get(lease):
+            over.ring()
+
+    def _start(self, fn: Callable[..., Awaitable[object]], *args: object) -> None:
+        """
+        Run it beside the session, if there is one, and end it with that. From any thread.
+        """
+        if self._loop is None or self._tasks is None:
+            return
+        if _loop.runs_here(self._loop):
+            self._tasks.start_soon(fn, *args)
+        else:
+            self._errands.append((fn, args))
+            self._ring()
 
     def _ring(self) -> None:
         if self._wake is not None:
@@ -214,8 +258,7 @@ class Sharing:
 
     def _begin_to_ask(self, link: Link, lease: float) -> anyio.Event:
         link.asking, done = True, anyio.Event()
-        assert self._tasks is not None
-        self._tasks.start_soon(self._ask, link, lease, done)
+        self._start(self._ask, link, lease, done)
         return done
 
     async def _ask(self, link: Link, lease: float, done: anyio.Event) -> None:
@@ -244,10 +287,9 @@ class Sharing:
         alone where the store does not answer.
         """
         found: dict[str, Mapping[str, str]] = {}
-        session, tasks = self._session, self._tasks
-        if session is not None and tasks is not None and not self._patience.is_over:
-            done = anyio.Event()
-            tasks.start_soon(self._gather, session, found, done)
+        session, done = self._session, _loop.Bell()
+        if session is not None and not self._patience.is_over:
+            self._start(self._gather, session, found, done)
             with anyio.move_on_after(_FIGURES):
                 await done.wait()
         others = {each: said for each, said in found.items() if each != self.process}
@@ -257,7 +299,7 @@ class Sharing:
         self,
         session: CheckedSession,
         found: dict[str, Mapping[str, str]],
-        done: anyio.Event,
+        done: _loop.Bell,
     ) -> None:
         """
         Ask all processes for their figures, and wait until they have answered.
@@ -274,7 +316,7 @@ class Sharing:
         except Exception as error:
             self._missed(error, began)
         finally:
-            done.set()
+            done.ring()
 
     def _asked(self, word: str) -> None:
         """
@@ -288,7 +330,7 @@ class Sharing:
         self._unanswered = True
         if self._tasks is not None and not self._is_reporting:
             self._is_reporting = True
-            self._tasks.start_soon(self._report)
+            self._start(self._report)
 
     async def _report(self) -> None:
         began = self._time()
@@ -312,10 +354,15 @@ class Sharing:
         self.process = secrets.token_hex(8)
         self._reports.forget()
         self._patience.begin()
+        self._loop = current_token()
+        self._renewing.clear()
+        self._errands.clear()
+        for link in list(self._links.values()):
+            link.asking = False
+            self.join(link.circuit)
         self._fresh = dict.fromkeys(self._links.values())
         self._wake, self._first, self._ended = _loop.Bell(), anyio.Event(), anyio.Event()
         self._telling = anyio.Lock()
-        self._loop = current_token()
         # In a task of the loop's own: whatever a store does to the tasks that it runs in, it
         # does to no user's; and who enters need not be who leaves.
         _loop.spawn(functools.partial(self._run, self.process, self._ended))
@@ -347,8 +394,6 @@ class Sharing:
             tasks.cancel_scope.cancel()
         self._loop = self._session = None
         self._is_reporting = False
-        for link in self._links.values():
-            link.asking = False
 
     async def _run(self, process: str, ended: anyio.Event) -> None:
         """
@@ -370,7 +415,6 @@ class Sharing:
             ended.set()
 
     async def _farewell(self, session: CheckedSession) -> None:
-        assert self._tasks is not None
         done = anyio.Event()
 
         async def say() -> None:
@@ -384,7 +428,7 @@ class Sharing:
             finally:
                 done.set()
 
-        self._tasks.start_soon(say)
+        self._start(say)
         await done.wait()
 
     async def _stay(self) -> None:
@@ -519,7 +563,7 @@ class Sharing:
             closed = state.state is CircuitState.CLOSED and not state.isolations
             if closed or not self._fleet.registry.sharing(id):
                 return
-            self._fleet.circuit(id)
+            self.join(self._fleet.circuit(id))
             link = self._links.get(id)
         if link is not None:
             link.hear(state, self._fleet.time_for(link.circuit))
@@ -529,9 +573,12 @@ class Sharing:
     async def _tell(self, session: CheckedSession) -> None:
         while True:
             assert self._wake is not None
-            if not self._dirty and not self._fresh:
+            if not self._dirty and not self._fresh and not self._errands:
                 await self._wake.wait()
             self._wake = _loop.Bell()
+            while self._errands:
+                fn, args = self._errands.popleft()
+                self._start(fn, *args)
             if self._patience.is_over:
                 await self._wake.wait()
                 continue
@@ -550,7 +597,7 @@ class Sharing:
         while self._dirty and not self._patience.is_over:
             links = list(self._dirty)[:_AT_ONCE]
             for link in links:
-                del self._dirty[link]
+                self._dirty.pop(link, None)
             async with anyio.create_task_group() as tasks:
                 for link in links:
                     tasks.start_soon(self._tell_of, session, link)
@@ -573,24 +620,41 @@ class Sharing:
             self._answered()
             link.answered(change, answer, self._time())
 
-    async def _renew(self, link: Link, lease: Lease, at_once: bool) -> None:
-        while True:
-            rest = min(lease.until, lease.last) - self._time()
-            if not at_once and rest > lease.length / 2:
-                await anyio.sleep(rest / 3)
-            session, began = self._session, self._time()
-            renew = link.renewal(lease, began)
-            if renew is None:
-                return
-            if session is not None and not self._patience.is_over:
-                try:
-                    answer = await session.change(link.id, renew)
-                    link.renewed(lease, renew, answer, began)
-                except Exception as error:
-                    self._missed(error, began)
-            if at_once:
-                return
-            await anyio.sleep(_PAUSE)
+    async def _renew(self, link: Link, lease: Lease) -> None:
+        """
+        Renew a lease for as long as its probe runs, and may.
+        """
+        if lease in self._renewing or link.lease is not lease:
+            return
+        over, pause = _loop.Bell(), 0.0
+        self._renewing[lease] = over
+        try:
+            while True:
+                rest = min(lease.until, lease.last) - self._time()
+                wait = rest / 3 if rest > lease.length / 2 else 0.0
+                with anyio.move_on_after(max(wait, pause)):
+                    await over.wait()
+                if not await self._renew_once(link, lease):
+                    return
+                pause = _PAUSE
+        finally:
+            self._renewing.pop(lease, None)
+
+    async def _renew_once(self, link: Link, lease: Lease) -> bool:
+        """
+        Have the store renew it; whether there was something to renew.
+        """
+        session, began = self._session, self._time()
+        renew = link.renewal(lease, began)
+        if renew is None:
+            return False
+        if session is not None and not self._patience.is_over:
+            try:
+                answer = await session.change(link.id, renew)
+                link.renewed(lease, renew, answer, began)
+            except Exception as error:
+                self._missed(error, began)
+        return True
 
     async def _quietly(self, fn: Callable[[], Awaitable[object]]) -> None:
         began = self._time()

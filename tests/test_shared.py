@@ -35,6 +35,7 @@ class Carrier:
         self.woken = 0
         self.asked: list[float] = []
         self.renewed: list[tuple[Lease, bool]] = []
+        self.released: list[Lease] = []
 
     def is_up(self, now: float) -> bool:
         return self.up
@@ -51,6 +52,9 @@ class Carrier:
 
     def renew(self, link: Link, lease: Lease, *, at_once: bool = False) -> None:
         self.renewed.append((lease, at_once))
+
+    def release(self, lease: Lease) -> None:
+        self.released.append(lease)
 
 
 class Rig:
@@ -187,6 +191,10 @@ async def test_a_probe_may_go_on_if_its_lease_is_renewed_and_else_not(
     assert renew is not None
     assert renew.lease == 20.0  # in all no more than it was given
     assert open_rig.link.renewal(lease, now + 60) is None
+    assert open_rig.carrier.released == []
+    open_rig.circuit.ignored(permit, now + 40)
+    assert open_rig.carrier.released == [lease]
+    assert open_rig.link.renewal(lease, now + 40) is None
 
 
 def test_an_answer_that_contradicts_what_it_was_told_is_none(open_rig: Rig) -> None:

@@ -408,6 +408,24 @@ async def test_a_lease_is_renewed_while_its_probe_runs():
         assert engine.asked["Renew"] >= 15
 
 
+async def test_who_renews_a_lease_ends_with_its_probe():
+    breaker = BreakerPolicy(probe_lease=60.0)
+    async with fleet_of(1, policy=breaker) as (process,):
+        await make_open([process])
+        await settle(10.5)
+        at_rest = len(anyio.get_running_tasks())
+        slowly = anyio.Event()
+        process.service.behaviour = slowly.wait
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(process.call)
+            await settle(0.01)
+            assert process.service.running == 1
+            assert len(anyio.get_running_tasks()) == at_rest + 2
+            slowly.set()
+        await settle(0.01)
+        assert len(anyio.get_running_tasks()) == at_rest
+
+
 async def test_a_renewal_that_fails_is_tried_again():
     engine = Engine()
     policy = FleetPolicy(lease=2.0)
