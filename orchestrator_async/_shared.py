@@ -217,7 +217,7 @@ class Link:
         pocket = self.pocket
         # With little of it left, it could not be renewed before it ends.
         if pocket is not None and not now < pocket.until - min(_LITTLE, pocket.length / 4):
-            self.pocket = None
+            self._waste(now)
         return self.pocket is not None
 
     async def ask(self, lease: float) -> Refusal | bool:
@@ -261,8 +261,9 @@ class Link:
     def _granted(self, claim: Claim, state: SharedState, began: float, now: float) -> None:
         self._know(state, now)
         breaker = self.circuit.breaker
-        if self._pending is not None and (self._pending.force or breaker.is_closed_beneath):
-            self._pending.token = claim.token  # what has happened here goes before it
+        if self._goes_first(began):
+            assert self._pending is not None
+            self._pending.token = claim.token
             self._carrier.wake(self)
             return
         self._pending = None
@@ -276,6 +277,18 @@ class Link:
         self.pocket = lease
         open_to_all = replace(state, rest=0.0)
         self.circuit.adopt(standing_of(open_to_all), now, "a caller probes")
+        self._has_pocket(now)  # else it has come too late, and the fleet has it back
+
+    def _goes_first(self, began: float) -> bool:
+        """
+        Whether something has happened here that goes before a lease, which was asked for
+        at that time.
+        """
+        pending = self._pending
+        if pending is None:
+            return False
+        closed = self.circuit.breaker.is_closed_beneath
+        return pending.force or closed or pending.since > began
 
     def lease_for(self, lease: float, now: float) -> float:
         """
@@ -715,8 +728,11 @@ class Link:
         if self._has_pocket(now):
             assert self.pocket is not None
             if now - self.pocket.began >= _POCKETED:
-                self._wasted_since = self._wasted_since or now
-                self.give_up_lease(now)
+                self._waste(now)
+
+    def _waste(self, now: float) -> None:
+        self._wasted_since = self._wasted_since or now
+        self.give_up_lease(now)
 
     def give_up_lease(self, now: float) -> None:
         """

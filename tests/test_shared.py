@@ -136,6 +136,48 @@ def test_no_probe_is_begun_with_the_little_that_is_left_of_a_lease(open_rig: Rig
     assert open_rig.link.before_probe(open_rig.clock.now) is True
 
 
+def test_what_is_left_of_a_lease_the_fleet_has_back(open_rig: Rig) -> None:
+    claim = open_rig.granted(lease=3.0)
+    open_rig.clock.turn(2.76)
+    open_rig.link.before_probe(open_rig.clock.now)
+    move = open_rig.change()
+    assert isinstance(move, Move)
+    assert (move.token, move.to.state) == (claim.token, HALF_OPEN)
+
+
+def test_a_lease_that_comes_too_late_to_be_used_the_fleet_has_back(open_rig: Rig) -> None:
+    asked = open_rig.clock.now
+    claim = open_rig.link.claim(asked, 3.0)
+    open_rig.clock.turn(2.76)
+    now = open_rig.clock.now
+    state = SharedState(generation=6, state=HALF_OPEN, rest=3.0, length=10.0)
+    assert open_rig.link.claimed(claim, Answer(done=True, state=state), asked, now)
+    assert open_rig.link.pocket is None
+    move = open_rig.change()
+    assert isinstance(move, Move)
+    assert (move.token, move.to.state) == (claim.token, HALF_OPEN)
+    assert open_rig.link.goes_alone(now + 5.0, 5.0)  # it was wasted
+
+
+async def test_what_has_failed_since_goes_before_a_lease(open_rig: Rig) -> None:
+    asked = open_rig.clock.now
+    claim = open_rig.link.claim(asked, 3.0)
+    open_rig.carrier.up = False  # so it has probed alone
+    open_rig.clock.turn(0.1)
+    permit = open_rig.probe()
+    open_rig.clock.turn(0.5)
+    now = open_rig.clock.now
+    open_rig.circuit.failed(permit, now, 0.1, "OSError")
+    state = SharedState(generation=6, state=HALF_OPEN, rest=3.0, length=10.0)
+    assert open_rig.link.claimed(claim, Answer(done=True, state=state), asked, now)
+    assert open_rig.circuit.state is OPEN
+    assert open_rig.link.pocket is None
+    move = open_rig.change()
+    assert isinstance(move, Move)
+    assert (move.token, move.to.state) == (claim.token, OPEN)
+    assert move.to.rest > 5.0
+
+
 def test_of_a_short_lease_less_has_to_be_left(open_rig: Rig) -> None:
     open_rig.granted(lease=0.4)
     open_rig.clock.turn(0.29)

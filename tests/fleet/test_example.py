@@ -210,7 +210,9 @@ def timeline(request: pytest.FixtureRequest, whole_runs: dict[str, Run]) -> Time
     """
     That of a run on each engine.
     """
-    return Timeline(whole_runs[request.param].end()[1])
+    output = whole_runs[request.param].end()[1]
+    print(output)  # shown where a test fails
+    return Timeline(output)
 
 
 def is_gone(pid: int) -> bool:
