@@ -14,7 +14,7 @@ import math
 import random
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import anyio
@@ -102,7 +102,9 @@ class Sharing:
         self._fresh: dict[Link, None] = {}
         self._dirty: dict[Link, None] = {}
         # What was begun in another thread, to be done in this one.
-        self._errands: deque[tuple[Callable[..., Awaitable[object]], Any]] = deque()
+        self._errands: deque[tuple[Callable[..., Coroutine[Any, Any, object]], Any]] = (
+            deque()
+        )
         self._renewing: dict[Lease, _loop.Bell] = {}
         self._wake: _loop.Bell | None = None
         self._session: CheckedSession | None = None
@@ -221,7 +223,7 @@ class Sharing:
         if over := self._renewing.get(lease):
             over.ring()
 
-    def _start(self, fn: Callable[..., Awaitable[object]], *args: object) -> None:
+    def _start(self, fn: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
         """
         Run it beside the session, if there is one, and end it with that. From any thread.
         """

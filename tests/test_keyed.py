@@ -125,6 +125,8 @@ class Bench:
 
     def reload(self, circuit: Circuit, policy: BreakerPolicy | None) -> None: ...
 
+    def has_moved(self, circuit: Circuit) -> None: ...
+
 
 class Row:
     """

@@ -7,7 +7,7 @@ In real time: two loops have no virtual time in common.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -64,7 +64,9 @@ class Process:
         return self.orch.circuit("search").state
 
 
-async def in_another_loop(main: Callable[[], Awaitable[Any]], backend: str) -> None:
+async def in_another_loop(
+    main: Callable[[], Coroutine[Any, Any, Any]], backend: str
+) -> None:
     def run() -> None:
         anyio.run(main, backend=backend)
 
@@ -141,7 +143,7 @@ async def test_what_another_loop_uses_when_it_is_entered_is_that_ones(
         assert not (await process.orch.run("search")).ok
         await anyio.to_thread.run_sync(there, leave)
 
-    def there(fn: Callable[[], Awaitable[Any]]) -> None:
+    def there(fn: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         anyio.from_thread.run(fn, token=here)
 
     async def leave() -> None:
