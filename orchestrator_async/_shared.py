@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ._breaker import CircuitState, Permit, Refusal, Ruling, Standing, Tally
+from ._hands import Hands
 from ._lease import Lease, Pending, shared_of, standing_of
 from ._log import logger
 from ._store import (
@@ -55,7 +56,9 @@ class Carrier(Protocol):
     Whoever talks to the store.
     """
 
-    process: str
+    @property
+    def process(self) -> str:
+        """By which the store knows this process."""
 
     @property
     def longest_lease(self) -> float:
@@ -105,7 +108,6 @@ class Link:
         "_carrier",
         "_hands",
         "_heard_at",
-        "_holds",
         "_is_in_touch",
         "_pending",
         "_probe",
@@ -135,8 +137,7 @@ class Link:
         self._heard_at = 0.0
         self._pending: Pending | None = None
         self._sent: object = None  # what of it is on its way
-        self._hands: list[tuple[tuple[str, ...], tuple[str, ...] | None]] = []
-        self._holds: set[str] = set()
+        self._hands = Hands(circuit)
         self._told = 0  # of the run of failures
         self._wasted_since: float | None = None  # leases that nobody has used
         self._is_in_touch = False  # whether the fleet has said anything of it yet
@@ -169,9 +170,7 @@ class Link:
         self.circuit.breaker.ran = self.circuit.breaker.tally = None
         if self.lease is not None:
             self.pocket = self._let_go()  # nobody judges that probe
-        if self._holds:
-            self._hands.append(((), tuple(self._holds)))
-            self._holds.clear()
+        self._hands.retire()
         self._carrier.forget(self)
 
     @property
@@ -179,7 +178,7 @@ class Link:
         """
         Whether there is something that the fleet has to be told though the circuit is gone.
         """
-        return self.pocket is not None or bool(self._hands)
+        return self.pocket is not None or self._hands.news is not None
 
     # Before a probe
 
@@ -412,30 +411,23 @@ class Link:
         """
         It was isolated by hand; the token by which that ends.
         """
-        token = secrets.token_hex(8)
-        self._holds.add(token)
-        self._by_hand((token,), ())
+        token = self._hands.isolate()
+        self._carrier.wake(self)
         return token
 
     def released(self, token: str) -> bool:
         """
         An isolation is to end; whether it has not ended before.
         """
-        if token not in self._holds:
-            return False
-        self._holds.discard(token)
-        self._by_hand((), (token,))
-        return True
+        is_held = self._hands.release(token)
+        self._carrier.wake(self)
+        return is_held
 
     def unisolated(self) -> None:
         """
         All isolations have ended.
         """
-        self._holds.clear()
-        self._by_hand((), None)
-
-    def _by_hand(self, add: tuple[str, ...], remove: tuple[str, ...] | None) -> None:
-        self._hands.append((add, remove))
+        self._hands.lift()
         self._carrier.wake(self)
 
     def _move(self, now: float, token: str | None, force: bool = False) -> None:
@@ -474,7 +466,7 @@ class Link:
         Whether there is something to tell the fleet.
         """
         return bool(
-            self._hands
+            self._hands.news is not None
             or self._pending is not None
             or self._run != self._told
             or self._counts
@@ -485,10 +477,9 @@ class Link:
         What the fleet is to be told next. ``answered`` is to be called with the answer.
         """
         known = self.known_now(now)
-        if self._hands:
-            self._sent = self._hands[0]
-            add, remove = self._hands[0]
-            return Isolate(known=known, add=add, remove=remove)
+        if (by_hand := self._hands.news) is not None:
+            self._sent = by_hand
+            return Isolate(known=known, add=by_hand.add, remove=by_hand.remove)
         if self._pending is not None:
             pending = self._sent = self._pending
             to = shared_of(pending.standing, now - pending.since)
@@ -534,8 +525,7 @@ class Link:
         """
         self._begin_anew(change, answer)
         if isinstance(change, Isolate):
-            if self._hands and self._hands[0] is self._sent:
-                del self._hands[0]
+            self._hands.told(self._sent)
         elif isinstance(change, Run):
             if answer.state.generation == change.known.generation:
                 self._told = change.failures
@@ -578,7 +568,7 @@ class Link:
         What the fleet was last known to have, as of now.
         """
         known = self.known
-        others = max(0, known.isolations - len(self._holds))
+        others = self._hands.others(known.isolations)
         rest = max(0.0, known.rest - max(0.0, now - self._heard_at))
         return replace(known, rest=rest, isolations=others)
 
@@ -601,7 +591,7 @@ class Link:
         was_in_touch, self._is_in_touch = self._is_in_touch, True
         if news and not (state.state is before.state is CircuitState.CLOSED):
             self._told = 0
-        self._hear_hands(state.isolations)
+        self._hands.hear(state.isolations)
         if self._pending is not None:
             if not news or self._pending.force or self._is_first(state, before, now):
                 return
@@ -692,15 +682,6 @@ class Link:
         if is_news and was_closed and not by_hand and self.circuit.breaker.has_bad_calls:
             self.circuit.adopt(Standing(), now, _HEARD[CircuitState.CLOSED])
 
-    def _hear_hands(self, isolations: int) -> None:
-        if self._hands:
-            return  # ours are on their way
-        if isolations < len(self._holds):
-            number = len(self._holds)
-            self._holds.clear()
-            self.circuit.lift(number)
-        self.circuit.hold(isolations > len(self._holds))
-
     def missing(self, now: float) -> None:
         """
         The store has nothing of it: it has lost its data, or has never had any. It is told
@@ -709,10 +690,9 @@ class Link:
         self._is_in_touch = True
         if self.known.generation:
             self._told = 0
-        # Each change tells what is known as well, and so those that others hold.
-        is_held = self._holds or self.known_now(now).isolations
-        if is_held and not self._hands:
-            self._by_hand(tuple(self._holds), ())
+        self._hands.missing(self.known_now(now).isolations)
+        if self.has_news:
+            self._carrier.wake(self)
         breaker = self.circuit.breaker
         if self.lease is not None:
             self._carrier.renew(self, self.lease, at_once=True)

@@ -12,14 +12,10 @@ import functools
 import hashlib
 import math
 import random
-import secrets
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskGroup
-from anyio.lowlevel import EventLoopToken, current_token
 
 from . import _loop
 from ._breaker import CircuitState, Refusal
@@ -29,10 +25,12 @@ from ._circuit import SHARED, Circuit
 from ._describe import describe_error
 from ._fleet import Fleet
 from ._lease import Lease
+from ._line import Line
 from ._log import logger
 from ._patience import Patience
 from ._policy import FleetPolicy
-from ._reports import Reports
+from ._questions import Questions
+from ._renewals import Renewals
 from ._shared import Link
 from ._store import Isolate, SharedState, Store, StoreDownError, StoreError
 
@@ -45,26 +43,11 @@ _LOST_BEAT: Final = 0.25
 _SHORTEST: Final = 0.05
 """Seconds from the end of a session to the next, which grow to one second."""
 
-_PAUSE: Final = 0.05
-"""Seconds between two renewals of a lease at the least."""
-
 _LATE: Final = 0.3
 """Seconds after which an answer is late, so that it is looked whether anybody is there."""
 
 _FIRST: Final = 1.0
 """Seconds that entering waits for the store at the most, and leaving to tell it the last."""
-
-_FIGURES: Final = 0.25
-"""Seconds in which other processes tell their figures, or are left out."""
-
-_LOOKS: Final = 25
-"""Times to look for these meanwhile."""
-
-_WORD: Final = ""
-"""In the place of a tool's name: which questions figures are the answer to."""
-
-_WORDS: Final = 16
-_LONGEST_WORD: Final = 100
 
 _IN_A_ROW: Final = 8
 """Changes of one circuit that the store is told of before others have their turn."""
@@ -87,41 +70,34 @@ _SEPARATOR: Final = "\x1f"
 class Sharing:
     """
     One process of a fleet.
-
-    Attributes:
-        process: By which the store knows it; a new one each time that it is entered.
     """
 
     def __init__(self, store: Store, policy: FleetPolicy, fleet: Fleet) -> None:
-        self.process: str = secrets.token_hex(8)
         self._store = store
         self._policy = policy
         self._fleet = fleet
-        self._reports = Reports(fleet)
+        self._patience = Patience(policy.engine_patience)
+        self._line = Line(fleet, self._patience)
+        self._renewals = Renewals(self._line)
+        self._questions = Questions(self._line, fleet)
         self._links: dict[str, Link] = {}
         self._fresh: dict[Link, None] = {}
         self._dirty: dict[Link, None] = {}
-        # What was begun in another thread, to be done in this one.
-        self._errands: deque[tuple[Callable[..., Coroutine[Any, Any, object]], Any]] = (
-            deque()
-        )
-        self._renewing: dict[Lease, _loop.Bell] = {}
-        self._wake: _loop.Bell | None = None
-        self._session: CheckedSession | None = None
-        self._tasks: TaskGroup | None = None
-        self._loop: EventLoopToken | None = None
         self._ended: anyio.Event | None = None
-        self._heard_of = 0  # changes since the last beat
         self._first: anyio.Event | None = None
         self._telling: anyio.Lock | None = None
-        self._words: list[str] = []  # of those who have asked for figures last
-        self._unanswered = self._is_reporting = False
+        self._heard_of = 0  # changes since the last beat
         self._turn = 0  # among the circuits that no call has asked for yet
-        self._live = 1
         self._beat_began: float | None = None
-        self._patience = Patience(policy.engine_patience)
         self._has_said_so = False
         fleet.join = self.join
+
+    @property
+    def process(self) -> str:
+        """
+        By which the store knows this process; another one each time that it is entered.
+        """
+        return self._line.process
 
     # Circuits
 
@@ -132,16 +108,16 @@ class Sharing:
         """
         if circuit.key in SHARED:
             return  # those who share it here are not those who share it there
-        if self._loop is not None and circuit.is_elsewhere(self._loop):
+        if self._line.loop is not None and circuit.is_elsewhere(self._line.loop):
             self._part(circuit)
             return
         if circuit.link is not None:
             return
         link = circuit.link = Link(id_of(circuit), circuit, self)
         self._links[link.id] = link
-        if self._tasks is not None:
+        if self._line.tasks is not None:
             self._fresh[link] = None
-            self._ring()
+            self._line.ring()
 
     def _part(self, circuit: Circuit) -> None:
         """
@@ -165,9 +141,9 @@ class Sharing:
             del self._links[link.id]
         self._fresh.pop(link, None)
         self._dirty.pop(link, None)
-        if link.has_last_words and self._session is not None:
-            link.give_up_lease(self._time())
-            self._start(self._tell_of, self._session, link)
+        if link.has_last_words and self._line.session is not None:
+            link.give_up_lease(self._line.time())
+            self._line.start(self._tell_of, self._line.session, link)
 
     # What links ask for; see ``Carrier``
 
@@ -177,7 +153,7 @@ class Sharing:
         How many processes must have a run of failures: at least two, and the more, the more
         there are. A fleet of hundreds has one or two in a run at any time.
         """
-        return max(2, math.ceil(self._live * self._policy.quorum))
+        return max(2, math.ceil(self._line.live * self._policy.quorum))
 
     @property
     def longest_lease(self) -> float:
@@ -190,54 +166,38 @@ class Sharing:
         """
         Whether the store is to be asked before a probe.
         """
-        if self._tasks is None and not self._has_said_so:
+        if self._line.tasks is None and not self._has_said_so:
             self._has_said_so = True
             logger.warning(
                 "an orchestrator with a store was not entered, so its circuits are its own: "
                 "use it within 'async with orchestrator:'"
             )
-        if self._session is None or self._patience.is_over:
-            return False
-        if self._loop is None or not _loop.runs_here(self._loop):
+        if not self._line.is_up or not self._line.is_of_this_loop:
             return False
         self._patience.look(now)
-        return not self._patience.is_over
+        return self._line.is_up
 
     def wake(self, link: Link) -> None:
         """
         It has something to tell the fleet.
         """
         self._dirty[link] = None
-        self._ring()
+        self._line.ring()
 
     def renew(self, link: Link, lease: Lease, *, at_once: bool = False) -> None:
         """
         Keep the lease for as long as its probe runs, and may.
         """
-        self._start(self._renew_once if at_once else self._renew, link, lease)
+        if at_once:
+            self._renewals.once(link, lease)
+        else:
+            self._renewals.keep(link, lease)
 
     def release(self, lease: Lease) -> None:
         """
         Its probe does not run any more, or is no longer the fleet's.
         """
-        if over := self._renewing.get(lease):
-            over.ring()
-
-    def _start(self, fn: Callable[..., Coroutine[Any, Any, object]], *args: object) -> None:
-        """
-        Run it beside the session, if there is one, and end it with that. From any thread.
-        """
-        if self._loop is None or self._tasks is None:
-            return
-        if _loop.runs_here(self._loop):
-            self._tasks.start_soon(fn, *args)
-        else:
-            self._errands.append((fn, args))
-            self._ring()
-
-    def _ring(self) -> None:
-        if self._wake is not None:
-            self._wake.ring()
+        self._renewals.release(lease)
 
     # Callers
 
@@ -255,30 +215,30 @@ class Sharing:
         if done.is_set():
             link.in_time()
             return False
-        alone = link.goes_alone(self._time(), self._policy.engine_patience)
+        alone = link.goes_alone(self._line.time(), self._policy.engine_patience)
         return alone or Refusal(link.circuit.state, 1.0)
 
     def _begin_to_ask(self, link: Link, lease: float) -> anyio.Event:
         link.asking, done = True, anyio.Event()
-        self._start(self._ask, link, lease, done)
+        self._line.start(self._ask, link, lease, done)
         return done
 
     async def _ask(self, link: Link, lease: float, done: anyio.Event) -> None:
-        began = self._time()
-        session = self._session
+        began = self._line.time()
+        session = self._line.session
         try:
             if session is None:
                 return
             claim = link.claim(began, lease)
             answer = await session.change(link.id, claim)
-            if not link.claimed(claim, answer, began, self._time()):
+            if not link.claimed(claim, answer, began, self._line.time()):
                 raise StoreError("it does not do what it is told")
             self._patience.changed()
             self._answered()
             if link.circuit.link is not link:
                 self.forget(link)  # with the lease that has come for it
         except Exception as error:
-            self._missed(error, began, ask=True)
+            self._line.missed(error, began, ask=True)
         finally:
             link.asking = False
             done.set()
@@ -288,64 +248,7 @@ class Sharing:
         The figures of all processes that are alive, by the names of tools; of this one
         alone where the store does not answer.
         """
-        found: dict[str, Mapping[str, str]] = {}
-        session, done = self._session, _loop.Bell()
-        if session is not None and not self._patience.is_over:
-            self._start(self._gather, session, found, done)
-            with anyio.move_on_after(_FIGURES):
-                await done.wait()
-        others = {each: said for each, said in found.items() if each != self.process}
-        return self._reports.together(others)
-
-    async def _gather(
-        self,
-        session: CheckedSession,
-        found: dict[str, Mapping[str, str]],
-        done: _loop.Bell,
-    ) -> None:
-        """
-        Ask all processes for their figures, and wait until they have answered.
-        """
-        began, word = self._time(), secrets.token_hex(4)
-        try:
-            await session.ask(word)
-            for _ in range(_LOOKS):
-                found.update(await session.figures())
-                answers = [word in said.get(_WORD, "").split() for said in found.values()]
-                if all(answers) and len(answers) >= self._live:
-                    return
-                await anyio.sleep(_FIGURES / _LOOKS)
-        except Exception as error:
-            self._missed(error, began)
-        finally:
-            done.ring()
-
-    def _asked(self, word: str) -> None:
-        """
-        Somebody wants figures.
-        """
-        told: object = word
-        if not isinstance(told, str) or len(told) > _LONGEST_WORD:
-            return
-        if word not in self._words:
-            self._words = [*self._words, word][-_WORDS:]
-        self._unanswered = True
-        if self._tasks is not None and not self._is_reporting:
-            self._is_reporting = True
-            self._start(self._report)
-
-    async def _report(self) -> None:
-        began = self._time()
-        try:
-            while self._session is not None and self._unanswered:
-                self._unanswered = False
-                news = {**self._reports.news(), _WORD: " ".join(self._words)}
-                self._live = await self._session.beat(self.process, news)
-        except Exception as error:
-            self._reports.forget()
-            self._missed(error, began)
-        finally:
-            self._is_reporting = False
+        return await self._questions.ask()
 
     # From beginning to end
 
@@ -353,17 +256,14 @@ class Sharing:
         """
         Begin. Waits until the store has told how the circuits stand, for a second at most.
         """
-        self.process = secrets.token_hex(8)
-        self._reports.forget()
-        self._patience.begin()
-        self._loop = current_token()
-        self._renewing.clear()
-        self._errands.clear()
+        self._line.begin()
+        self._questions.begin()
+        self._renewals.begin()
         for link in list(self._links.values()):
             link.asking = False
             self.join(link.circuit)
         self._fresh = dict.fromkeys(self._links.values())
-        self._wake, self._first, self._ended = _loop.Bell(), anyio.Event(), anyio.Event()
+        self._first, self._ended = anyio.Event(), anyio.Event()
         self._telling = anyio.Lock()
         # In a task of the loop's own: whatever a store does to the tasks that it runs in, it
         # does to no user's; and who enters need not be who leaves.
@@ -372,40 +272,33 @@ class Sharing:
             with anyio.move_on_after(_FIRST):
                 await self._first.wait()
         except BaseException:
-            self._end()
+            self._line.end()
             raise
 
     async def leave(self) -> None:
         """
         Tell the fleet the last, for a second at most, and end.
         """
-        session, ended = self._session, self._ended
+        session, ended = self._line.session, self._ended
         assert ended is not None
         try:
             if session is not None and not self._patience.is_over:
                 with anyio.move_on_after(_FIRST):
                     await self._farewell(session)
         finally:
-            self._end()
+            self._line.end()
             with anyio.move_on_after(_FIRST, shield=True):
                 await ended.wait()
-
-    def _end(self) -> None:
-        tasks, self._tasks = self._tasks, None
-        if tasks is not None:
-            tasks.cancel_scope.cancel()
-        self._loop = self._session = None
-        self._is_reporting = False
 
     async def _run(self, process: str, ended: anyio.Event) -> None:
         """
         All traffic with the store, until the end.
         """
         try:
-            if self._loop is None or process != self.process:
+            if self._line.loop is None or process != self.process:
                 return  # it has ended before it began
             async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
+                self._line.tasks = tasks
                 await self._stay()
         except BaseException as error:
             if not is_its_own(error):
@@ -413,7 +306,7 @@ class Sharing:
             logger.error("what shares circuits has ended: %s", describe_error(error))
         finally:
             if process == self.process:
-                self._end()
+                self._line.end()
             ended.set()
 
     async def _farewell(self, session: CheckedSession) -> None:
@@ -422,15 +315,15 @@ class Sharing:
         async def say() -> None:
             try:
                 for link in list(self._links.values()):
-                    link.give_up_lease(self._time())
+                    link.give_up_lease(self._line.time())
                 await self._tell_all(session)
                 await session.leave(self.process)
             except Exception as error:
-                self._missed(error, self._time())
+                self._line.missed(error, self._line.time())
             finally:
                 done.set()
 
-        self._start(say)
+        self._line.start(say)
         await done.wait()
 
     async def _stay(self) -> None:
@@ -439,26 +332,28 @@ class Sharing:
         """
         wait = _SHORTEST
         while True:
-            began = self._time()
+            began = self._line.time()
             try:
-                async with self._store.session(self._heard, self._asked) as session:
+                async with self._store.session(
+                    self._heard, self._questions.heard
+                ) as session:
                     await self._attend(CheckedSession(session))
             except BaseException as error:
                 if not is_the_stores(error):
                     raise
                 self._patience.lose(describe_error(error))
-                self._reports.forget()
+                self._questions.forget()
             finally:
-                self._session = None
+                self._line.session = None
             assert self._first is not None
             self._first.set()
-            if self._time() - began > 1.0:
+            if self._line.time() - began > 1.0:
                 wait = _SHORTEST  # it was one for a while
             await anyio.sleep(wait * random.uniform(0.75, 1.25))
             wait = min(1.0, wait * 2)
 
     async def _attend(self, session: CheckedSession) -> None:
-        self._session = session
+        self._line.session = session
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tell, session)
             tasks.start_soon(self._watch, session)
@@ -478,17 +373,17 @@ class Sharing:
             began = self._beat_began
             if began is None or self._patience.is_over:
                 continue
-            if self._time() - began < _LATE:
+            if self._line.time() - began < _LATE:
                 continue
             is_down = await session.is_down()
             if began == self._beat_began:  # it has still not answered
                 error = StoreDownError if is_down else StoreError
-                self._missed(error("it does not answer"), began)
+                self._line.missed(error("it does not answer"), began)
 
     # Once a second
 
     async def _beat(self, session: CheckedSession) -> None:
-        began = self._beat_began = self._time()
+        began = self._beat_began = self._line.time()
         try:
             await self._beat_once(session, began)
         finally:
@@ -497,7 +392,7 @@ class Sharing:
     async def _beat_once(self, session: CheckedSession, began: float) -> None:
         self._heard_of = 0
         try:
-            self._live = await session.beat(self.process, {})
+            self._line.live = await session.beat(self.process, {})
             await self._look(session, list(self._links.values()), self._strangers())
             if self._patience.wants_a_change and self._links:
                 link = next(iter(self._links.values()))
@@ -505,10 +400,10 @@ class Sharing:
                 await session.change(link.id, change)
                 self._patience.changed()
         except Exception as error:
-            self._missed(error, began)
+            self._line.missed(error, began)
             return
         self._answered()
-        now = self._time()
+        now = self._line.time()
         for link in list(self._links.values()):
             link.tidy(now)
             if link.has_lost_an_answer:
@@ -516,7 +411,7 @@ class Sharing:
             link.due = True
             if link.has_news:
                 self._dirty[link] = None
-        self._ring()
+        self._line.ring()
 
     async def _look(
         self, session: CheckedSession, links: list[Link], names: list[str]
@@ -528,7 +423,7 @@ class Sharing:
         if not ids:
             return
         states = await session.read(ids)
-        now = self._time()
+        now = self._line.time()
         for link, state in zip(links, states, strict=False):
             if state is None:
                 link.missing(now)
@@ -574,15 +469,11 @@ class Sharing:
 
     async def _tell(self, session: CheckedSession) -> None:
         while True:
-            assert self._wake is not None
-            if not self._dirty and not self._fresh and not self._errands:
-                await self._wake.wait()
-            self._wake = _loop.Bell()
-            while self._errands:
-                fn, args = self._errands.popleft()
-                self._start(fn, *args)
+            if not self._dirty and not self._fresh:
+                await self._line.wait()
+            self._line.answer()
             if self._patience.is_over:
-                await self._wake.wait()
+                await self._line.wait()
                 continue
             await self._tell_all(session)
 
@@ -609,79 +500,37 @@ class Sharing:
         Tell the fleet what there is to tell of a circuit, one thing after the other.
         """
         for _ in range(_IN_A_ROW):
-            began = self._time()
+            began = self._line.time()
             change = link.next_change(began)
             if change is None:
                 return
             try:
                 answer = await session.change(link.id, change)
             except Exception as error:
-                self._missed(error, began)
+                self._line.missed(error, began)
                 return  # the next beat goes on with it
             self._patience.changed()
             self._answered()
-            link.answered(change, answer, self._time())
-
-    async def _renew(self, link: Link, lease: Lease) -> None:
-        """
-        Renew a lease for as long as its probe runs, and may.
-        """
-        if lease in self._renewing or link.lease is not lease:
-            return
-        over, pause = _loop.Bell(), 0.0
-        self._renewing[lease] = over
-        try:
-            while True:
-                rest = min(lease.until, lease.last) - self._time()
-                wait = rest / 3 if rest > lease.length / 2 else 0.0
-                with anyio.move_on_after(max(wait, pause)):
-                    await over.wait()
-                if not await self._renew_once(link, lease):
-                    return
-                pause = _PAUSE
-        finally:
-            self._renewing.pop(lease, None)
-
-    async def _renew_once(self, link: Link, lease: Lease) -> bool:
-        """
-        Have the store renew it; whether there was something to renew.
-        """
-        session, began = self._session, self._time()
-        renew = link.renewal(lease, began)
-        if renew is None:
-            return False
-        if session is not None and not self._patience.is_over:
-            try:
-                answer = await session.change(link.id, renew)
-                link.renewed(lease, renew, answer, began)
-            except Exception as error:
-                self._missed(error, began)
-        return True
+            link.answered(change, answer, self._line.time())
 
     async def _quietly(self, fn: Callable[[], Awaitable[object]]) -> None:
-        began = self._time()
+        began = self._line.time()
         try:
             await fn()
         except Exception as error:
-            self._missed(error, began)
+            self._line.missed(error, began)
 
     # Whether the store answers
 
     def _answered(self) -> None:
-        if not self._patience.answered() or self._tasks is None:
+        if not self._patience.answered() or self._line.tasks is None:
             return
         for link in list(self._links.values()):
-            if lease := link.lacks_lease(self._time()):
+            if lease := link.lacks_lease(self._line.time()):
                 self._begin_to_ask(link, lease)
             if link.has_news:
                 self._dirty[link] = None
-        self._ring()
-
-    def _missed(self, error: Exception, began: float, *, ask: bool = False) -> None:
-        self._patience.missed(error, began, self._time(), ask=ask)
-
-    def _time(self) -> float:
-        return self._fleet.time()
+        self._line.ring()
 
 
 def id_of(circuit: Circuit) -> str:
