@@ -57,8 +57,8 @@ class Renewals:
         over, pause = _loop.Bell(), 0.0
         self._over[lease] = over
         try:
-            while True:
-                rest = min(lease.until, lease.last) - self._line.time()
+            while lease.until < lease.last - _PAUSE:
+                rest = lease.until - self._line.time()
                 wait = rest / 3 if rest > lease.length / 2 else 0.0
                 with anyio.move_on_after(max(wait, pause)):
                     await over.wait()
