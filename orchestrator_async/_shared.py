@@ -250,6 +250,9 @@ class Link:
         self._token, self.asking = None, False
         self._begin_anew(claim, answer)
         state = answer.state
+        if not answer.done and self._is_ours(state):
+            self._prolong(state.rest, began)
+            return True
         if not answer.done or state.generation < self.known.generation:
             is_news = state.generation > self.known.generation
             self.hear(state, now, sure=True)
@@ -288,6 +291,24 @@ class Link:
             return False
         closed = self.circuit.breaker.is_closed_beneath
         return pending.force or closed or pending.since > began
+
+    def _is_ours(self, state: SharedState) -> bool:
+        """
+        Whether the lease that is in force is that of the probe which runs here, of whose
+        renewal this process has not heard yet.
+        """
+        half_open = state.state is CircuitState.HALF_OPEN and state.rest > 0.0
+        same = state.generation == self.known.generation
+        return self.lease is not None and half_open and same
+
+    def _prolong(self, seconds: float, began: float) -> None:
+        """
+        The lease of the probe which runs here lasts for so long from that time on.
+        """
+        lease = self.lease
+        assert lease is not None
+        lease.until, lease.length = began + seconds, seconds
+        self.circuit.breaker.lease(lease.permit, began, seconds)
 
     def lease_for(self, lease: float, now: float) -> float:
         """
@@ -345,8 +366,7 @@ class Link:
         self.hear(answer.state, began)
         if not answer.done or self.lease is not lease:
             return
-        lease.until, lease.length = began + renew.lease, renew.lease
-        self.circuit.breaker.lease(lease.permit, began, renew.lease)
+        self._prolong(renew.lease, began)
 
     # What has happened here
 

@@ -311,6 +311,41 @@ def test_what_is_known_grows_old(rig: Rig) -> None:
     assert rig.link.known_now(NOW + 40).rest == 0.0
 
 
+async def test_a_lease_of_whose_renewal_nothing_is_heard_is_not_taken_for_anothers(
+    open_rig: Rig,
+) -> None:
+    open_rig.granted(lease=3.0)
+    permit = open_rig.probe(lease=60.0)
+    [(lease, _)] = open_rig.carrier.renewed
+    renew = open_rig.link.renewal(lease, open_rig.clock.now + 1)
+    assert renew is not None
+    open_rig.clock.turn(3.5)
+    now = open_rig.clock.now
+    assert open_rig.link.before_probe(now) is True  # nobody here knows that it was renewed
+    claim = open_rig.link.claim(now, 3.0)
+    state = SharedState(generation=6, state=HALF_OPEN, rest=27.5, length=10.0)
+    denied = Answer(done=False, state=state)
+    assert open_rig.link.claimed(claim, denied, now, now + 0.1)
+    assert open_rig.link.lease is lease
+    assert not open_rig.link.is_overdue(permit, now + 27.4)
+    assert open_rig.link.is_overdue(permit, now + 27.6)
+    assert open_rig.carrier.released == []
+
+
+@pytest.mark.parametrize("state", [{"generation": 7, "rest": 3.0}, {"rest": 0.0}])
+async def test_a_lease_that_another_process_has_got_since_is_not_ours(
+    open_rig: Rig, state: dict[str, Any]
+) -> None:
+    open_rig.granted(lease=3.0)
+    open_rig.probe(lease=60.0)
+    open_rig.clock.turn(3.5)
+    now = open_rig.clock.now
+    claim = open_rig.link.claim(now, 3.0)
+    told = SharedState(**{"generation": 6, "state": HALF_OPEN, "length": 10.0} | state)
+    assert open_rig.link.claimed(claim, Answer(done=False, state=told), now, now + 0.1)
+    assert open_rig.link.lease is None
+
+
 async def test_a_verdict_is_told_with_the_token_of_its_lease(open_rig: Rig) -> None:
     claim = open_rig.granted()
     permit = open_rig.probe()
