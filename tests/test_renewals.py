@@ -82,11 +82,12 @@ class Rig:
     """
 
     def __init__(self, tasks: TaskGroup) -> None:
-        self.line: Any = Line(tasks)
+        self.line = Line(tasks)
         self.lease = Lease("token", 0.0, LENGTH)
         self.lease.last = 60.0
         self.link: Any = Link(self.lease)
-        self.renewals = Renewals(self.line)
+        of: Any = self.line
+        self.renewals = Renewals(of)
 
     def keep(self) -> None:
         self.renewals.keep(self.link, self.lease)

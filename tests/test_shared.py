@@ -341,7 +341,7 @@ async def test_a_lease_that_another_process_has_got_since_is_not_ours(
     open_rig.clock.turn(3.5)
     now = open_rig.clock.now
     claim = open_rig.link.claim(now, 3.0)
-    told = SharedState(**{"generation": 6, "state": HALF_OPEN, "length": 10.0} | state)
+    told = replace(SharedState(generation=6, state=HALF_OPEN, length=10.0), **state)
     assert open_rig.link.claimed(claim, Answer(done=False, state=told), now, now + 0.1)
     assert open_rig.link.lease is None
 
