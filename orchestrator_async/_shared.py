@@ -549,7 +549,7 @@ class Link:
         elif isinstance(change, Run):
             if answer.state.generation == change.known.generation:
                 self._told = change.failures
-        elif isinstance(change, Move) and self._pending is self._sent:
+        elif isinstance(change, Move) and self._pending is self._sent is not None:
             self._sent = None
             self._told = 0
             if not self._is_to_be_told_again(change, answer, now):

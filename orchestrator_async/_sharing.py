@@ -141,9 +141,9 @@ class Sharing:
             del self._links[link.id]
         self._fresh.pop(link, None)
         self._dirty.pop(link, None)
-        if link.has_last_words and self._line.session is not None:
+        if link.has_last_words and self._line.tasks is not None:
             link.give_up_lease(self._line.time())
-            self._line.start(self._tell_of, self._line.session, link)
+            self.wake(link)
 
     # What links ask for; see ``Carrier``
 
@@ -506,12 +506,12 @@ class Sharing:
                 return
             try:
                 answer = await session.change(link.id, change)
+                self._patience.changed()
+                self._answered()
+                link.answered(change, answer, self._line.time())
             except Exception as error:
                 self._line.missed(error, began)
                 return  # the next beat goes on with it
-            self._patience.changed()
-            self._answered()
-            link.answered(change, answer, self._line.time())
 
     async def _quietly(self, fn: Callable[[], Awaitable[object]]) -> None:
         began = self._line.time()

@@ -554,6 +554,51 @@ async def test_a_lease_for_a_tool_that_was_removed_meanwhile_goes_back_to_the_fl
         assert result.ok
 
 
+@pytest.mark.parametrize("when", ["its claim is on its way", "its lease is there"])
+async def test_a_tool_that_is_removed_does_not_end_what_others_share(
+    when: str, caplog: pytest.LogCaptureFixture
+):
+    engine = Engine()
+    async with fleet_of(2, engine) as fleet:
+        for each in fleet:
+            each.service.offer(each.orch.registry, "other")
+        await make_open(fleet)
+        await settle(10.5)
+        engine.delay = 0.02
+        caplog.clear()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fleet[0].call)
+            await settle(0.01)
+            tasks.cancel_scope.cancel()
+        if when == "its lease is there":
+            await settle(0.02)
+        fleet[0].orch.registry.remove("tool")
+        await settle(1)
+        assert caplog.records == []
+        for _ in range(3):
+            await fleet[0].orch.run("other")
+        await settle()
+        assert [each.orch.circuit("other").state for each in fleet] == [OPEN, OPEN]
+        fleet[1].service.behaviour = succeed
+        (result,) = await fleet[1].call()
+        assert result.ok
+
+
+async def test_what_is_said_while_the_store_is_down_of_a_tool_that_goes_is_told_later():
+    engine = Engine()
+    async with fleet_of(2, engine) as fleet:
+        isolation = fleet[0].orch.circuit("tool").isolate()
+        await settle()
+        assert states(fleet) == {ISOLATED}
+        engine.die()
+        await settle(2)
+        isolation.release()
+        fleet[0].orch.registry.remove("tool")
+        engine.recover()
+        await settle(3)
+        assert fleet[1].state is CLOSED
+
+
 async def test_a_lease_that_nobody_uses_goes_back_to_the_fleet():
     engine = Engine()
     async with fleet_of(2, engine) as fleet:
