@@ -17,21 +17,21 @@ class Lease:
 
     Attributes:
         token: By which the store knows it.
-        began: When it was asked for, on the circuit's clock.
+        came: When it came, on the circuit's clock.
         until: When it ends, at the earliest.
         length: Seconds that it was given for last.
         last: When it may not be renewed any more.
         permit: The probe's, once there is one.
     """
 
-    __slots__ = ("began", "last", "length", "permit", "token", "until")
+    __slots__ = ("came", "last", "length", "permit", "token", "until")
 
-    def __init__(self, token: str, began: float, until: float) -> None:
+    def __init__(self, token: str, length: float, until: float, came: float) -> None:
         self.token: str = token
-        self.began: float = began
+        self.came: float = came
         self.until: float = until
         self.last: float = until
-        self.length: float = until - began
+        self.length: float = length
         self.permit: Permit | None = None
 
 

@@ -108,6 +108,7 @@ class Link:
         "_carrier",
         "_hands",
         "_heard_at",
+        "_latency",
         "_is_in_touch",
         "_pending",
         "_probe",
@@ -135,6 +136,7 @@ class Link:
         self.due: bool = False
         self._carrier = carrier
         self._heard_at = 0.0
+        self._latency = 0.0  # seconds that the last claim took
         self._pending: Pending | None = None
         self._sent: object = None  # what of it is on its way
         self._hands = Hands(circuit)
@@ -230,7 +232,8 @@ class Link:
 
     def claim(self, now: float, lease: float) -> Claim:
         """
-        What to ask. The same token as before, where what became of that is not known.
+        What to ask. The same token as before, where what became of that is not known. As a
+        lease is counted from now, it lasts for what its answer takes as well.
         """
         if self._token is None:
             self._token = secrets.token_hex(8)
@@ -238,7 +241,7 @@ class Link:
         return Claim(
             known=self.known_now(now),
             token=self._token,
-            lease=min(lease, longest),
+            lease=min(lease + self._latency, longest),
             longest=longest,
         )
 
@@ -248,6 +251,7 @@ class Link:
         only because it has not done what it was told, and may not be able to.
         """
         self._token, self.asking = None, False
+        self._latency = now - began
         self._begin_anew(claim, answer)
         state = answer.state
         if not answer.done and self._is_ours(state):
@@ -270,7 +274,8 @@ class Link:
             return
         self._pending = None
         # It may be the answer to an ask of before, whose lease is half over.
-        lease = Lease(claim.token, began, began + min(claim.lease, state.rest))
+        length = min(claim.lease, state.rest)
+        lease = Lease(claim.token, length, began + length, now)
         if self._probe is not None and breaker.probe is self._probe:
             lease.permit, self._probe = self._probe, None
             self.lease = lease
@@ -727,7 +732,7 @@ class Link:
         """
         if self._has_pocket(now):
             assert self.pocket is not None
-            if now - self.pocket.began >= _POCKETED:
+            if now - self.pocket.came >= _POCKETED:
                 self._waste(now)
 
     def _waste(self, now: float) -> None:

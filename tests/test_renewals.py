@@ -83,7 +83,7 @@ class Rig:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self.line = Line(tasks)
-        self.lease = Lease("token", 0.0, LENGTH)
+        self.lease = Lease("token", LENGTH, LENGTH, 0.0)
         self.lease.last = 60.0
         self.link: Any = Link(self.lease)
         of: Any = self.line

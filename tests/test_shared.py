@@ -128,6 +128,31 @@ def test_a_lease_that_nobody_uses_is_kept_for_two_seconds(open_rig: Rig) -> None
     assert move.to.state is HALF_OPEN
 
 
+def test_those_two_seconds_are_from_when_it_came(open_rig: Rig) -> None:
+    asked = open_rig.clock.now
+    claim = open_rig.link.claim(asked, 9.0)
+    state = SharedState(generation=6, state=HALF_OPEN, rest=9.0, length=10.0)
+    open_rig.link.claimed(claim, Answer(done=True, state=state), asked, asked + 1.5)
+    open_rig.link.tidy(asked + 3.4)
+    assert open_rig.link.pocket is not None
+    open_rig.link.tidy(asked + 3.5)
+    assert open_rig.link.pocket is None
+
+
+def test_a_lease_covers_what_its_answer_takes(open_rig: Rig) -> None:
+    asked = open_rig.clock.now
+    claim = open_rig.link.claim(asked, 3.0)
+    assert claim.lease == 3.0
+    state = SharedState(generation=6, state=HALF_OPEN, rest=30.0, length=10.0)
+    refused = Answer(done=False, state=state)
+    open_rig.link.claimed(claim, refused, asked, asked + 1.5)
+    claim = open_rig.link.claim(asked + 2, 3.0)
+    assert claim.lease == 4.5
+    open_rig.link.claimed(claim, refused, asked + 2, asked + 2.5)
+    assert open_rig.link.claim(asked + 3, 3.0).lease == 3.5
+    assert open_rig.link.claim(asked + 3, 29.9).lease == 30.0  # the longest
+
+
 def test_no_probe_is_begun_with_the_little_that_is_left_of_a_lease(open_rig: Rig) -> None:
     open_rig.granted(lease=3.0)
     open_rig.clock.turn(2.74)

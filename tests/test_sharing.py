@@ -426,6 +426,34 @@ async def test_who_renews_a_lease_ends_with_its_probe():
         assert len(anyio.get_running_tasks()) == at_rest
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 1.9])
+async def test_an_engine_that_takes_long_for_each_answer_closes_all(seconds: float):
+    class Far(Engine):
+        async def pass_by(self, what: str) -> None:
+            await anyio.sleep(seconds / 2)
+            await super().pass_by(what)
+
+        async def passed(self, what: str) -> None:
+            await anyio.sleep(seconds / 2)
+
+    async def keep_calling(process: Process) -> None:
+        while True:
+            await process.call()
+            await settle(0.3)
+
+    async with fleet_of(20, Far(), tool_timeout=0.3, reset_timeout=1.0) as fleet:
+        await fleet[0].call(3)
+        for each in fleet:
+            each.service.behaviour = succeed
+        async with anyio.create_task_group() as tasks:
+            for number, each in enumerate(fleet):
+                tasks.start_soon(keep_calling, each)
+                await settle(0.3 / len(fleet) * (number % 2))
+            await settle(15)
+            assert states(fleet) == {CLOSED}
+            tasks.cancel_scope.cancel()
+
+
 async def test_a_renewal_that_fails_is_tried_again():
     engine = Engine()
     policy = FleetPolicy(lease=2.0)
