@@ -64,6 +64,10 @@ class Carrier(Protocol):
     def longest_lease(self) -> float:
         """Seconds that a lease may last before it is renewed."""
 
+    @property
+    def engine_patience(self) -> float:
+        """Seconds for which asks may be in vain."""
+
     def is_up(self, now: float) -> bool:
         """Whether the store is to be asked; else the process is on its own."""
 
@@ -196,17 +200,24 @@ class Link:
             return False
         if breaker.refusal(now) is not None or self._has_pocket(now):
             return False
-        if self.asking:
-            return Refusal(breaker.state, 1.0)
-        return True
+        if not self.asking:
+            return True
+        return False if self.goes_alone(now) else Refusal(breaker.state, 1.0)
 
-    def goes_alone(self, now: float, patience: float) -> bool:
+    def goes_alone(self, now: float) -> bool:
         """
-        Whether the call that has just waited in vain is to be the probe of this process all
-        the same: leases came, but too late for every caller, for too long.
+        Whether a call that has waited in vain is to be the probe of this process all the
+        same: leases came too late for every caller, or did not come, for too long.
         """
         since = self._wasted_since
-        return since is not None and now - since >= patience
+        return since is not None and now - since >= self._carrier.engine_patience
+
+    def unanswered(self, began: float) -> None:
+        """
+        An ask of that time was not answered.
+        """
+        if self._wasted_since is None:
+            self._wasted_since = began
 
     def in_time(self) -> None:
         """
@@ -428,9 +439,8 @@ class Link:
         It was moved without a call: by hand, if that is to be so in any case; else by what
         was known of it before.
         """
-        self._move(now, None, force)
-        assert self._pending is not None
-        self._pending.is_old = not force
+        # In one go: a thread may do it, while the loop's own hears the answer.
+        self._move(now, None, force, is_old=not force)
 
     def isolated(self) -> str:
         """
@@ -455,12 +465,19 @@ class Link:
         self._hands.lift()
         self._carrier.wake(self)
 
-    def _move(self, now: float, token: str | None, force: bool = False) -> None:
+    def _move(
+        self,
+        now: float,
+        token: str | None,
+        force: bool = False,
+        *,
+        is_old: bool = False,
+    ) -> None:
         before = self._pending
         if before is not None:  # the fleet has not heard of that
             token, force = token or before.token, force or before.force
         standing = self.circuit.breaker.standing(now)
-        self._pending = Pending(standing, now, token, force)
+        self._pending = Pending(standing, now, token, force, is_old)
         self.pocket = None
         self._carrier.wake(self)
 
@@ -609,13 +626,18 @@ class Link:
         before = self.known
         if state.generation < before.generation:
             return
-        if self.asking and state.state is CircuitState.HALF_OPEN and not sure:
-            return  # it may be this process that probes: the answer will tell
+        asks = self.asking or self.has_lost_an_answer
+        if asks and state.state is CircuitState.HALF_OPEN and not sure:
+            return  # it may be this process that probes: an answer will tell
         news = state.generation > before.generation
         self._know(state, now)
         was_in_touch, self._is_in_touch = self._is_in_touch, True
         if news and not (state.state is before.state is CircuitState.CLOSED):
             self._told = 0
+        if news and state.state is not CircuitState.HALF_OPEN:
+            self._wasted_since = None  # somebody has probed
+        elif news and _was_wasted(before, state):
+            self._wasted_since = self._wasted_since or now
         self._hands.hear(state.isolations)
         if self._pending is not None:
             if not news or self._pending.force or self._is_first(state, before, now):
@@ -624,6 +646,9 @@ class Link:
         if news or sure:
             self._follow(state, now, before if was_in_touch else None, sure)
             return
+        if self._is_left(state, now):
+            self._move(now, None)
+            return
         # It may have been renewed. What is longer than any is not to be believed again and
         # again: who asks has it cut.
         is_elsewhere = (
@@ -631,6 +656,17 @@ class Link:
         )
         if is_elsewhere and state.rest <= self._carrier.longest_lease:
             self.circuit.breaker.lease(None, now, max(0.0, state.rest))
+
+    def _is_left(self, state: SharedState, now: float) -> bool:
+        """
+        Whether the fleet has it half-open where nobody probes, and it is closed here, by a
+        probe of this process's own.
+        """
+        if state.state is not CircuitState.HALF_OPEN or state.rest > 0.0:
+            return False
+        breaker = self.circuit.breaker
+        closed = breaker.standing(now).state is CircuitState.CLOSED
+        return closed and self._pending is None and not breaker.is_disabled
 
     def _is_first(self, state: SharedState, before: SharedState, now: float) -> bool:
         """
@@ -745,3 +781,11 @@ class Link:
         """
         if self.pocket is not None:
             self._move(now, self.pocket.token)
+
+
+def _was_wasted(before: SharedState, state: SharedState) -> bool:
+    """
+    Whether somebody has given a lease back without a probe.
+    """
+    half_open = before.state is state.state is CircuitState.HALF_OPEN
+    return half_open and state.rest <= 0.0 and state.successes == before.successes

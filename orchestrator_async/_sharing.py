@@ -162,6 +162,13 @@ class Sharing:
         """
         return self._policy.lease
 
+    @property
+    def engine_patience(self) -> float:
+        """
+        Seconds for which asks may be in vain.
+        """
+        return self._policy.engine_patience
+
     def is_up(self, now: float) -> bool:
         """
         Whether the store is to be asked before a probe.
@@ -215,7 +222,7 @@ class Sharing:
         if done.is_set():
             link.in_time()
             return False
-        alone = link.goes_alone(self._line.time(), self._policy.engine_patience)
+        alone = link.goes_alone(self._line.time())
         return alone or Refusal(link.circuit.state, 1.0)
 
     def _begin_to_ask(self, link: Link, lease: float) -> anyio.Event:
@@ -230,7 +237,9 @@ class Sharing:
             if session is None:
                 return
             claim = link.claim(began, lease)
-            answer = await session.change(link.id, claim)
+            # What has no time limit of its own is not to keep the circuit open for ever.
+            with anyio.fail_after(max(self._policy.engine_patience, _FIRST)):
+                answer = await session.change(link.id, claim)
             if not link.claimed(claim, answer, began, self._line.time()):
                 raise StoreError("it does not do what it is told")
             self._patience.changed()
@@ -238,6 +247,7 @@ class Sharing:
             if link.circuit.link is not link:
                 self.forget(link)  # with the lease that has come for it
         except Exception as error:
+            link.unanswered(began)
             self._line.missed(error, began, ask=True)
         finally:
             link.asking = False
@@ -299,6 +309,9 @@ class Sharing:
                 return  # it has ended before it began
             async with anyio.create_task_group() as tasks:
                 self._line.tasks = tasks
+                for link in list(self._links.values()):
+                    if link.lease is not None:  # its probe runs on from before
+                        self._renewals.keep(link, link.lease)
                 await self._stay()
         except BaseException as error:
             if not is_its_own(error):

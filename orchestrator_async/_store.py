@@ -127,8 +127,8 @@ class Renew(Change):
 class Move(Change):
     """
     To another state: done if the generation is the one that is known and, in half-open, the
-    token that of the last lease. It has a new generation then, and no lease; runs and
-    counts are forgotten unless it stays half-open.
+    token that of the last lease, or none and that lease is over. It has a new generation
+    then, and no lease; runs and counts are forgotten unless it stays half-open.
 
     Attributes:
         to: The state; its generation and isolations do not matter, and in half-open its

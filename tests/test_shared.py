@@ -31,6 +31,7 @@ class Carrier:
         self.process = "me"
         self.quorum = 2
         self.longest_lease = 30.0
+        self.engine_patience = 5.0
         self.up = True
         self.woken = 0
         self.asked: list[float] = []
@@ -153,6 +154,37 @@ def test_a_lease_covers_what_its_answer_takes(open_rig: Rig) -> None:
     assert open_rig.link.claim(asked + 3, 29.9).lease == 30.0  # the longest
 
 
+def test_leases_that_others_waste_let_a_call_go_alone_as_well(open_rig: Rig) -> None:
+    now = open_rig.clock.now
+    open_rig.hear(HALF_OPEN, 6, rest=3.0)
+    open_rig.hear(HALF_OPEN, 7, rest=0.0, successes=1)  # a probe was well
+    assert not open_rig.link.goes_alone(now + 60.0)
+    open_rig.hear(HALF_OPEN, 8, rest=3.0, successes=1)
+    assert not open_rig.link.goes_alone(now + 60.0)
+    open_rig.hear(HALF_OPEN, 9, rest=0.0, successes=1)
+    assert not open_rig.link.goes_alone(now + 4.9)
+    assert open_rig.link.goes_alone(now + 5.0)
+
+
+def test_who_is_closed_where_nobody_probes_says_so(rig: Rig) -> None:
+    rig.hear(OPEN, 5, rest=10.0)
+    rig.circuit.breaker.reset()  # by a probe of its own, while the store was away
+    rig.hear(HALF_OPEN, 6, rest=3.0)
+    rig.hear(HALF_OPEN, 6, rest=0.1)
+    assert rig.circuit.state is CLOSED
+    assert rig.change() is None  # somebody may still probe
+    rig.hear(HALF_OPEN, 6, rest=0.0)
+    move = rig.change()
+    assert isinstance(move, Move)
+    assert (move.to.state, move.token, move.force) == (CLOSED, None, False)
+    assert move.known.generation == 6
+    rig.circuit.disable()
+    rig.link.answered(move, Answer(done=True, state=replace(move.to, generation=7)), NOW)
+    rig.hear(HALF_OPEN, 8, rest=0.0)
+    rig.hear(HALF_OPEN, 8, rest=0.0)
+    assert rig.change() is None  # how it stands is nobody's business
+
+
 def test_no_probe_is_begun_with_the_little_that_is_left_of_a_lease(open_rig: Rig) -> None:
     open_rig.granted(lease=3.0)
     open_rig.clock.turn(2.74)
@@ -181,7 +213,7 @@ def test_a_lease_that_comes_too_late_to_be_used_the_fleet_has_back(open_rig: Rig
     move = open_rig.change()
     assert isinstance(move, Move)
     assert (move.token, move.to.state) == (claim.token, HALF_OPEN)
-    assert open_rig.link.goes_alone(now + 5.0, 5.0)  # it was wasted
+    assert open_rig.link.goes_alone(now + 5.0)  # it was wasted
 
 
 async def test_what_has_failed_since_goes_before_a_lease(open_rig: Rig) -> None:
@@ -219,17 +251,37 @@ def test_one_asks_at_a_time(open_rig: Rig) -> None:
     assert open_rig.link.before_probe(open_rig.clock.now) is False
 
 
+def test_a_lease_whose_answer_was_lost_is_not_taken_for_anothers(open_rig: Rig) -> None:
+    claim = open_rig.link.claim(open_rig.clock.now, 3.0)
+    assert open_rig.link.has_lost_an_answer
+    open_rig.hear(HALF_OPEN, 6, rest=3.0)
+    assert open_rig.circuit.state is OPEN
+    assert open_rig.link.before_probe(open_rig.clock.now) is True
+    assert open_rig.link.claim(open_rig.clock.now, 3.0).token == claim.token
+
+
+def test_where_asks_are_in_vain_for_too_long_a_call_goes_alone(open_rig: Rig) -> None:
+    now = open_rig.clock.now
+    open_rig.link.unanswered(now)
+    open_rig.link.unanswered(now + 3)
+    open_rig.link.asking = True
+    assert isinstance(open_rig.link.before_probe(now + 4.9), Refusal)
+    assert open_rig.link.before_probe(now + 5.0) is False
+    open_rig.link.in_time()
+    assert isinstance(open_rig.link.before_probe(now + 5.0), Refusal)
+
+
 def test_a_lease_that_is_wasted_again_and_again_lets_a_call_go_alone(
     open_rig: Rig,
 ) -> None:
     now = open_rig.clock.now
-    assert not open_rig.link.goes_alone(now, 5.0)  # nothing was wasted yet
+    assert not open_rig.link.goes_alone(now)  # nothing was wasted yet
     open_rig.granted()
     open_rig.link.tidy(now + 2.0)
-    assert not open_rig.link.goes_alone(now + 6.9, 5.0)
-    assert open_rig.link.goes_alone(now + 7.0, 5.0)
+    assert not open_rig.link.goes_alone(now + 6.9)
+    assert open_rig.link.goes_alone(now + 7.0)
     open_rig.link.in_time()
-    assert not open_rig.link.goes_alone(now + 60.0, 5.0)
+    assert not open_rig.link.goes_alone(now + 60.0)
 
 
 async def test_it_asks_for_what_the_tool_may_take(open_rig: Rig) -> None:

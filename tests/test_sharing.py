@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import random
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -452,6 +452,83 @@ async def test_an_engine_that_takes_long_for_each_answer_closes_all(seconds: flo
             await settle(15)
             assert states(fleet) == {CLOSED}
             tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["hangs", "dies"])
+async def test_what_all_have_closed_on_their_own_is_closed_in_the_store(how: str):
+    engine = Engine()
+    async with AsyncExitStack() as stack:
+        wire = Wire(engine)
+        fleet = [Process(each, tool_timeout=5.0) for each in (engine, engine, wire)]
+        for each in fleet:
+            await stack.enter_async_context(each.orch)
+        one, other, prober = fleet
+        await make_open(fleet)
+        await settle(10.5)
+        prober.service.behaviour = anyio.sleep_forever
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(prober.call)
+            await settle()
+            wire.is_cut = True  # it is gone, in the middle of its probe
+            if how == "hangs":
+                engine.hang()
+            else:
+                engine.die()
+            one.service.behaviour = other.service.behaviour = succeed
+            with anyio.fail_after(20):
+                while states([one, other]) != {CLOSED}:
+                    await one.call()
+                    await other.call()
+                    await settle(0.2)
+            engine.recover()
+            await settle(8)  # the lease of the one that is gone is over
+            assert states([one, other]) == {CLOSED}
+            one.service.behaviour = fail
+            await one.call(3)
+            await settle()
+            assert states([one, other]) == {OPEN}
+            tasks.cancel_scope.cancel()
+
+
+async def test_a_lease_is_renewed_where_its_process_was_left_and_entered_meanwhile():
+    policy = FleetPolicy(lease=5.0)
+    async with fleet_of(2, tool_timeout=60.0, fleet=policy) as fleet:
+        one, other = fleet
+        await make_open(fleet)
+        await settle(10.5)
+
+        async def slowly() -> str:
+            await anyio.sleep(20)
+            return "fine"
+
+        one.service.behaviour, other.service.behaviour = slowly, succeed
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.call)
+            await settle(1)
+            await one.orch.__aexit__(None, None, None)
+            await one.orch.__aenter__()
+            for _ in range(18):
+                await settle(1)
+                (refused,) = await other.call()
+                assert refused.attempts == 0
+        await settle()
+        assert states(fleet) == {CLOSED}
+
+
+async def test_a_claim_that_is_never_answered_keeps_no_circuit_open():
+    class Silent(Engine):
+        async def passed(self, what: str) -> None:
+            if what == "Claim":
+                await anyio.sleep_forever()
+
+    async with fleet_of(1, Silent()) as (process,):
+        await make_open([process])
+        process.service.behaviour = succeed
+        await settle(10.5)
+        with anyio.fail_after(7):
+            while process.state is not CLOSED:
+                await process.call()
+                await settle(0.1)
 
 
 async def test_a_renewal_that_fails_is_tried_again():

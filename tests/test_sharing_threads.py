@@ -193,3 +193,18 @@ async def test_what_a_thread_moves_by_hand_is_moved_everywhere() -> None:
         await until(lambda: other.state is OPEN)
         await anyio.to_thread.run_sync(process.orch.circuit("search").reset)
         await until(lambda: other.state is CLOSED)
+
+
+async def test_a_thread_that_moves_it_again_and_again_is_told_of_no_error() -> None:
+    process = Process(MemoryStore())
+
+    def hammer() -> None:
+        circuit = process.orch.circuit("search")
+        for _ in range(500):
+            circuit.trip()
+            circuit.reset()
+
+    async with process.orch:
+        assert process.state is CLOSED
+        await anyio.to_thread.run_sync(hammer)
+        assert process.state is CLOSED

@@ -189,7 +189,10 @@ class MemoryCircuit:
         return Outcome(done=True)
 
     def _move(self, move: Move, known: Record, now: int) -> Outcome:
-        if not move.force and not self._is_probe(known, move.token):
+        may = self._is_probe(known, move.token) or (
+            move.token is None and self._is_left(known, now)
+        )
+        if not move.force and not may:
             return Outcome()
         self._become(record_of(move.to), now)
         return Outcome(done=True, told=True)
@@ -203,6 +206,12 @@ class MemoryCircuit:
         if self._record.state is not CircuitState.HALF_OPEN:
             return True
         return token is not None and self._token in (UNKNOWN, token)
+
+    def _is_left(self, known: Record, now: int) -> bool:
+        """
+        Whether somebody knows of this generation, in which nobody probes any more.
+        """
+        return known.generation == self._record.generation and self._until <= now
 
     def _run(self, run: Run, known: Record, now: int) -> Outcome:
         if known.generation < self._record.generation:

@@ -203,7 +203,8 @@ end
 
 function changes.move()
   local to, token, force = ARGV[5], ARGV[6], ARGV[7]
-  if force ~= '1' and not is_probe(token) then return false end
+  local is_left = token == '' and it.generation == known.generation and it.time <= now
+  if force ~= '1' and not is_left and not is_probe(token) then return false end
   become(to)
   return true
 end

@@ -629,6 +629,20 @@ async def test_a_probe_moves_it_after_its_lease_if_nobody_else_probes(
     assert is_like(answer, True, CLEAR)
 
 
+@pytest.mark.parametrize("to", [opened(failures=3), CLEAR, half_open()])
+async def test_where_nobody_probes_any_more_it_is_moved_by_whoever_knows_its_generation(
+    session: StoreSession, to: SharedState
+) -> None:
+    state = await probed(session, C, lease=SHORT)
+    await pass_by()
+    older = replace(state, generation=state.generation - 1)
+    for known, token in [(state, "another"), (older, None)]:
+        answer = await session.change(C, Move(known=known, to=to, token=token))
+        assert (answer.done, answer.state.state) == (False, HALF_OPEN)
+    answer = await session.change(C, Move(known=state, to=to))
+    assert is_like(answer, True, to)
+
+
 async def test_a_stale_verdict_decides_nothing(session: StoreSession) -> None:
     state = await probed(session, C, lease=SHORT)
     await pass_by()
