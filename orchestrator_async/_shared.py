@@ -120,6 +120,7 @@ class Link:
         "_tally",
         "_token",
         "_told",
+        "_unanswered_since",
         "_wasted_since",
         "asking",
         "circuit",
@@ -146,6 +147,7 @@ class Link:
         self._hands = Hands(circuit)
         self._told = 0  # of the run of failures
         self._wasted_since: float | None = None  # leases that nobody has used
+        self._unanswered_since: float | None = None  # asks
         self._is_in_touch = False  # whether the fleet has said anything of it yet
         self._token: str | None = None  # of a claim whose answer is not known
         self._probe: Permit | None = None  # one that runs without a lease
@@ -202,22 +204,26 @@ class Link:
             return False
         if not self.asking:
             return True
-        return False if self.goes_alone(now) else Refusal(breaker.state, 1.0)
+        in_vain = self._is_too_long(self._unanswered_since, now)
+        return False if in_vain else Refusal(breaker.state, 1.0)
 
     def goes_alone(self, now: float) -> bool:
         """
         Whether a call that has waited in vain is to be the probe of this process all the
         same: leases came too late for every caller, or did not come, for too long.
         """
-        since = self._wasted_since
+        wasted = self._is_too_long(self._wasted_since, now)
+        return wasted or self._is_too_long(self._unanswered_since, now)
+
+    def _is_too_long(self, since: float | None, now: float) -> bool:
         return since is not None and now - since >= self._carrier.engine_patience
 
     def unanswered(self, began: float) -> None:
         """
         An ask of that time was not answered.
         """
-        if self._wasted_since is None:
-            self._wasted_since = began
+        if self._unanswered_since is None:
+            self._unanswered_since = began
 
     def in_time(self) -> None:
         """
@@ -262,7 +268,7 @@ class Link:
         only because it has not done what it was told, and may not be able to.
         """
         self._token, self.asking = None, False
-        self._latency = now - began
+        self._unanswered_since, self._latency = None, now - began
         self._begin_anew(claim, answer)
         state = answer.state
         if not answer.done and self._is_ours(state):
@@ -340,7 +346,7 @@ class Link:
         A probe has begun now, whose tool is given so many seconds.
         """
         taken, self.pocket = self.pocket, None
-        self._wasted_since = None
+        self._wasted_since = self._unanswered_since = None
         self.lease, self._probe = taken, permit
         if taken is not None:
             self._probe = None
@@ -634,10 +640,6 @@ class Link:
         was_in_touch, self._is_in_touch = self._is_in_touch, True
         if news and not (state.state is before.state is CircuitState.CLOSED):
             self._told = 0
-        if news and state.state is not CircuitState.HALF_OPEN:
-            self._wasted_since = None  # somebody has probed
-        elif news and _was_wasted(before, state):
-            self._wasted_since = self._wasted_since or now
         self._hands.hear(state.isolations)
         if self._pending is not None:
             if not news or self._pending.force or self._is_first(state, before, now):
@@ -695,6 +697,9 @@ class Link:
     def _know(self, state: SharedState, now: float) -> None:
         if state.generation < self.known.generation:
             return  # answers overtake each other
+        is_news = state.generation > self.known.generation
+        if is_news and state.state is not CircuitState.HALF_OPEN:
+            self._wasted_since = self._unanswered_since = None  # somebody has probed
         self.known, self._heard_at = state, now
 
     def _follow(
@@ -781,11 +786,3 @@ class Link:
         """
         if self.pocket is not None:
             self._move(now, self.pocket.token)
-
-
-def _was_wasted(before: SharedState, state: SharedState) -> bool:
-    """
-    Whether somebody has given a lease back without a probe.
-    """
-    half_open = before.state is state.state is CircuitState.HALF_OPEN
-    return half_open and state.rest <= 0.0 and state.successes == before.successes

@@ -154,18 +154,6 @@ def test_a_lease_covers_what_its_answer_takes(open_rig: Rig) -> None:
     assert open_rig.link.claim(asked + 3, 29.9).lease == 30.0  # the longest
 
 
-def test_leases_that_others_waste_let_a_call_go_alone_as_well(open_rig: Rig) -> None:
-    now = open_rig.clock.now
-    open_rig.hear(HALF_OPEN, 6, rest=3.0)
-    open_rig.hear(HALF_OPEN, 7, rest=0.0, successes=1)  # a probe was well
-    assert not open_rig.link.goes_alone(now + 60.0)
-    open_rig.hear(HALF_OPEN, 8, rest=3.0, successes=1)
-    assert not open_rig.link.goes_alone(now + 60.0)
-    open_rig.hear(HALF_OPEN, 9, rest=0.0, successes=1)
-    assert not open_rig.link.goes_alone(now + 4.9)
-    assert open_rig.link.goes_alone(now + 5.0)
-
-
 def test_who_is_closed_where_nobody_probes_says_so(rig: Rig) -> None:
     rig.hear(OPEN, 5, rest=10.0)
     rig.circuit.breaker.reset()  # by a probe of its own, while the store was away
@@ -267,8 +255,33 @@ def test_where_asks_are_in_vain_for_too_long_a_call_goes_alone(open_rig: Rig) ->
     open_rig.link.asking = True
     assert isinstance(open_rig.link.before_probe(now + 4.9), Refusal)
     assert open_rig.link.before_probe(now + 5.0) is False
-    open_rig.link.in_time()
+    open_rig.granted()  # an answer, at last
+    open_rig.link.give_up_lease(now)
+    open_rig.link.asking = True
     assert isinstance(open_rig.link.before_probe(now + 5.0), Refusal)
+
+
+@pytest.mark.parametrize("state", [OPEN, CLOSED])
+def test_nor_where_somebody_has_probed_since(open_rig: Rig, state: CircuitState) -> None:
+    now = open_rig.clock.now
+    open_rig.link.unanswered(now)
+    open_rig.hear(state, 7)
+    assert not open_rig.link.goes_alone(now + 60.0)
+    open_rig.granted(generation=8)
+    open_rig.link.tidy(now + 2.0)
+    open_rig.hear(state, 9)
+    assert not open_rig.link.goes_alone(now + 60.0)
+
+
+def test_but_not_beside_another_that_asks_where_leases_were_only_wasted(
+    open_rig: Rig,
+) -> None:
+    now = open_rig.clock.now
+    open_rig.granted()
+    open_rig.link.tidy(now + 2.0)
+    open_rig.link.asking = True  # who asks may well be answered
+    assert isinstance(open_rig.link.before_probe(now + 60.0), Refusal)
+    assert open_rig.link.goes_alone(now + 60.0)  # it was not
 
 
 def test_a_lease_that_is_wasted_again_and_again_lets_a_call_go_alone(
