@@ -198,6 +198,14 @@ class RawClient:
     def message(self) -> Any:
         return json.loads(self.line())
 
+    def answer(self) -> Any:
+        """
+        The next message that is an answer: a server that connects late is told of as well.
+        """
+        while "id" not in (message := self.message()):
+            pass
+        return message
+
     def quiet(self) -> bool:
         """
         Whether it has nothing more to say: after what it has been asked, it answers a ping.

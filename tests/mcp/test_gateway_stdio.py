@@ -221,15 +221,14 @@ async def test_a_file_is_read_again_when_the_program_is_told_to(
     with raw(servers, path, *loop) as client:
         begin(client)
         client.ask("tools/list")
-        assert len(client.message()["result"]["tools"]) == 13
+        assert len(client.answer()["result"]["tools"]) == 13
         written(tmp_path, {"plain": ours(servers, "plain", tools=["echo"])})
         client.process.send_signal(signal.SIGHUP)
         assert client.message()["method"] == "notifications/tools/list_changed"
         assert client.process.stderr is not None
         assert client.process.stderr.readline() == b"reloaded\n"
         client.ask("tools/list")
-        while "id" not in (answer := client.message()):
-            pass
+        answer = client.answer()
         assert [tool["name"] for tool in answer["result"]["tools"]] == ["plain__echo"]
 
 
@@ -259,7 +258,7 @@ async def test_a_signal_ends_it_in_the_middle_of_a_call_without_a_word(
         begin(client)
         client.call("plain__sleep", seconds=60)
         client.call("plain__echo", id=2, text="x")
-        assert client.message()["id"] == 2
+        assert client.answer()["id"] == 2
         client.process.terminate()
         assert client.process.wait(DEADLINE) == 0
         assert client.process.stderr is not None
